@@ -1,0 +1,128 @@
+"""The question an edge worker asks and the answers it gets: the wire form of both (docs/wire.md)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Self
+
+from cache_policies.positions import Position, PurgeEntry, WireError
+
+LEASE_S = 2.0
+"""L: how long a worker may call anything fresh, in seconds after it *sent* a question that was answered in full."""
+HOLD_S = LEASE_S / 4
+"""How long the origin keeps a question open, in seconds."""
+ASK_EVERY_S = LEASE_S / 8
+"""A worker asks again this often, so that one of its questions is always open at the origin, however far away."""
+PAGE_ENTRIES = 500
+"""Entries in one answer at the most; a page that does not reach the head renews no lease."""
+
+FEED_PATH = "/edge/v1/feed"
+LEAVE_PATH = "/edge/v1/leave"
+
+EDGE_KEY_FIELD = "nearshelf-edge-key"
+MIN_VERSION_FIELD = "min-catalog-version"
+MIN_VERSION_HEAD = "head"
+"""Value of Min-Catalog-Version: at least the head of the log as the primary has it when the request arrives."""
+VERSION_FIELD = "catalog-version"
+TAGS_FIELD = "cache-tag"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """`What comes after `after`?` - which also reports that everything up to `after` is applied."""
+
+    worker: str
+    """Random and new at each process start."""
+    edge: str
+    contact: int
+    """Counts this worker's questions, from 1."""
+    after: Position | None
+    """None: nothing applied yet; the first question of a worker."""
+    after_id: str | None
+    public_url: str
+    """Where viewers reach this edge; read-backs go there."""
+
+    def to_json(self) -> bytes:
+        return json.dumps(
+            {
+                "worker": self.worker,
+                "edge": self.edge,
+                "contact": self.contact,
+                "after": None if self.after is None else str(self.after),
+                "after_id": self.after_id,
+                "public_url": self.public_url,
+            }
+        ).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Raises WireError when the text is not a question."""
+        value = _object(text)
+        worker, edge, contact = value.get("worker"), value.get("edge"), value.get("contact")
+        after, after_id, url = value.get("after"), value.get("after_id"), value.get("public_url")
+        if not (isinstance(worker, str) and 8 <= len(worker) <= 64 and isinstance(edge, str) and 1 <= len(edge) <= 32):
+            raise WireError("a question names its worker (8 to 64 characters) and its edge (1 to 32)")
+        if not isinstance(contact, int) or isinstance(contact, bool) or contact < 1:
+            raise WireError("a question carries its contact number, 1 or more")
+        if after is not None and (not isinstance(after, str) or not isinstance(after_id, str)):
+            raise WireError("a question that names a position names the id found there")
+        if not isinstance(url, str):
+            raise WireError("a question carries the public address of its edge")
+        return cls(
+            worker, edge, contact, None if after is None else Position.parse(after), after_id if after else None, url
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One line of the answer: entries after the question's position (or after the line before), and the head."""
+
+    entries: tuple[PurgeEntry, ...]
+    head: Position
+    head_id: str
+    start: tuple[Position, str] | None = None
+    """Oldest retained entry and its id; given when the question had no position."""
+    flush: bool = False
+    """The question's position is not in this log: raise `*` to the head and go on from there."""
+
+    def to_json(self) -> bytes:
+        return json.dumps(
+            {
+                "entries": [entry.to_wire() for entry in self.entries],
+                "head": str(self.head),
+                "head_id": self.head_id,
+                "start": None if self.start is None else [str(self.start[0]), self.start[1]],
+                "flush": self.flush,
+            }
+        ).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Raises WireError when the line is not an answer."""
+        value = _object(text)
+        entries, start = value.get("entries"), value.get("start")
+        head_id, flush = value.get("head_id"), value.get("flush")
+        if not isinstance(entries, list) or not isinstance(head_id, str) or not isinstance(flush, bool):
+            raise WireError("an answer has entries, a head with its id, and flush")
+        if start is not None and not (
+            isinstance(start, list) and len(start) == 2 and all(isinstance(part, str) for part in start)
+        ):
+            raise WireError("an answer's start is a position and an id")
+        return cls(
+            tuple(PurgeEntry.from_wire(entry) for entry in entries),
+            Position.parse(str(value.get("head"))),
+            head_id,
+            None if start is None else (Position.parse(start[0]), start[1]),
+            flush,
+        )
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as exc:
+        raise WireError(f"not JSON: {exc}") from exc
+    if not isinstance(value, dict):
+        raise WireError("not a JSON object")
+    return value

@@ -1,0 +1,70 @@
+"""The spelling of every cache tag: made here and nowhere else.
+
+A tag is lower case and percent-encoded, because CloudFront compares tags without regard to case and
+separates them by commas. Two names that differ only in case share a tag, which purges too much, never
+too little. Which change names which tag is `origin/events/purge_map.py`.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+EVERYTHING = "*"
+"""The tag that every response carries without saying so."""
+
+
+def _part(name: str) -> str:
+    return quote(name.lower(), safe="").lower()
+
+
+def product_tag(market: str, sku: str) -> str:
+    """Price, stock band and copy of one product in one market, its variants included.
+
+    Carried by whatever shows the product, and by the 404 of an unknown SKU.
+    """
+    return f"p:{market}:{_part(sku)}"
+
+
+def slug_tag(market: str, slug: str) -> str:
+    """Which product the address `/{market}/products/{slug}` shows; also its 404."""
+    return f"s:{market}:{_part(slug)}"
+
+
+def category_tag(market: str, path: str) -> str:
+    """Name, membership and default order of one category; also its 404."""
+    return f"c:{market}:{_part(path)}"
+
+
+def category_prices_tag(market: str, path: str) -> str:
+    """The order by price of one category: any price below it may move what a page shows."""
+    return f"cp:{market}:{_part(path)}"
+
+
+def home_tag(market: str) -> str:
+    """What the home page selects."""
+    return f"h:{market}"
+
+
+def navigation_tag(market: str) -> str:
+    """The category tree that every page's header shows."""
+    return f"n:{market}"
+
+
+def list_tag(market: str) -> str:
+    """Membership and order of the whole product list (`/api/v1/{market}/products`)."""
+    return f"l:{market}"
+
+
+def rates_tag(market: str) -> str:
+    """Prices that were converted by a rate row into this market's currency."""
+    return f"rates:{market}"
+
+
+def many_tag(market: str) -> str:
+    """Stands for the tags of a response that would need more than fit; every change in the market names it."""
+    return f"many:{market}"
+
+
+def picture_tag(sku: str) -> str:
+    """The drawn picture of one product; its address holds its digest, so only a takedown names it."""
+    return f"pic:{_part(sku)}"

@@ -1,0 +1,83 @@
+"""Requests and responses as values (RFC 9110): what the core decides about. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+
+class Headers:
+    """Field lines in the order received; names lower case, values without surrounding blanks (RFC 9110 §5).
+
+    Immutable. A lookup is by lower-case name.
+    """
+
+    __slots__ = ("_first", "pairs")
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        self.pairs: tuple[tuple[str, str], ...] = tuple(pairs)
+        first: dict[str, str] = {}
+        for name, value in self.pairs:
+            first.setdefault(name, value)
+        self._first = first
+
+    def get(self, name: str) -> str | None:
+        """The first line of `name`, for fields that are not lists."""
+        return self._first.get(name)
+
+    def lines(self, name: str) -> list[str]:
+        """Every line of `name`, in order."""
+        return [value for key, value in self.pairs if key == name] if name in self._first else []
+
+    def joined(self, name: str) -> str | None:
+        """All lines of `name` as one list-valued field (RFC 9110 §5.3); None when absent."""
+        return ", ".join(self.lines(name)) if name in self._first else None
+
+    def without(self, names: Iterable[str]) -> Headers:
+        drop = frozenset(names)
+        return Headers(pair for pair in self.pairs if pair[0] not in drop)
+
+    def with_(self, *pairs: tuple[str, str]) -> Headers:
+        """These fields replaced (all lines of the same names removed first)."""
+        drop = {name for name, _ in pairs}
+        return Headers((*(pair for pair in self.pairs if pair[0] not in drop), *pairs))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._first
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self.pairs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Headers) and other.pairs == self.pairs
+
+    def __hash__(self) -> int:
+        return hash(self.pairs)
+
+    def __repr__(self) -> str:
+        return f"Headers({list(self.pairs)!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A viewer's request after strict parsing."""
+
+    method: str
+    authority: str
+    """Host and port as the viewer named them, lower case."""
+    path: str
+    """As received, still percent-encoded; starts with `/`."""
+    query: str
+    """Without the `?`; empty when there is none."""
+    headers: Headers = field(default_factory=Headers)
+    peer: str = ""
+    """Address of the socket's other end; the only source of a country here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A complete response."""
+
+    status: int
+    headers: Headers = field(default_factory=Headers)
+    body: bytes = b""
