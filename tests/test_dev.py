@@ -434,3 +434,7 @@ def test_a_new_lock_is_told_package_by_package(checkout: Checkout) -> None:
     after = TOY_LOCK.replace("left==1.0", "left==1.1").replace("uv==9.9.9", "right==2")
     assert checkout.dev.changes(TOY_LOCK, after) == ["left 1.0 -> 1.1", "right new -> 2", "uv 9.9.9 -> gone"]
     assert checkout.dev.changes(TOY_LOCK, TOY_LOCK) == ["every pin is as before"]
+
+
+def test_locust_and_gevent_stay_out_of_the_test_process() -> None:
+    assert not {"locust", "gevent", "pytest_locust.plugin"} & set(sys.modules)
