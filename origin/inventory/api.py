@@ -1,0 +1,44 @@
+"""`GET /api/v1/{market}/stock/{sku}`: the band of one SKU; how many pieces there are is nobody's business."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from cache_policies.tags import list_tag, product_tag
+from origin.caching import CacheHints, cached, minimum_of
+from origin.catalog import service as catalog
+from origin.inventory.service import bands
+from origin.pricing.service import market_of
+
+if TYPE_CHECKING:
+    from origin.shop import Shop
+
+FRESH_S = 300
+"""A purge ends it sooner; this bounds what a cache without floors (CloudFront) may show."""
+NOT_FOUND_FRESH_S = 30
+
+
+def routes(shop: Shop) -> list[BaseRoute]:
+    """The routes of stock that the public may read."""
+
+    async def show(request: Request) -> Response:
+        market, sku = market_of(shop.markets, request.path_params["market"]), request.path_params["sku"]
+        async with shop.snapshots.open(minimum_of(request)) as snapshot:
+            product = await catalog.product_of(snapshot.connection, sku)
+            listed = product is not None and bool(await catalog.cards(snapshot.connection, [product.sku]))
+            band = (await bands(snapshot.connection, [sku]))[sku]
+        if product is None or not listed:
+            # `l:` because a variant is listed under its product's SKU.
+            tags = (product_tag(market.id, product.sku if product else sku), list_tag(market.id))
+            body = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": f"no product {sku[:80]!r}"}
+            hints = CacheHints(NOT_FOUND_FRESH_S, 0, 0, tags, snapshot.position, shows_price=True)
+            return cached(request, orjson.dumps(body), "application/problem+json", hints, 404)
+        hints = CacheHints(FRESH_S, 0, 0, (product_tag(market.id, product.sku),), snapshot.position, shows_price=True)
+        return cached(request, orjson.dumps({"sku": sku, "band": band.value}), "application/json", hints)
+
+    return [Route("/api/v1/{market}/stock/{sku}", show, methods=["GET"])]

@@ -1,0 +1,67 @@
+"""`GET /api/v1/{market}/prices/{sku}`: one price, small and on its own, so that a change purges little."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from cache_policies.markets import Market
+from cache_policies.tags import list_tag, product_tag, rates_tag
+from origin.caching import CacheHints, cached, minimum_of
+from origin.catalog import service as catalog
+from origin.money import amount_text
+from origin.pricing.model import Price
+from origin.pricing.service import market_of, prices
+
+if TYPE_CHECKING:
+    from origin.shop import Shop
+
+FRESH_S = 300
+"""A purge ends it sooner; this bounds what a cache without floors (CloudFront) may show."""
+NOT_FOUND_FRESH_S = 30
+
+
+def price_json(price: Price, market: Market) -> dict[str, Any]:
+    """A price as JSON shows it (docs/wire.md)."""
+    return {
+        "sku": price.sku,
+        "market": market.id,
+        "currency": price.money.currency,
+        "amount": amount_text(price.money),
+        "amount_minor": price.money.minor_units,
+        "source": price.source,
+    }
+
+
+def routes(shop: Shop) -> list[BaseRoute]:
+    """The routes of prices that the public may read."""
+
+    async def show(request: Request) -> Response:
+        market, sku = market_of(shop.markets, request.path_params["market"]), request.path_params["sku"]
+        async with shop.snapshots.open(minimum_of(request)) as snapshot:
+            product = await catalog.product_of(snapshot.connection, sku)
+            # A product that was taken down has no price that anybody could pay.
+            listed = product is not None and bool(await catalog.cards(snapshot.connection, [product.sku]))
+            price = (await prices(snapshot.connection, market, [sku])).get(sku) if listed else None
+        if product is None or price is None:
+            # A rate, a price or a listing may make it known; `l:` because a variant is listed under its product's SKU.
+            tags = (product_tag(market.id, product.sku if product else sku), list_tag(market.id), rates_tag(market.id))
+            body = {
+                "type": "about:blank",
+                "title": "Not Found",
+                "status": 404,
+                "detail": f"no price of {sku[:80]!r} in {market.id}",
+            }
+            hints = CacheHints(NOT_FOUND_FRESH_S, 0, 0, tags, snapshot.position, shows_price=True)
+            return cached(request, orjson.dumps(body), "application/problem+json", hints, 404)
+        tags = (product_tag(market.id, product.sku),)
+        if price.source == "converted":
+            tags = (*tags, rates_tag(market.id))
+        hints = CacheHints(FRESH_S, 0, 0, tags, snapshot.position, shows_price=True)
+        return cached(request, orjson.dumps(price_json(price, market)), "application/json", hints)
+
+    return [Route("/api/v1/{market}/prices/{sku}", show, methods=["GET"])]
