@@ -1,0 +1,96 @@
+"""Every event of the shop, with all the facts that a consumer needs: what happened, never what to do about it.
+
+`category_paths` always includes the paths of all ancestors ("shoes/running" comes with "shoes"). `sku` is the
+product's SKU, also where a variant changed: product tags know products only. Which cache tags an event names is
+`purge_map.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cache_policies.positions import PurgeKind
+
+
+@dataclass(frozen=True, slots=True)
+class PriceChanged:
+    """The price of a product, or of one of its variants, in one market."""
+
+    market: str
+    sku: str
+    category_paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RateChanged:
+    """The rate by which base prices are converted for one market."""
+
+    market: str
+
+
+@dataclass(frozen=True, slots=True)
+class StockBandChanged:
+    """A product, or one of its variants, went from one stock band to another, in every market."""
+
+    sku: str
+    category_paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProductCopyChanged:
+    """Name, description, attributes or picture of a product. A new slug is a take-down and a listing instead."""
+
+    sku: str
+    slug: str
+    category_paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProductListed:
+    """A product is in the shop from now on, or in these categories."""
+
+    sku: str
+    slug: str
+    category_paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProductTakenDown:
+    """A product is no longer in the shop, or no longer in these categories."""
+
+    sku: str
+    slug: str
+    category_paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryChanged:
+    """A category was made, renamed, moved or removed. A move is two events: the old path and the new one."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogReplaced:
+    """So much changed at once (an import, a release that renders otherwise) that everything is purged."""
+
+
+@dataclass(frozen=True, slots=True)
+class TagsPurged:
+    """Somebody ordered a purge of these tags by hand."""
+
+    tags: tuple[str, ...]
+    kind: PurgeKind
+
+
+Event = (
+    PriceChanged
+    | RateChanged
+    | StockBandChanged
+    | ProductCopyChanged
+    | ProductListed
+    | ProductTakenDown
+    | CategoryChanged
+    | CatalogReplaced
+    | TagsPurged
+)

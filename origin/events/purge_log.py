@@ -1,0 +1,209 @@
+"""The purge log: read after a position, its head, its oldest row, its end; and a tail of it that is shared.
+
+Rows are written by `UnitOfWork` through the function `events.log_purge`, in the transaction of the change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cache_policies.feed import PAGE_ENTRIES
+from cache_policies.positions import ZERO, Position, PurgeEntry, PurgeKind
+from origin.db import Database
+from origin.events.wake import Wake
+
+POLL_S = 0.05
+"""How often the head is read while questions are held and no nudges are heard."""
+TAIL_ENTRIES = 2_000
+"""Entries kept in memory by each worker."""
+KEEP_ENTRIES = 10_000
+"""Trimming leaves at least so many, and everything younger than an hour."""
+TRIM_EVERY_S = 600.0
+
+_log = logging.getLogger(__name__)
+
+_READ_AFTER = text(
+    """
+    (SELECT 'head' AS what, epoch, cv, id::text AS id, kind, NULL::text[] AS tags
+       FROM events.purge_log ORDER BY epoch DESC, cv DESC LIMIT 1)
+    UNION ALL
+    (SELECT 'oldest', epoch, cv, id::text, kind, NULL FROM events.purge_log ORDER BY epoch, cv LIMIT 1)
+    UNION ALL
+    (SELECT 'known', epoch, cv, id::text, kind, NULL FROM events.purge_log
+      WHERE epoch = :epoch AND cv = :cv AND id::text = :id)
+    UNION ALL
+    (SELECT 'entry', epoch, cv, id::text, kind, tags FROM events.purge_log
+      WHERE (epoch, cv) > (:epoch, :cv) ORDER BY epoch, cv LIMIT :limit)
+    """
+)
+_TRIM = text("SELECT events.trim_purge_log(:keep)")
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """The purge log after one position, as one statement saw it."""
+
+    known: bool
+    """Whether the log holds the position with the id that was named; if not, `entries` is empty."""
+    entries: tuple[PurgeEntry, ...]
+    head: Position
+    head_id: str
+    oldest: Position
+    oldest_id: str
+
+    @property
+    def reaches_head(self) -> bool:
+        """Whether nothing is missing between the last entry and the head."""
+        return self.known and (not self.entries or self.entries[-1].position == self.head)
+
+
+async def read_after(
+    connection: AsyncConnection, after: Position, after_id: str, limit: int = PAGE_ENTRIES
+) -> LogPage:
+    """The entries after `after`, oldest first, at most `limit`, with head and oldest: one statement, one snapshot."""
+    rows = (
+        await connection.execute(
+            _READ_AFTER, {"epoch": after.epoch, "cv": after.cv, "id": after_id, "limit": limit}
+        )
+    ).all()
+    marks = {row.what: row for row in rows if row.what != "entry"}
+    head, oldest, known = marks["head"], marks["oldest"], "known" in marks
+    entries = [
+        PurgeEntry(Position(row.epoch, row.cv), row.id, PurgeKind(row.kind), tuple(row.tags))
+        for row in rows
+        if row.what == "entry"
+    ]
+    return LogPage(
+        known,
+        tuple(sorted(entries, key=lambda entry: entry.position)) if known else (),
+        Position(head.epoch, head.cv),
+        head.id,
+        Position(oldest.epoch, oldest.cv),
+        oldest.id,
+    )
+
+
+async def read_ends(connection: AsyncConnection) -> LogPage:
+    """The head and the oldest row, for whoever knows no position yet."""
+    return await read_after(connection, ZERO, "", 1)
+
+
+async def trim(connection: AsyncConnection, keep: int = KEEP_ENTRIES) -> int:
+    """Forget the oldest rows but for `keep` of them and everything younger than an hour; how many were forgotten.
+
+    The last row always stays. Edges whose position is gone are answered with *flush*.
+    """
+    return int((await connection.execute(_TRIM, {"keep": keep})).scalar_one())
+
+
+class LogTail:
+    """The newest entries of the purge log in this worker's memory: one reader for all held questions.
+
+    It reads when woken, and every 50 ms while questions are held and no nudges are heard. Every read begins after the
+    wake-up, so an entry that was committed before a nudge is never missed because of one.
+    """
+
+    def __init__(self, database: Database, wake: Wake) -> None:
+        self._database = database
+        self._wake = wake
+        self._entries: deque[PurgeEntry] = deque(maxlen=TAIL_ENTRIES)
+        self._base = ZERO
+        self.head = ZERO
+        self.head_id = ""
+        self.held = 0
+        """Questions that wait for entries now; kept by the feed."""
+        self._grown = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        self._tasks = [
+            asyncio.create_task(self._follow(), name="purge log tail"),
+            asyncio.create_task(self._trim(), name="purge log trimming"),
+        ]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    def note_head(self, head: Position) -> None:
+        """Somebody read this head: if it is news here, the log is read now."""
+        if head > self.head:
+            self._wake.event.set()
+
+    async def wait_beyond(self, position: Position, timeout_s: float) -> bool:
+        """Wait until there is an entry after `position`, at most `timeout_s`. False: none came."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.head <= position:
+                    await self._grown.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def entries_after(self, position: Position) -> tuple[PurgeEntry, ...] | None:
+        """The entries after `position`, up to `head`; None when the tail does not reach back so far."""
+        if position < self._base:
+            return None
+        return tuple(entry for entry in self._entries if entry.position > position)
+
+    async def _follow(self) -> None:
+        while True:
+            must_poll = self.held > 0 and not self._wake.connected
+            try:
+                async with asyncio.timeout(POLL_S):
+                    await self._wake.event.wait()
+            except TimeoutError:
+                if not must_poll:
+                    continue
+            self._wake.event.clear()
+            try:
+                await self._read()
+            except (SQLAlchemyError, OSError) as exc:
+                _log.warning("the purge log cannot be read, trying again: %s", exc)
+                await asyncio.sleep(POLL_S)
+                self._wake.event.set()
+
+    async def _read(self) -> None:
+        async with self._database.log.connect() as connection:
+            while True:
+                page = await read_after(connection, self.head, self.head_id)
+                if not page.known:
+                    # At the start, or when the log is another one: held questions end and are asked again.
+                    self._entries.clear()
+                    self._base = self.head = page.head
+                    self.head_id = page.head_id
+                elif page.entries:
+                    self._append(page.entries)
+                if page.head != self.head:
+                    continue
+                break
+        grown, self._grown = self._grown, asyncio.Event()
+        grown.set()
+
+    def _append(self, entries: tuple[PurgeEntry, ...]) -> None:
+        for entry in entries:
+            if len(self._entries) == TAIL_ENTRIES:
+                self._base = self._entries[0].position
+            self._entries.append(entry)
+        self.head, self.head_id = entries[-1].position, entries[-1].id
+
+    async def _trim(self) -> None:
+        while True:
+            await asyncio.sleep(TRIM_EVERY_S)
+            try:
+                async with self._database.log.connect() as connection:
+                    forgotten = await trim(connection)
+            except (SQLAlchemyError, OSError) as exc:
+                _log.warning("the purge log was not trimmed: %s", exc)
+            else:
+                if forgotten:
+                    _log.info("the purge log was trimmed: %d entries forgotten", forgotten)

@@ -1,0 +1,126 @@
+"""Which cache tags an event names, and whether hard or soft: pure (rule 7 and rule 11 of docs/freshness.md).
+
+What a response has to carry for this to be enough, beside the tags of the products and categories it shows:
+
+* an order by price: `cp:` of the category; the whole product list is the category with the empty path;
+* anything whose order or figures come from converted prices, shown or not: `rates:`;
+* an order by name or by popularity, a page number, a count of results: `c:` of the category, or `l:` for the list;
+* a selection (the home page): `h:`; the category tree in the header: `n:`;
+* a 404: the tag of what was not found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import assert_never
+
+from cache_policies.markets import Markets
+from cache_policies.positions import MAX_TAGS_PER_ENTRY, PurgeKind
+from cache_policies.tags import (
+    EVERYTHING,
+    category_prices_tag,
+    category_tag,
+    home_tag,
+    list_tag,
+    many_tag,
+    navigation_tag,
+    picture_tag,
+    product_tag,
+    rates_tag,
+    slug_tag,
+)
+from origin.events.messages import (
+    CatalogReplaced,
+    CategoryChanged,
+    Event,
+    PriceChanged,
+    ProductCopyChanged,
+    ProductListed,
+    ProductTakenDown,
+    RateChanged,
+    StockBandChanged,
+    TagsPurged,
+)
+
+WHOLE_LIST = ""
+"""The path of the category that holds everything: the whole product list."""
+
+
+def purge_of(events: Sequence[Event], markets: Markets) -> tuple[PurgeKind, tuple[str, ...]]:
+    """The kind and the tags of the one purge-log entry of a transaction in which `events` happened.
+
+    One hard event makes the entry hard. An entry that would name more than 1,000 tags names everything: no tag
+    but `*` covers whatever a thousand others cover. Raises ValueError when nothing happened.
+    """
+    if not events:
+        raise ValueError("nothing happened: there is nothing to purge")
+    kind = PurgeKind.HARD if any(kind_of(event) is PurgeKind.HARD for event in events) else PurgeKind.SOFT
+    ids = [market.id for market in markets.all]
+    tags = dict.fromkeys(tag for event in events for tag in _tags_of(event, ids))
+    if EVERYTHING in tags or len(tags) > MAX_TAGS_PER_ENTRY:
+        return kind, (EVERYTHING,)
+    return kind, tuple(tags)
+
+
+def kind_of(event: Event) -> PurgeKind:
+    """Hard for what decides a sale (price, stock band, being in the shop), soft for copy."""
+    match event:
+        case ProductCopyChanged():
+            return PurgeKind.SOFT
+        case TagsPurged(kind=kind):
+            return kind
+        case _:
+            return PurgeKind.HARD
+
+
+def _tags_of(event: Event, markets: Sequence[str]) -> Iterator[str]:
+    match event:
+        case PriceChanged(market, sku, paths):
+            yield product_tag(market, sku)
+            yield many_tag(market)
+            for path in (*paths, WHOLE_LIST):
+                yield category_prices_tag(market, path)
+        case RateChanged(market):
+            yield rates_tag(market)
+            yield many_tag(market)
+        case StockBandChanged(sku, _):
+            for market in markets:
+                yield product_tag(market, sku)
+                yield many_tag(market)
+        case ProductCopyChanged(sku, slug, paths):
+            for market in markets:
+                yield from _product_in(market, sku, slug)
+                # A new name moves the product in every order by name, also past pages that do not show it.
+                yield from (category_tag(market, path) for path in paths)
+                yield list_tag(market)
+        case ProductListed(sku, slug, paths) | ProductTakenDown(sku, slug, paths):
+            yield picture_tag(sku)
+            for market in markets:
+                yield from _product_in(market, sku, slug)
+                yield from (category_tag(market, path) for path in paths)
+                yield from (category_prices_tag(market, path) for path in (*paths, WHOLE_LIST))
+                yield list_tag(market)
+                yield home_tag(market)
+        case CategoryChanged(path):
+            for market in markets:
+                yield category_tag(market, path)
+                yield navigation_tag(market)
+                yield many_tag(market)
+        case CatalogReplaced():
+            yield EVERYTHING
+        case TagsPurged(tags):
+            yield from tags
+            # A response with too many tags gave up those named here for `many:`.
+            yield from (many_tag(market) for market in markets_named(tags, markets))
+        case _:
+            assert_never(event)
+
+
+def _product_in(market: str, sku: str, slug: str) -> Iterable[str]:
+    return product_tag(market, sku), slug_tag(market, slug), many_tag(market)
+
+
+def markets_named(tags: Iterable[str], markets: Sequence[str]) -> list[str]:
+    """The markets that `tags` belong to, in the order of `markets`."""
+    named = {tag.split(":")[1] for tag in tags if ":" in tag}
+    return [market for market in markets if market in named]

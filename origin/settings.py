@@ -1,0 +1,78 @@
+"""What an origin worker is told by its environment, read once at the entry (docs/settings.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from cache_policies.markets import PACKAGED_POLICIES
+
+
+class SettingsError(ValueError):
+    """The environment does not say what the worker needs; every fault is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class OriginSettings:
+    """One origin worker's settings; each is a row of docs/settings.md."""
+
+    database_url: str
+    """The primary, as a SQLAlchemy URL of the application role."""
+    replica_urls: tuple[str, ...] = ()
+    """Standbys that answer reads; without one the primary does, capped."""
+    redis_url: str = ""
+    """Where workers nudge each other; empty: none, which costs milliseconds."""
+    listen_host: str = "127.0.0.1"
+    listen_port: int = 8080
+    """Shared by all workers of this origin (SO_REUSEPORT); 0: any free port."""
+    edge_key: str = field(default="", repr=False)
+    """The secret that edges show; empty: no edge is believed."""
+    policies: Path = PACKAGED_POLICIES
+    standbys: tuple[str, ...] = ()
+    """Names of the standbys that may be promoted; empty: all that stream."""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """The settings in `env`. Raises SettingsError that names every fault."""
+        faults: list[str] = []
+        database_url = env.get("DATABASE_URL", "")
+        replica_urls = _commas(env.get("REPLICA_URLS", ""))
+        if not database_url:
+            faults.append("DATABASE_URL is not set: the primary, such as postgresql+asyncpg://nearshelf@/nearshelf")
+        faults.extend(
+            f"{name} must start with postgresql+asyncpg://, not {url.split('://')[0][:40]}://"
+            for name, urls in (("DATABASE_URL", [database_url] if database_url else []), ("REPLICA_URLS", replica_urls))
+            for url in urls
+            if not url.startswith("postgresql+asyncpg://")
+        )
+        host, port = "127.0.0.1", 8080
+        listen = env.get("NEARSHELF_LISTEN", "127.0.0.1:8080")
+        host_text, _, port_text = listen.rpartition(":")
+        if host_text and port_text.isascii() and port_text.isdigit() and int(port_text) <= 65535:
+            host, port = host_text.strip("[]"), int(port_text)
+        else:
+            faults.append(f"NEARSHELF_LISTEN must be HOST:PORT, not {listen[:80]!r}")
+        edge_key = env.get("NEARSHELF_EDGE_KEY", "")
+        if len(edge_key) < 16:
+            faults.append("NEARSHELF_EDGE_KEY must be the secret shared with the edges, 16 characters or more")
+        policies = Path(env["NEARSHELF_POLICIES"]) if env.get("NEARSHELF_POLICIES") else PACKAGED_POLICIES
+        if not policies.is_dir():
+            faults.append(f"NEARSHELF_POLICIES names no directory: {policies}")
+        if faults:
+            raise SettingsError("the environment of the origin is not usable:\n  " + "\n  ".join(faults))
+        return cls(
+            database_url=database_url,
+            replica_urls=tuple(replica_urls),
+            redis_url=env.get("REDIS_URL", ""),
+            listen_host=host,
+            listen_port=port,
+            edge_key=edge_key,
+            policies=policies,
+            standbys=tuple(_commas(env.get("NEARSHELF_STANDBYS", ""))),
+        )
+
+
+def _commas(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
