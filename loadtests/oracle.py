@@ -106,6 +106,10 @@ class Oracle:
         """The shop refused the change, and so cannot have committed it."""
         change.refused = True
 
+    def initial(self, key: PriceKey) -> int | None:
+        """The amount before the first change, where it is known."""
+        return self._histories[key].initial
+
     def current(self, key: PriceKey) -> int | None:
         """The amount that was asked for last, or the initial one."""
         history = self._histories[key]

@@ -133,12 +133,13 @@ def test_planted_violations_in_a_random_history_are_found_and_nothing_else_is(se
     oracle = Oracle()
     oracle.start(KEY, 0)
     now, committed, live = 0.0, 0, 0  # amounts are numbered in commit order
+    change = None
     for _ in range(400):
         now += rng.random()
         if committed == live and rng.random() < 0.2:
             committed += 1
             change = oracle.began(KEY, committed, at=now)
-        elif committed > live and rng.random() < 0.5:
+        elif change is not None and committed > live and rng.random() < 0.5:
             live = committed
             oracle.live(change, at=now)
         now += rng.random()

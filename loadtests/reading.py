@@ -1,0 +1,126 @@
+"""What an answer shows, read as a stranger would: prices in pages and JSON, links, and where it came from."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from html import unescape
+from typing import Any
+from urllib.parse import unquote
+
+from loadtests.oracle import PriceKey
+
+_DATA = re.compile(r"<data\s([^>]*)>")
+_ATTRIBUTE = re.compile(r'([a-z-]+)="([^"]*)"')
+_HREF = re.compile(r'\shref="(/[^"#?]*)')
+NOTICE_SLOT = b"<!--nearshelf:notice-->"
+"""Where an edge may say that prices are being confirmed; gone where it did."""
+
+
+class Unreadable(ValueError):
+    """An answer that should show prices does not follow docs/wire.md."""
+
+
+def shown_prices(market: str, content_type: str, body: bytes) -> list[tuple[PriceKey, int]]:
+    """Every price that a page or a JSON answer shows, in minor units. Raises Unreadable."""
+    if content_type.startswith("text/html"):
+        return list(_page_prices(market, body.decode("utf-8")))
+    if content_type.startswith("application/json"):
+        try:
+            return list(_json_prices(market, json.loads(body)))
+        except ValueError as exc:
+            raise Unreadable(f"not JSON: {exc}") from exc
+    return []
+
+
+def _page_prices(market: str, page: str) -> Iterator[tuple[PriceKey, int]]:
+    for tag in _DATA.finditer(page):
+        attributes = dict(_ATTRIBUTE.findall(tag[1]))
+        if "price" not in attributes.get("class", "").split():
+            continue
+        try:
+            yield PriceKey(market, unescape(attributes["data-sku"])), int(attributes["value"])
+        except (KeyError, ValueError) as exc:
+            raise Unreadable(f"a price without data-sku or a whole value: {tag[0]}") from exc
+
+
+def _json_prices(market: str, value: Any) -> Iterator[tuple[PriceKey, int]]:
+    """Objects with `amount_minor`, however deep; the SKU stands beside it or in the nearest object around it."""
+    yield from _objects(market, value, None)
+
+
+def _objects(market: str, value: Any, sku: str | None) -> Iterator[tuple[PriceKey, int]]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _objects(market, item, sku)
+    elif isinstance(value, dict):
+        own = value.get("sku")
+        sku = own if isinstance(own, str) else sku
+        amount = value.get("amount_minor")
+        if isinstance(amount, int):
+            if sku is None:
+                raise Unreadable("an amount_minor without a sku")
+            yield PriceKey(str(value.get("market", market)), sku), amount
+        for item in value.values():
+            yield from _objects(market, item, sku)
+
+
+def links(page: bytes) -> list[str]:
+    """The paths that a page links to, in its order, each once, as written (still percent-encoded)."""
+    return list(dict.fromkeys(unescape(path) for path in _HREF.findall(page.decode("utf-8"))))
+
+
+def products_on(market: str, page: bytes) -> dict[str, str]:
+    """Slug -> SKU of the products that a listing shows: each price belongs to the product linked last before it."""
+    text = page.decode("utf-8")
+    found: dict[str, str] = {}
+    slug: str | None = None
+    pattern = re.compile(rf'\shref="/{re.escape(market)}/products/([^"#?/]+)(?=["#?])|<data\s([^>]*)>')
+    for token in pattern.finditer(text):
+        if token[1] is not None:
+            slug = unquote(unescape(token[1]))
+            continue
+        attributes = dict(_ATTRIBUTE.findall(token[2]))
+        if slug is not None and slug not in found and "price" in attributes.get("class", "").split():
+            found[slug] = unescape(attributes.get("data-sku", ""))
+    return {slug: sku for slug, sku in found.items() if sku}
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where an answer came from, by the member of Cache-Status nearest to the viewer (RFC 9211)."""
+
+    name: str
+    """`hit`, `stale`, or the reason for forwarding: `uri-miss`, `bypass`, `request`..."""
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.detail})" if self.detail else self.name
+
+
+def cache_status(headers: Mapping[str, str]) -> Status:
+    """The last member of Cache-Status; `none` where there is no such field (the origin itself, a refusal).
+
+    A stored response served although it is not fresh says `hit` with a detail that names staleness or a negative ttl.
+    """
+    field = headers.get("cache-status", "")
+    if not field:
+        return Status("none")
+    parameters: dict[str, str] = {}
+    for part in field.split(",")[-1].split(";")[1:]:
+        name, _, value = part.strip().partition("=")
+        parameters[name] = value.strip('"')
+    detail = parameters.get("detail", "")
+    if "hit" in parameters:
+        stale = detail.startswith("stale") or parameters.get("ttl", "0").startswith("-")
+        return Status("stale" if stale else "hit", detail if stale else "")
+    if "fwd" in parameters:
+        return Status(parameters["fwd"], detail)
+    return Status("edge", detail)
+
+
+def is_marked(headers: Mapping[str, str], body: bytes) -> bool:
+    """Whether a page says that its prices are being confirmed: shown, but not as current (rule 5)."""
+    return "stale-marked" in headers.get("cache-status", "") and NOTICE_SLOT not in body

@@ -1,0 +1,98 @@
+"""Answers as a stranger reads them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from loadtests.oracle import PriceKey
+from loadtests.reading import Status, Unreadable, cache_status, is_marked, links, products_on, shown_prices
+
+LISTING = b"""<!doctype html><!--nearshelf:notice-->
+<a href="/eu-eur/c/shoes?sort=price">sort</a>
+<article><a href="/eu-eur/products/red-shoe"><img></a>
+  <data class="price" data-sku="SHOE-1" value="1250">\xe2\x82\xac12.50</data>
+  <data class="was price" data-sku="SHOE-1" value="1500">\xe2\x82\xac15.00</data></article>
+<article><a href="/eu-eur/products/caf%C3%A9-cup?x=1">cup</a>
+  <data value="900" data-sku="A&amp;B" class="price">\xe2\x82\xac9</data></article>
+<data class="stock" value="3">3</data>
+"""
+
+
+def test_every_price_of_a_page_is_read():
+    assert shown_prices("eu-eur", "text/html; charset=utf-8", LISTING) == [
+        (PriceKey("eu-eur", "SHOE-1"), 1250),
+        (PriceKey("eu-eur", "SHOE-1"), 1500),
+        (PriceKey("eu-eur", "A&B"), 900),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param(
+            {"sku": "S", "market": "gb-gbp", "amount": "1.00", "amount_minor": 100},
+            [(PriceKey("gb-gbp", "S"), 100)],
+            id="a price",
+        ),
+        pytest.param(
+            {"sku": "S", "name": "n", "price": {"currency": "EUR", "amount_minor": 5}},
+            [(PriceKey("eu-eur", "S"), 5)],
+            id="a product with its price inside",
+        ),
+        pytest.param(
+            {"items": [{"sku": "S", "price": {"amount_minor": 5}, "variants": [{"sku": "V", "amount_minor": 6}]}]},
+            [(PriceKey("eu-eur", "S"), 5), (PriceKey("eu-eur", "V"), 6)],
+            id="a list with variants",
+        ),
+        pytest.param({"sku": "S", "band": "low"}, [], id="stock"),
+    ],
+)
+def test_prices_in_json_belong_to_the_nearest_sku(value, expected):
+    assert shown_prices("eu-eur", "application/json", json.dumps(value).encode()) == expected
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("text/html", b'<data class="price" data-sku="S" value="12.50">'),
+        ("text/html", b'<data class="price" value="1250">'),
+        ("application/json", b'{"amount_minor": 3}'),
+        ("application/json", b"{"),
+    ],
+)
+def test_what_cannot_be_read_is_an_error_and_not_an_absence(content_type, body):
+    with pytest.raises(Unreadable):
+        shown_prices("eu-eur", content_type, body)
+
+
+def test_products_of_a_listing_and_its_links():
+    assert products_on("eu-eur", LISTING) == {"red-shoe": "SHOE-1", "café-cup": "A&B"}
+    assert links(LISTING) == ["/eu-eur/c/shoes", "/eu-eur/products/red-shoe", "/eu-eur/products/caf%C3%A9-cup"]
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("eu-1; hit; ttl=12", Status("hit")),
+        ("eu-1; hit; ttl=-3; detail=stale-while-revalidate", Status("stale", "stale-while-revalidate")),
+        ("eu-1; hit; detail=stale-marked", Status("stale", "stale-marked")),
+        ("eu-1; fwd=stale; fwd-status=200; detail=purged-hard", Status("stale", "purged-hard")),
+        ("origin; hit, eu-1; fwd=uri-miss; stored", Status("uri-miss")),
+        ('eu-1; fwd=bypass; detail="policy-never-stores"', Status("bypass", "policy-never-stores")),
+    ],
+)
+def test_cache_status(field, expected):
+    assert cache_status({"cache-status": field}) == expected
+
+
+def test_no_cache_status_is_said():
+    assert cache_status({}) == Status("none")
+
+
+def test_only_a_page_whose_notice_is_filled_counts_as_marked():
+    marked = {"cache-status": "eu-1; hit; detail=stale-marked"}
+    assert is_marked(marked, b"<p>Prices are being confirmed</p>")
+    assert not is_marked(marked, LISTING)
+    assert not is_marked({"cache-status": "eu-1; hit"}, b"<p>Prices are being confirmed</p>")
