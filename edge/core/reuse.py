@@ -84,7 +84,12 @@ def decide_reuse(
 
 
 def on_error(
-    candidates: Sequence[StoredResponse], request: Request, policy: CachePolicy, floors: Floors, lease: Lease, now: float
+    candidates: Sequence[StoredResponse],
+    request: Request,
+    policy: CachePolicy,
+    floors: Floors,
+    lease: Lease,
+    now: float,
 ) -> Stale | None:
     """What may be served although the origin failed (RFC 5861 §4, rule 5); None: answer the error.
 
