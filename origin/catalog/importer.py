@@ -1,0 +1,1127 @@
+"""`nearshelf catalog import`: JSON lines into the catalog, every fault named, all of it or nothing.
+
+Two passes. The first reads the files line by line, checks each row by itself and against the rows before it,
+and puts good products aside in a temporary file; what it keeps in memory is categories, SKUs and ids. The
+second runs inside one unit of work: it checks against the shop as it is, writes in batches, and is rolled
+back when anything was wrong (unless `keep_valid`). The rows and their rules: docs/catalog-import.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import hashlib
+import re
+import sys
+import tempfile
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Final, Protocol
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cache_policies.markets import Markets, load_markets
+from origin.catalog import tables
+from origin.catalog.demo import demo_catalog
+from origin.catalog.text import plain_text, slugify, tidy_name
+from origin.db import Database, UnitOfWork
+from origin.events.messages import CatalogReplaced
+from origin.inventory import service as inventory
+from origin.money import MoneyError, parse_amount
+from origin.pricing import service as pricing
+
+MAX_LINE_BYTES: Final = 1_048_576
+"""A longer line is a fault and is skipped: memory stays bounded whatever a file holds."""
+MAX_DESCRIPTION: Final = 20_000
+MAX_CATEGORIES: Final = 20
+MAX_VARIANTS: Final = 500
+MAX_LEVEL: Final = 8
+DEFAULT_QUANTITY: Final = 100
+"""Pieces on hand of a product whose source does not say."""
+_BATCH: Final = 1_000
+_SPOOL_BYTES: Final = 32 * 1_048_576
+_MAX_INT: Final = 2**31 - 1
+
+# What a SKU may be made of: it stands in addresses and in cache tags, which have room for 256 characters.
+_SKU: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._+:~-]*[A-Za-z0-9._+:~-])?")
+_PRODUCT_FIELDS: Final = frozenset({
+    "id", "source", "sku", "name", "category_ids", "prices", "sale_prices", "price_tiers", "description", "images",
+    "attributes", "options", "variants", "quantity", "popularity", "units_sold", "first_sold_at", "last_sold_at",
+    "tax_class", "name_derived",
+})  # fmt: skip
+_CATEGORY_FIELDS: Final = frozenset({"id", "parent_id", "name", "level", "source", "derived"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row stands: a file as it was named, and a line counted from 1."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with one row. Reads `file:line: field: what and why`."""
+
+    place: Place
+    field: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.field}: {self.text}" if self.field else f"{self.place}: {self.text}"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What an import did. With faults and without `keep_valid` nothing was written: `committed` is False."""
+
+    products: int = 0
+    """Good product rows read."""
+    categories: int = 0
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+    faults: int = 0
+    warnings: int = 0
+    committed: bool = False
+    position: str = ""
+    """Of the purge-log entry; empty when nothing had changed."""
+    seconds: float = 0.0
+
+
+class Reporter(Protocol):
+    """Who is told how an import goes."""
+
+    def fault(self, fault: Fault) -> None: ...
+
+    def warning(self, fault: Fault) -> None: ...
+
+    def read(self, file: str, rows: int, done_bytes: int, total_bytes: int) -> None: ...
+
+    def written(self, rows: int, of: int) -> None: ...
+
+
+class Source(Protocol):
+    """Lines to import, and how far they have been read."""
+
+    name: str
+    total_bytes: int
+
+    def lines(self) -> Iterator[tuple[int, bytes | None, str]]:
+        """Line number, the line (None when it cannot be had), and then why not."""
+        ...
+
+    def done_bytes(self) -> int: ...
+
+
+class FileSource:
+    """A file of JSON lines; gzip is recognised by its first two bytes, whatever the file is called."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._path = path
+        self._raw: IO[bytes] | None = None
+        try:
+            self.total_bytes = path.stat().st_size
+        except OSError:
+            self.total_bytes = 0
+
+    def done_bytes(self) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            if self._raw is not None:
+                return self._raw.tell()
+        return self.total_bytes
+
+    def lines(self) -> Iterator[tuple[int, bytes | None, str]]:
+        number = 0
+        try:
+            with self._path.open("rb") as raw:
+                self._raw = raw
+                stream: IO[bytes] | gzip.GzipFile = raw
+                if raw.peek(2)[:2] == b"\x1f\x8b":
+                    stream = gzip.GzipFile(fileobj=raw)
+                while True:
+                    line = stream.readline(MAX_LINE_BYTES + 1)
+                    if not line:
+                        return
+                    number += 1
+                    if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
+                        while (rest := stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                            pass
+                        yield number, None, f"the line is longer than {MAX_LINE_BYTES:,} bytes, it was skipped"
+                    elif line.strip():
+                        yield number, line, ""
+        except OSError as exc:
+            why = exc.strerror or str(exc)
+            yield max(number, 1), None, f"the file cannot be read: {why[:1].lower()}{why[1:]}"
+        except (EOFError, zlib.error) as exc:
+            yield number + 1, None, f"the gzip stream is broken here ({exc}), what follows was not read"
+
+
+class RowSource:
+    """Rows made in memory, such as the demo catalog's."""
+
+    def __init__(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        self.name = name
+        self.total_bytes = 0
+        self._rows = rows
+
+    def done_bytes(self) -> int:
+        return 0
+
+    def lines(self) -> Iterator[tuple[int, bytes | None, str]]:
+        for number, row in enumerate(self._rows, 1):
+            yield number, orjson.dumps(row), ""
+
+
+@dataclass(slots=True)
+class _CategoryRow:
+    id: str
+    parent_id: str | None
+    name: str
+    place: Place
+    raw: bytes
+
+
+@dataclass(slots=True)
+class _Read:
+    """What the first pass found out."""
+
+    categories: dict[str, _CategoryRow] = field(default_factory=dict)
+    product_ids: dict[str, Place] = field(default_factory=dict)
+    skus: dict[str, Place] = field(default_factory=dict)
+    category_uses: dict[str, tuple[Place, str]] = field(default_factory=dict)
+    """The first use of each category id by a product, and the field that holds it."""
+    unknown_fields: Counter[str] = field(default_factory=Counter)
+
+
+class _Rejected(Exception):
+    """Rolls the unit of work back: something was wrong and nothing is to be kept."""
+
+
+class _NothingChanged(Exception):
+    """Rolls the unit of work back: the shop already is what the files say."""
+
+
+class Importer:
+    """One import. `keep_valid`: write what is good although something is not; bad rows go to `rejects`."""
+
+    def __init__(
+        self,
+        database: Database,
+        markets: Markets,
+        report: Reporter,
+        *,
+        actor: str,
+        keep_valid: bool = False,
+        rejects: IO[bytes] | None = None,
+    ) -> None:
+        self._database = database
+        self._markets = markets
+        self._report = report
+        self._actor = actor
+        self._keep_valid = keep_valid
+        self._rejects = rejects
+        self._read = _Read()
+        self.outcome = Outcome()
+
+    async def run(self, sources: Sequence[Source]) -> Outcome:
+        """Imports `sources` as one. Database errors are the caller's; what is wrong with rows is reported."""
+        started = time.monotonic()
+        with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as spool:
+            for source in sources:
+                self._read_source(source, spool)
+            self._check_parents()
+            for name, count in sorted(self._read.unknown_fields.items()):
+                rows = "1 row" if count == 1 else f"{count:,} rows"
+                self._warn(Place(sources[0].name, 1), name, f"not a field of docs/catalog-import.md, ignored in {rows}")
+            self.outcome.categories = len(self._read.categories)
+            if not self.outcome.faults or self._keep_valid:
+                with contextlib.suppress(_Rejected, _NothingChanged):
+                    async with self._database.unit_of_work(actor=self._actor, cause="catalog import") as work:
+                        await self._write(work, spool)
+                    self.outcome.position = str(work.position)
+                self.outcome.committed = not self.outcome.faults or self._keep_valid
+            else:
+                await self._check_against_shop(spool)
+        self.outcome.seconds = time.monotonic() - started
+        return self.outcome
+
+    # First pass: rows by themselves, and against the rows before them.
+
+    def _read_source(self, source: Source, spool: IO[bytes]) -> None:
+        rows = 0
+        for number, line, why in source.lines():
+            place = Place(source.name, number)
+            if line is None:
+                self._fault(place, "", why)
+                self.outcome.rejected += 1
+                continue
+            rows += 1
+            if rows % 250 == 0:
+                self._report.read(source.name, rows, source.done_bytes(), source.total_bytes)
+            self._read_row(place, line.rstrip(b"\r\n"), spool)
+        self._report.read(source.name, rows, source.total_bytes, source.total_bytes)
+
+    def _read_row(self, place: Place, line: bytes, spool: IO[bytes]) -> None:
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError as exc:
+            self._reject(line, [Fault(place, "", f"not JSON: {exc.msg} at column {exc.colno}")])
+            return
+        if not isinstance(value, dict):
+            self._reject(line, [Fault(place, "", f"a row is a JSON object, not {_kind_of(value)}")])
+            return
+        if value.keys() & {"sku", "prices", "category_ids"}:
+            self._read_product(place, line, value, spool)
+        elif value.keys() & {"parent_id", "level"}:
+            self._read_category(place, line, value)
+        else:
+            text = "neither a product (no sku, prices or category_ids) nor a category (no parent_id or level)"
+            self._reject(line, [Fault(place, "", text)])
+
+    def _read_category(self, place: Place, line: bytes, value: dict[str, Any]) -> None:
+        row = _Row(place, value)
+        category_id = row.text("id", longest=tables.MAX_EXTERNAL_ID)
+        name = row.text("name", longest=tables.MAX_NAME, tidy=True)
+        parent_id = row.text("parent_id", longest=tables.MAX_EXTERNAL_ID, required=False) or None
+        self._read.unknown_fields.update(value.keys() - _CATEGORY_FIELDS)
+        if category_id and (first := self._read.categories.get(category_id)):
+            row.fault("id", f"duplicate category {category_id!r}, first at {first.place}")
+        if row.faults:
+            self._reject(line, row.faults)
+            return
+        self._read.categories[category_id] = _CategoryRow(category_id, parent_id, name, place, line)
+
+    def _read_product(self, place: Place, line: bytes, value: dict[str, Any], spool: IO[bytes]) -> None:
+        row = _Row(place, value)
+        record = row.product()
+        skus = [("sku", record["sku"])]
+        skus += [(f"variants[{at}].sku", each["sku"]) for at, each in enumerate(record["variants"])]
+        own: dict[str, str] = {}
+        for name, sku in skus:
+            if sku and (first := self._read.skus.get(sku)):
+                row.fault(name, f"duplicate SKU {sku!r}, first at {first}")
+            elif sku and sku in own:
+                row.fault(name, f"duplicate SKU {sku!r}, first in {own[sku]} of the same row")
+            own.setdefault(sku, name)
+        if record["id"] and (first := self._read.product_ids.get(record["id"])):
+            row.fault("id", f"duplicate product {record['id']!r}, first at {first}")
+        self._read.unknown_fields.update(value.keys() - _PRODUCT_FIELDS)
+        # A row that is rejected has used its names all the same: its twin is a duplicate, not a replacement.
+        for _, sku in skus:
+            self._read.skus.setdefault(sku, place)
+        self._read.product_ids.setdefault(record["id"], place)
+        if row.faults:
+            self._reject(line, row.faults)
+            return
+        for at, category_id in enumerate(record["categories"]):
+            self._read.category_uses.setdefault(category_id, (place, f"category_ids[{at}]"))
+        self.outcome.products += 1
+        spool.write(b"%d %s\n" % (place.line, place.file.encode()))
+        spool.write(orjson.dumps(record) + b"\n" + line + b"\n")
+
+    def _check_parents(self) -> None:
+        """Cycles among the files' categories; parents that are nowhere are found when the shop's are known."""
+        state: dict[str, int] = {}
+        for start in list(self._read.categories):
+            trail: list[str] = []
+            at: str | None = start
+            while at is not None and at in self._read.categories and not state.get(at):
+                state[at] = 1
+                trail.append(at)
+                at = self._read.categories[at].parent_id
+            if at is not None and state.get(at) == 1:
+                ring = trail[trail.index(at) :]
+                shown = " > ".join(repr(each) for each in [*ring, at])
+                for member in ring:
+                    category = self._read.categories.pop(member)
+                    self._reject(
+                        category.raw, [Fault(category.place, "parent_id", f"its parents form a cycle: {shown}")]
+                    )
+            for each in trail:
+                state[each] = 2
+
+    # Second pass: against the shop, and into it.
+
+    async def _check_against_shop(self, spool: IO[bytes]) -> None:
+        """Finds the faults that only the shop can show, in a unit of work that is always rolled back."""
+        with contextlib.suppress(_Rejected):
+            async with self._database.unit_of_work(actor=self._actor, cause="catalog import") as work:
+                shop = await _Shop.load(work.connection)
+                self._merge_categories(shop)
+                await pricing.ensure_rates(work.connection, self._markets, self._actor)
+                rated = await self._rated_currencies(work.connection)
+                for place, record, line in _spooled(spool):
+                    self._checked(shop, rated, place, record, line)
+                raise _Rejected
+
+    async def _write(self, work: UnitOfWork, spool: IO[bytes]) -> None:
+        connection = work.connection
+        # One import at a time: two would each take the slugs and paths that the other has not committed yet.
+        await connection.execute(select(func.pg_advisory_xact_lock(0x6E656172, 0x696D70)))
+        shop = await _Shop.load(connection)
+        rates_added = await pricing.ensure_rates(connection, self._markets, self._actor)
+        rated = await self._rated_currencies(connection)
+        changed_categories = await self._write_categories(connection, shop)
+        batch: list[_Prepared] = []
+        done = 0
+        for place, record, line in _spooled(spool):
+            done += 1
+            if self._checked(shop, rated, place, record, line):
+                digest = hashlib.sha256(orjson.dumps(record, option=orjson.OPT_SORT_KEYS)).digest()
+                known = shop.products.get(record["id"])
+                if known is not None and known.digest == digest:
+                    self.outcome.unchanged += 1
+                else:
+                    self.outcome.added += known is None
+                    self.outcome.updated += known is not None
+                    slug = known.slug if known is not None else shop.new_slug(record)
+                    batch.append(_Prepared(record, slug, digest))
+            if len(batch) >= _BATCH:
+                await self._write_batch(connection, shop, batch)
+                batch.clear()
+                self._report.written(done, self.outcome.products)
+        if batch:
+            await self._write_batch(connection, shop, batch)
+        self._report.written(done, self.outcome.products)
+        if self.outcome.faults and not self._keep_valid:
+            raise _Rejected
+        if not (self.outcome.added or self.outcome.updated or changed_categories or rates_added):
+            raise _NothingChanged
+        work.record(CatalogReplaced())
+
+    async def _rated_currencies(self, connection: AsyncConnection) -> dict[str, list[str]]:
+        """Which currencies a base price may have, by the market currencies that have no rate from it."""
+        rates = await pricing.currencies_with_rates(connection)
+        wanted = {market.currency for market in self._markets.all}
+        bases = {base for base, _ in rates} | wanted
+        return {base: sorted(to for to in wanted if to != base and (base, to) not in rates) for base in bases}
+
+    def _checked(
+        self, shop: _Shop, rated: Mapping[str, list[str]], place: Place, record: dict[str, Any], line: bytes
+    ) -> bool:
+        """Whether the product fits into the shop as it is; rejects it otherwise."""
+        faults = []
+        names = [("sku", record["sku"])]
+        names += [(f"variants[{at}].sku", each["sku"]) for at, each in enumerate(record["variants"])]
+        for name, sku in names:
+            owner = shop.sku_owners.get(sku)
+            if owner is not None and owner != record["id"]:
+                faults.append(Fault(place, name, f"SKU {sku!r} belongs to product {owner!r}, which is in the shop"))
+        based = [("prices[0].currency", record["prices"])]
+        based += [(f"variants[{at}].prices[0].currency", each["prices"]) for at, each in enumerate(record["variants"])]
+        for name, prices in based:
+            if prices and (missing := rated.get(prices[0][0], ["any market's currency"])):
+                text = f"there is no rate from {prices[0][0]} to {', '.join(missing)}: set one first"
+                faults.append(Fault(place, name, text))
+        if faults:
+            self.outcome.products -= 1
+            self._reject(line, faults)
+        return not faults
+
+    def _merge_categories(self, shop: _Shop) -> list[_ShopCategory]:
+        """Puts the files' categories into the shop's, in order; gives those that are new or differ.
+
+        Rejects what has a parent that is nowhere, and then what has such a parent, until all is said.
+        """
+        while True:
+            lost = [
+                row
+                for row in self._read.categories.values()
+                if row.parent_id and row.parent_id not in self._read.categories and row.parent_id not in shop.categories
+            ]
+            for row in lost:
+                del self._read.categories[row.id]
+                text = f"unknown parent {row.parent_id!r}: neither a good row here nor the shop has it"
+                self._reject(row.raw, [Fault(row.place, "parent_id", text)])
+            if not lost:
+                break
+        self._make_missing(shop)
+        changed = shop.merge(self._read.categories.values())
+        for category in list(changed):
+            described = self._read.categories.get(category.external_id)
+            if described is None:
+                continue
+            if category.level > MAX_LEVEL or len(category.path) > tables.MAX_PATH:
+                text = (
+                    f"{category.level} levels deep with a path of {len(category.path)} characters"
+                    f", at most {MAX_LEVEL} and {tables.MAX_PATH}"
+                )
+                self._fault(described.place, "parent_id", text)
+        return changed
+
+    def _make_missing(self, shop: _Shop) -> None:
+        """Categories that products name and nobody describes are made from their ids, parents included."""
+        for category_id, (place, name) in self._read.category_uses.items():
+            parts = category_id.split("/")
+            for length in range(len(parts), 0, -1):
+                made_id = "/".join(parts[:length])
+                if made_id in self._read.categories or made_id in shop.categories:
+                    break
+                parent = "/".join(parts[: length - 1]) or None
+                words = parts[length - 1].replace("-", " ").replace("_", " ").strip() or made_id
+                title = tidy_name(words)[: tables.MAX_NAME]
+                self._read.categories[made_id] = _CategoryRow(made_id, parent, title, place, b"")
+                self._warn(place, name, f"no file describes category {made_id!r}, it was made from its id as {title!r}")
+
+    async def _write_categories(self, connection: AsyncConnection, shop: _Shop) -> int:
+        changed = self._merge_categories(shop)
+        if not changed:
+            return 0
+        moved = [category.id for category in changed if category.stored_path not in {None, category.path}]
+        if moved:
+            # Paths are unique at every moment; a path that one gives up may be another's new one.
+            away = update(tables.category).where(tables.category.c.id == func.any(moved))
+            await connection.execute(away.values(path=func.concat("~", tables.category.c.external_id)))
+        statement = insert(tables.category)
+        statement = statement.on_conflict_do_update(
+            index_elements=[tables.category.c.id],
+            set_={name: statement.excluded[name] for name in ("parent_id", "path", "name", "level", "position")},
+        )
+        rows = [
+            {
+                "id": category.id,
+                "external_id": category.external_id,
+                "parent_id": None if category.parent is None else tables.category_id_of(category.parent),
+                "path": category.path,
+                "name": category.name,
+                "level": category.level,
+                "position": category.position,
+            }
+            for category in sorted(changed, key=lambda each: each.level)
+        ]
+        await connection.execute(statement, rows)
+        return len(rows)
+
+    async def _write_batch(self, connection: AsyncConnection, shop: _Shop, batch: Sequence[_Prepared]) -> None:
+        products, variants, members, changed = [], [], [], []
+        for each in batch:
+            record, product_id = each.record, tables.product_id_of(each.record["id"])
+            changed.append(product_id)
+            listed = datetime.fromisoformat(record["listed_at"]) if record["listed_at"] else None
+            products.append(
+                {
+                    "id": product_id,
+                    "external_id": record["id"],
+                    "sku": record["sku"],
+                    "slug": each.slug,
+                    "name": record["name"],
+                    "description": record["description"],
+                    "attributes": record["attributes"],
+                    "options": record["options"],
+                    "popularity": record["popularity"],
+                    "digest": each.digest,
+                    "listed_at": listed or shop.now,
+                }
+            )
+            variants += [
+                {"sku": variant["sku"], "product_id": product_id, "options": variant["options"], "position": at}
+                for at, variant in enumerate(record["variants"])
+            ]
+            members += [
+                {"product_id": product_id, "category_id": tables.category_id_of(category_id), "position": at}
+                for at, category_id in enumerate(record["categories"])
+            ]
+        statement = insert(tables.product)
+        kept = {"id", "external_id", "slug"}
+        statement = statement.on_conflict_do_update(
+            index_elements=[tables.product.c.id],
+            set_={
+                **{name: statement.excluded[name] for name in products[0] if name not in kept},
+                "version": tables.product.c.version + 1,
+                "updated_at": func.now(),
+            },
+        )
+        await connection.execute(statement, products)
+        await connection.execute(delete(tables.variant).where(tables.variant.c.product_id == func.any(changed)))
+        members_of = tables.product_category.c.product_id
+        await connection.execute(delete(tables.product_category).where(members_of == func.any(changed)))
+        if variants:
+            await connection.execute(insert(tables.variant), variants)
+        await connection.execute(insert(tables.product_category), members)
+        await pricing.load_base_prices(connection, (row for each in batch for row in each.base_prices()))
+        by_currency = [(market.currency, market.id) for market in self._markets.all]
+        await pricing.load_prices(
+            connection, (row for each in batch for row in each.market_prices(by_currency)), self._actor
+        )
+        await inventory.load_stock(connection, (row for each in batch for row in each.stock()))
+
+    # Saying what is wrong.
+
+    def _fault(self, place: Place, name: str, text: str) -> None:
+        self.outcome.faults += 1
+        self._report.fault(Fault(place, name, text))
+
+    def _warn(self, place: Place, name: str, text: str) -> None:
+        self.outcome.warnings += 1
+        self._report.warning(Fault(place, name, text))
+
+    def _reject(self, line: bytes, faults: Sequence[Fault]) -> None:
+        for fault in faults:
+            self._fault(fault.place, fault.field, fault.text)
+        self.outcome.rejected += 1
+        if self._rejects is not None:
+            self._rejects.write(line + b"\n")
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A product on its way into the tables."""
+
+    record: Mapping[str, Any]
+    slug: str
+    digest: bytes
+
+    def _priced(self) -> Iterator[tuple[str, Sequence[tuple[str, int]]]]:
+        """Each SKU with its prices; a variant without prices has the product's."""
+        yield self.record["sku"], self.record["prices"]
+        for variant in self.record["variants"]:
+            yield variant["sku"], variant["prices"] or self.record["prices"]
+
+    def base_prices(self) -> Iterator[tuple[str, str, int]]:
+        for sku, prices in self._priced():
+            currency, minor_units = prices[0]
+            yield sku, currency, minor_units
+
+    def market_prices(self, markets: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str, str, int]]:
+        """Prices after the first are the own prices of the markets that sell in their currency."""
+        for sku, prices in self._priced():
+            for currency, minor_units in prices[1:]:
+                for market_currency, market in markets:
+                    if market_currency == currency:
+                        yield sku, market, currency, minor_units
+
+    def stock(self) -> Iterator[tuple[str, int]]:
+        quantities = [variant["quantity"] for variant in self.record["variants"]]
+        own = self.record["quantity"]
+        if own is None:
+            known = [quantity for quantity in quantities if quantity is not None]
+            own = sum(known) if known else DEFAULT_QUANTITY
+        yield self.record["sku"], min(own, _MAX_INT)
+        for variant, quantity in zip(self.record["variants"], quantities, strict=True):
+            yield variant["sku"], own if quantity is None else quantity
+
+
+class _Row:
+    """Reads one product or category out of decoded JSON and collects what is wrong with it."""
+
+    def __init__(self, place: Place, value: Mapping[str, Any]) -> None:
+        self.place = place
+        self.faults: list[Fault] = []
+        self._value = value
+
+    def fault(self, name: str, text: str) -> None:
+        self.faults.append(Fault(self.place, name, text))
+
+    def product(self) -> dict[str, Any]:
+        """The product as the second pass wants it; with faults it is not whole."""
+        name = self.text("name", longest=tables.MAX_NAME, tidy=True)
+        record: dict[str, Any] = {
+            "id": self.text("id", longest=tables.MAX_EXTERNAL_ID),
+            "sku": self._sku("sku", self._value),
+            "name": name,
+            "description": self._description(),
+            "categories": self._category_ids(),
+            "prices": self._prices("prices", self._value, required=True),
+            "attributes": self._attributes(),
+            "options": self._options(),
+            "popularity": self._whole("popularity", self._value) or 0,
+            "quantity": self._whole("quantity", self._value),
+            "listed_at": self._moment("first_sold_at"),
+            "variants": self._variants(),
+        }
+        for unused in ("sale_prices", "price_tiers", "images"):
+            self._list(unused, self._value, required=False)
+        return record
+
+    def text(self, name: str, *, longest: int, required: bool = True, tidy: bool = False) -> str:
+        value = self._value.get(name)
+        if value is None:
+            if required:
+                self.fault(name, "missing, expected text" if name not in self._value else "null, expected text")
+            return ""
+        return self._checked_text(name, value, longest, tidy=tidy, required=required)
+
+    def _checked_text(
+        self, name: str, value: object, longest: int, *, tidy: bool = False, required: bool = True
+    ) -> str:
+        if not isinstance(value, str):
+            self.fault(name, f"expected text, not {_kind_of(value)}")
+            return ""
+        if "\x00" in value:
+            self.fault(name, "holds a NUL character, which no text may")
+            return ""
+        text = tidy_name(value) if tidy else value.strip()
+        if not text and required:
+            self.fault(name, "empty, expected text")
+        if len(text) > longest:
+            self.fault(name, f"{len(text):,} characters long, at most {longest:,}")
+        return text
+
+    def _sku(self, name: str, value: Mapping[str, Any]) -> str:
+        if (sku := value.get("sku")) is None:
+            self.fault(name, "missing, expected the merchant's code of it")
+            return ""
+        text = self._checked_text(name, sku, tables.MAX_SKU)
+        if text and not _SKU.fullmatch(text):
+            self.fault(name, f"{text[:80]!r} may hold only the letters a to z, digits, blanks within, and . _ + : ~ -")
+        return text
+
+    def _description(self) -> str:
+        text = self._value.get("description")
+        if text is None:
+            return ""
+        if not isinstance(text, str):
+            self.fault("description", f"expected text, not {_kind_of(text)}")
+            return ""
+        plain = plain_text(text)
+        if len(plain) > MAX_DESCRIPTION:
+            self.fault("description", f"{len(plain):,} characters long, at most {MAX_DESCRIPTION:,}")
+        return plain
+
+    def _category_ids(self) -> list[str]:
+        values = self._list("category_ids", self._value, required=True)
+        ids = [
+            self._checked_text(f"category_ids[{at}]", value, tables.MAX_EXTERNAL_ID) for at, value in enumerate(values)
+        ]
+        if len(ids) > MAX_CATEGORIES:
+            self.fault("category_ids", f"{len(ids)} categories, at most {MAX_CATEGORIES}")
+        return list(dict.fromkeys(each for each in ids if each))
+
+    def _prices(self, name: str, value: Mapping[str, Any], *, required: bool) -> list[tuple[str, int]]:
+        found: dict[str, int] = {}
+        for at, price in enumerate(self._list(name, value, required=required)):
+            where = f"{name}[{at}]"
+            if not isinstance(price, dict):
+                self.fault(where, f"expected an object with currency and amount, not {_kind_of(price)}")
+                continue
+            currency, amount = price.get("currency"), price.get("amount")
+            if not isinstance(currency, str):
+                self.fault(
+                    f"{where}.currency",
+                    "missing, expected an ISO 4217 code such as EUR"
+                    if currency is None
+                    else f"expected an ISO 4217 code, not {_kind_of(currency)}",
+                )
+                continue
+            if not isinstance(amount, str):
+                text = "missing" if amount is None else f"{_kind_of(amount)}, which may not be exact"
+                self.fault(f"{where}.amount", f'{text}, expected a decimal in quotes such as "12.00"')
+                continue
+            try:
+                money = parse_amount(amount, currency)
+            except MoneyError as exc:
+                about_currency = str(exc).startswith("unknown currency") or "no minor unit" in str(exc)
+                self.fault(f"{where}.{'currency' if about_currency else 'amount'}", str(exc))
+                continue
+            if currency in found:
+                self.fault(f"{where}.currency", f"a second price in {currency}, expected one in each currency")
+                continue
+            found[currency] = money.minor_units
+        return list(found.items())
+
+    def _attributes(self) -> dict[str, Any]:
+        value = self._value.get("attributes")
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.fault("attributes", f"expected an object, not {_kind_of(value)}")
+            return {}
+        kept: dict[str, Any] = {}
+        for name, each in value.items():
+            where = f"attributes.{name}"
+            parts = each if isinstance(each, list) else [each]
+            if any(isinstance(part, dict | list) for part in parts):
+                self.fault(where, "expected text, a number, true or false, or a list of them; nothing nested")
+            elif each is not None:
+                clean = [self._clean(part) for part in parts]
+                kept[self._clean(name)] = clean if isinstance(each, list) else clean[0]
+        return kept
+
+    @staticmethod
+    def _clean(value: Any) -> Any:
+        return plain_text(value) if isinstance(value, str) else value
+
+    def _options(self) -> list[dict[str, Any]]:
+        options = []
+        for at, option in enumerate(self._list("options", self._value, required=False)):
+            where = f"options[{at}]"
+            if not isinstance(option, dict) or not isinstance(option.get("name"), str) or not option["name"].strip():
+                self.fault(where, "expected an object with a name and its values")
+                continue
+            values = self._list("values", option, required=True, where=f"{where}.values")
+            if any(not isinstance(value, str) for value in values):
+                self.fault(f"{where}.values", "expected texts only")
+                continue
+            options.append({"name": self._clean(option["name"]), "values": [self._clean(value) for value in values]})
+        return options
+
+    def _variants(self) -> list[dict[str, Any]]:
+        variants = []
+        values = self._list("variants", self._value, required=False)
+        if len(values) > MAX_VARIANTS:
+            self.fault("variants", f"{len(values):,} variants, at most {MAX_VARIANTS}")
+        for at, value in enumerate(values):
+            where = f"variants[{at}]"
+            if not isinstance(value, dict):
+                self.fault(where, f"expected an object, not {_kind_of(value)}")
+                continue
+            options = value.get("options", {})
+            if not isinstance(options, dict) or any(not isinstance(each, str) for each in options.values()):
+                self.fault(f"{where}.options", 'expected an object of texts, such as {"size": "M"}')
+                options = {}
+            variants.append(
+                {
+                    "sku": self._sku(f"{where}.sku", value),
+                    "options": {self._clean(name): self._clean(each) for name, each in options.items()},
+                    "prices": self._prices_of_variant(where, value),
+                    "quantity": self._whole("quantity", value, where=f"{where}.quantity"),
+                }
+            )
+        return variants
+
+    def _prices_of_variant(self, where: str, value: Mapping[str, Any]) -> list[tuple[str, int]]:
+        found = len(self.faults)
+        prices = self._prices("prices", value, required=False)
+        self.faults[found:] = [Fault(each.place, f"{where}.{each.field}", each.text) for each in self.faults[found:]]
+        return prices
+
+    def _whole(self, name: str, value: Mapping[str, Any], where: str = "") -> int | None:
+        number = value.get(name)
+        if number is None:
+            return None
+        if not isinstance(number, int) or isinstance(number, bool):
+            self.fault(where or name, f"expected a whole number, not {_kind_of(number)}")
+            return None
+        if not 0 <= number <= _MAX_INT:
+            self.fault(where or name, f"{number} is out of range, expected 0 to {_MAX_INT:,}")
+            return None
+        return number
+
+    def _moment(self, name: str) -> str:
+        text = self._value.get(name)
+        if text is None:
+            return ""
+        try:
+            moment = datetime.fromisoformat(text)
+        except (TypeError, ValueError):
+            self.fault(name, f"{text!r} is not a date and time, expected for example 2026-01-31T09:00:00Z"[:200])
+            return ""
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
+
+    def _list(self, name: str, value: Mapping[str, Any], *, required: bool, where: str = "") -> list[Any]:
+        items = value.get(name)
+        if items is None:
+            if required:
+                self.fault(where or name, "missing, expected a list")
+            return []
+        if not isinstance(items, list):
+            self.fault(where or name, f"expected a list, not {_kind_of(items)}")
+            return []
+        if required and not items:
+            self.fault(where or name, "empty, expected at least one")
+        return items
+
+
+@dataclass(slots=True)
+class _ShopCategory:
+    external_id: str
+    id: Any
+    parent: str | None
+    path: str
+    name: str
+    level: int
+    position: int
+    stored_path: str | None
+    """As the database has it; None: it is new."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ShopProduct:
+    slug: str
+    digest: bytes
+
+
+@dataclass(slots=True)
+class _Shop:
+    """What is in the shop already, as far as an import must know it."""
+
+    products: dict[str, _ShopProduct]
+    sku_owners: dict[str, str]
+    slugs: set[str]
+    categories: dict[str, _ShopCategory]
+    now: datetime
+
+    @classmethod
+    async def load(cls, connection: AsyncConnection) -> _Shop:
+        products, owners, slugs = {}, {}, set()
+        columns = tables.product.c
+        for row in await connection.execute(select(columns.external_id, columns.sku, columns.slug, columns.digest)):
+            products[row.external_id] = _ShopProduct(row.slug, row.digest)
+            owners[row.sku] = row.external_id
+            slugs.add(row.slug)
+        owned = select(tables.variant.c.sku, columns.external_id).join(
+            tables.product, columns.id == tables.variant.c.product_id
+        )
+        owners |= {sku: external_id for sku, external_id in await connection.execute(owned)}
+        rows = list(await connection.execute(select(tables.category)))
+        external = {row.id: row.external_id for row in rows}
+        categories = {
+            row.external_id: _ShopCategory(
+                row.external_id,
+                row.id,
+                external.get(row.parent_id),
+                row.path,
+                row.name,
+                row.level,
+                row.position,
+                row.path,
+            )
+            for row in rows
+        }
+        now = await connection.scalar(select(func.now()))
+        assert isinstance(now, datetime)
+        return cls(products, owners, slugs, categories, now)
+
+    def new_slug(self, record: Mapping[str, Any]) -> str:
+        """An address that no product has: of the name, else with the SKU, else with a digest of the id."""
+        base = slugify(record["name"]) or "product"
+        digest = hashlib.sha256(record["id"].encode()).hexdigest()
+        for slug in (base, f"{base}-{slugify(record['sku'], 30)}".rstrip("-"), f"{base}-{digest[:12]}"):
+            if slug not in self.slugs:
+                self.slugs.add(slug)
+                return slug
+        raise AssertionError("two ids share a digest")
+
+    def merge(self, rows: Iterable[_CategoryRow]) -> list[_ShopCategory]:
+        """Takes the files' categories in and works out every path anew; gives what is new or differs from before.
+
+        A category keeps the last part of its address for life; a new one gets it from its name, or from its id
+        where a sibling has it. It moves, with all below it, when its parent changes.
+        """
+        before = {
+            key: (each.parent, each.path, each.name, each.level, each.position) for key, each in self.categories.items()
+        }
+        position = max((each.position for each in self.categories.values()), default=-1) + 1
+        for row in rows:
+            known = self.categories.get(row.id)
+            if known is None:
+                self.categories[row.id] = _ShopCategory(
+                    row.id, tables.category_id_of(row.id), row.parent_id, "", row.name, 0, position, None
+                )
+                position += 1
+            elif row.raw:
+                known.parent, known.name = row.parent_id, row.name
+        self._break_cycles(before)
+        self._settle_paths()
+        return [
+            each
+            for key, each in self.categories.items()
+            if before.get(key) != (each.parent, each.path, each.name, each.level, each.position)
+        ]
+
+    def _break_cycles(self, before: Mapping[str, tuple[Any, ...]]) -> None:
+        """The files have no cycle, but together with what the shop has they may: then the shop's parent stays."""
+        for key, each in self.categories.items():
+            seen, at = {key}, each.parent
+            while at is not None and at not in seen:
+                seen.add(at)
+                at = self.categories[at].parent
+            if at == key and key in before:
+                each.parent = before[key][0]
+
+    def _settle_paths(self) -> None:
+        children: dict[str | None, list[_ShopCategory]] = {}
+        for each in self.categories.values():
+            children.setdefault(each.parent, []).append(each)
+        taken: set[str] = set()
+        level, parents = 1, [("", None)]
+        while parents:
+            following: list[tuple[str, Any]] = []
+            for parent_path, parent in parents:
+                # Those that have an address choose first: a newcomer never takes it away.
+                for each in sorted(children.get(parent, ()), key=lambda one: (one.stored_path is None, one.position)):
+                    prefix = f"{parent_path}/" if parent_path else ""
+                    own = each.stored_path.rpartition("/")[2] if each.stored_path else slugify(each.name, 60)
+                    whole_id = slugify(each.external_id, 60)
+                    digest = hashlib.sha256(each.external_id.encode()).hexdigest()[:8]
+                    each.path = next(
+                        path
+                        for part in (own, whole_id, f"{own}-{digest}".strip("-"))
+                        if part and (path := f"{prefix}{part}") not in taken
+                    )
+                    each.level = level
+                    taken.add(each.path)
+                    following.append((each.path, each.external_id))
+            parents, level = following, level + 1
+
+
+def _spooled(spool: IO[bytes]) -> Iterator[tuple[Place, dict[str, Any], bytes]]:
+    spool.seek(0)
+    while head := spool.readline():
+        line, _, name = head.rstrip(b"\n").partition(b" ")
+        yield Place(name.decode(), int(line)), orjson.loads(spool.readline()), spool.readline().rstrip(b"\n")
+
+
+def _kind_of(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return f"the number {value}"
+        case str():
+            return f"the text {value[:40]!r}"
+        case list():
+            return "a list"
+        case _:
+            return "an object"
+
+
+# The command, and the demo catalog by the same road.
+
+
+class Plain:
+    """Says how an import goes in plain lines on standard error: for pipes, logs and tests."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._written = 0
+
+    def fault(self, fault: Fault) -> None:
+        self._write(str(fault))
+
+    def warning(self, fault: Fault) -> None:
+        self._write(f"{fault} (warning)")
+
+    def read(self, file: str, rows: int, done_bytes: int, total_bytes: int) -> None:
+        if done_bytes == total_bytes:
+            self._write(f"read {file}: {rows:,} rows")
+
+    def written(self, rows: int, of: int) -> None:
+        if rows >= of or rows - self._written >= 10_000:
+            self._written = rows
+            self._write(f"checked and wrote {rows:,} of {of:,} products")
+
+
+class Bars:
+    """The same with a bar for each step, on a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeElapsedColumn(),
+            console=console,
+        )  # fmt: skip
+        self._tasks: dict[str, Any] = {}
+
+    def fault(self, fault: Fault) -> None:
+        self._console.print(str(fault), style="red", markup=False, highlight=False, soft_wrap=True)
+
+    def warning(self, fault: Fault) -> None:
+        self._console.print(f"{fault} (warning)", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    def read(self, file: str, rows: int, done_bytes: int, total_bytes: int) -> None:
+        self._show(f"reading {Path(file).name}", done_bytes, total_bytes, f"{rows:,} rows")
+
+    def written(self, rows: int, of: int) -> None:
+        self._show("writing products", rows, of, f"{rows:,} of {of:,}")
+
+    def _show(self, step: str, done: int, of: int, told: str) -> None:
+        if step not in self._tasks:
+            self._tasks[step] = self.progress.add_task(step, total=max(of, 1), told=told)
+        self.progress.update(self._tasks[step], completed=done if of else 1, told=told)
+
+
+class Silent:
+    """Says nothing."""
+
+    def fault(self, fault: Fault) -> None:
+        raise AssertionError(f"the demo catalog is at fault: {fault}")
+
+    def warning(self, fault: Fault) -> None:
+        raise AssertionError(f"the demo catalog is at fault: {fault}")
+
+    def read(self, file: str, rows: int, done_bytes: int, total_bytes: int) -> None: ...
+
+    def written(self, rows: int, of: int) -> None: ...
+
+
+def command(files: list[Path], *, keep_valid: bool, rejects: Path | None, dsn: str) -> int:
+    """`nearshelf catalog import`. Exit code 0: imported; 2: something was wrong and nothing was changed.
+
+    With `keep_valid` the good rows are imported (exit code 0 as well) and the others go to `rejects`, line by line as
+    they were, so that they can be mended and imported by themselves. Raises what the database raises.
+    """
+    console = Console(stderr=True)
+    plain = Plain(lambda line: print(line, file=sys.stderr))
+    bars = Bars(console) if console.is_terminal else None
+    with contextlib.ExitStack() as stack:
+        kept: IO[bytes] | None = None
+        if keep_valid and rejects is not None:
+            try:
+                kept = stack.enter_context(rejects.open("wb"))
+            except OSError as exc:
+                plain.fault(Fault(Place(str(rejects), 1), "", f"rejected rows cannot be written here: {exc.strerror}"))
+                return 2
+        if bars is not None:
+            stack.enter_context(bars.progress)
+        outcome = asyncio.run(_import(files, dsn, bars or plain, keep_valid=keep_valid, rejects=kept))
+    for line in summary(outcome, rejects if keep_valid else None):
+        print(line, file=sys.stderr)
+    return 0 if outcome.committed else 2
+
+
+def summary(outcome: Outcome, rejects: Path | None = None) -> list[str]:
+    """What to say at the end."""
+    faults = "1 fault" if outcome.faults == 1 else f"{outcome.faults:,} faults"
+    rows = "1 row" if outcome.rejected == 1 else f"{outcome.rejected:,} rows"
+    if not outcome.committed:
+        return [f"{faults} in {rows}: nothing was changed. Mend them, or import the rest with --keep-valid."]
+    done = f"{outcome.added:,} added, {outcome.updated:,} updated, {outcome.unchanged:,} unchanged"
+    lines = [f"{outcome.products:,} products and {outcome.categories:,} categories in {outcome.seconds:.1f} s: {done}."]
+    if outcome.faults:
+        where = f"they are in {rejects}" if rejects is not None else "name a file with --rejects to keep them"
+        lines.append(f"{faults} in {rows} that were not imported; {where}.")
+    if outcome.position:
+        lines.append(f"Live pages follow from position {outcome.position}.")
+    return lines
+
+
+async def _import(
+    files: Sequence[Path], dsn: str, report: Reporter, *, keep_valid: bool, rejects: IO[bytes] | None
+) -> Outcome:
+    markets = load_markets()
+    database = Database(dsn, markets=markets, statement_timeout_s=0)
+    try:
+        importer = Importer(database, markets, report, actor="catalog import", keep_valid=keep_valid, rejects=rejects)
+        return await importer.run([FileSource(path) for path in files])
+    finally:
+        await database.close()
+
+
+async def seed(database: Database, *, products: int = 5_000, seed: int = 1) -> Outcome | None:
+    """Loads the demo catalog, if the shop has no product at all; None when it has some."""
+    async with database.writes.connect() as connection:
+        if await connection.scalar(select(tables.product.c.id).limit(1)) is not None:
+            return None
+    importer = Importer(database, database.markets, Silent(), actor="demo catalog")
+    return await importer.run([RowSource(f"demo catalog, seed {seed}", demo_catalog(products, seed))])

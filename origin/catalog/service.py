@@ -1,0 +1,227 @@
+"""Reading the catalog. Prices and stock are other modules'; nothing here joins across schemas."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import Row, Select, and_, func, literal, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from origin.catalog.model import (
+    Card,
+    Category,
+    FoundProduct,
+    Product,
+    Sort,
+    Tree,
+    Variant,
+    first_colour,
+    with_ancestors,
+)
+from origin.catalog.tables import LISTED, category, product, product_category, variant
+
+_MAX_FOUND: Final = 50
+
+_first_path = (
+    select(category.c.path)
+    .join(product_category, product_category.c.category_id == category.c.id)
+    .where(product_category.c.product_id == product.c.id)
+    .order_by(product_category.c.position)
+    .limit(1)
+    .scalar_subquery()
+    .label("category_path")
+)
+_CARD: Final = (
+    product.c.id, product.c.sku, product.c.slug, product.c.name, product.c.options, product.c.attributes, _first_path,
+)  # fmt: skip
+
+
+async def tree(connection: AsyncConnection) -> Tree:
+    """The category tree."""
+    rows = await connection.execute(
+        select(category.c.id, category.c.name, category.c.path, category.c.level, category.c.position)
+    )
+    return Tree([Category(row.id, row.name, row.path, row.level, row.position) for row in rows])
+
+
+async def count_in(connection: AsyncConnection, categories: Sequence[uuid.UUID]) -> int:
+    """How many listed products are in any of `categories`."""
+    count = await connection.scalar(select(func.count()).select_from(product).where(*_members(categories)))
+    return int(count or 0)
+
+
+async def page_of(
+    connection: AsyncConnection, categories: Sequence[uuid.UUID], sort: Sort, offset: int, limit: int
+) -> list[Card]:
+    """Listed products of any of `categories` in the order of `sort`, which must not be one by price."""
+    assert not sort.by_price, "the catalog knows no prices"
+    order: dict[Sort, Sequence[Any]] = {
+        Sort.POPULAR: (product.c.popularity.desc(), product.c.sku),
+        Sort.NAME: (func.lower(product.c.name), product.c.sku),
+        Sort.NEWEST: (product.c.listed_at.desc(), product.c.sku),
+    }
+    return await _cards(
+        connection, select(*_CARD).where(*_members(categories)).order_by(*order[sort]).offset(offset).limit(limit)
+    )
+
+
+async def skus_in(connection: AsyncConnection, categories: Sequence[uuid.UUID]) -> list[str]:
+    """The SKUs of all listed products in any of `categories`, the most popular first."""
+    rows = await connection.execute(
+        select(product.c.sku).where(*_members(categories)).order_by(product.c.popularity.desc(), product.c.sku)
+    )
+    return list(rows.scalars())
+
+
+async def cards(connection: AsyncConnection, skus: Sequence[str]) -> list[Card]:
+    """The listed products among `skus`, in their order."""
+    found = await _cards(connection, select(*_CARD).where(product.c.sku.in_(skus), product.c.status == LISTED))
+    by_sku = {card.sku: card for card in found}
+    return [by_sku[sku] for sku in skus if sku in by_sku]
+
+
+async def most_popular(connection: AsyncConnection, limit: int) -> list[Card]:
+    """The listed products that are asked for most."""
+    return await _cards(
+        connection,
+        select(*_CARD)
+        .where(product.c.status == LISTED)
+        .order_by(product.c.popularity.desc(), product.c.sku)
+        .limit(limit),
+    )
+
+
+async def all_products(connection: AsyncConnection, offset: int, limit: int) -> list[Card]:
+    """Listed products by SKU: the order of the JSON list."""
+    return await _cards(
+        connection, select(*_CARD).where(product.c.status == LISTED).order_by(product.c.sku).offset(offset).limit(limit)
+    )
+
+
+async def count_all(connection: AsyncConnection) -> int:
+    """How many products are listed."""
+    return int(
+        await connection.scalar(select(func.count()).select_from(product).where(product.c.status == LISTED)) or 0
+    )
+
+
+async def related_to(connection: AsyncConnection, of: Product, limit: int) -> list[Card]:
+    """Popular products of the same categories, the product itself left out."""
+    if not of.category_paths:
+        return []
+    same = select(category.c.id).where(category.c.path.in_(of.category_paths))
+    members = select(product_category.c.product_id).where(product_category.c.category_id.in_(same))
+    return await _cards(
+        connection,
+        select(*_CARD)
+        .where(product.c.status == LISTED, product.c.id.in_(members), product.c.id != of.id)
+        .order_by(product.c.popularity.desc(), product.c.sku)
+        .limit(limit),
+    )
+
+
+async def product_by_slug(connection: AsyncConnection, slug: str) -> Product | None:
+    """The listed product at this address."""
+    return await _product(connection, select(product).where(product.c.slug == slug, product.c.status == LISTED))
+
+
+async def product_by_sku(connection: AsyncConnection, sku: str) -> Product | None:
+    """The listed product with this SKU; a variant's SKU is not one."""
+    return await _product(connection, select(product).where(product.c.sku == sku, product.c.status == LISTED))
+
+
+async def category_paths_of(connection: AsyncConnection, sku: str) -> tuple[str, ...]:
+    """The paths of the categories that the product (or the product of the variant) `sku` is in, with all ancestors.
+
+    Empty when there is no such SKU. Taken-down products count: a change of theirs must purge as well.
+    """
+    rows = await connection.execute(
+        select(category.c.path)
+        .join(product_category, product_category.c.category_id == category.c.id)
+        .join(product, product.c.id == product_category.c.product_id)
+        .where(or_(product.c.sku == sku, product.c.id.in_(select(variant.c.product_id).where(variant.c.sku == sku))))
+        .order_by(product_category.c.position, category.c.path)
+    )
+    return with_ancestors(list(rows.scalars()))
+
+
+async def product_of(connection: AsyncConnection, sku: str) -> FoundProduct | None:
+    """The product whose SKU, or one of whose variants' SKUs, is `sku`; taken down ones too."""
+    row = (
+        await connection.execute(
+            select(product.c.sku, product.c.name, product.c.slug).where(
+                or_(product.c.sku == sku, product.c.id.in_(select(variant.c.product_id).where(variant.c.sku == sku)))
+            )
+        )
+    ).one_or_none()
+    return None if row is None else FoundProduct(row.sku, row.name, row.slug)
+
+
+async def find_products(connection: AsyncConnection, text: str, limit: int) -> list[FoundProduct]:
+    """Products for somebody who typed `text`: a SKU or its beginning, a variant's SKU, or words of the name.
+
+    The exact SKU comes first, then SKUs that begin so, then names that hold every word; the popular before
+    the others. At most 50, whatever `limit` says; no text, no products.
+    """
+    words = text.split()
+    if not words:
+        return []
+    typed = " ".join(words)
+    starts = product.c.sku.istartswith(typed, autoescape=True)
+    of_variant = product.c.id.in_(
+        select(variant.c.product_id).where(variant.c.sku.istartswith(typed, autoescape=True)).limit(_MAX_FOUND)
+    )
+    named = and_(*(product.c.name.icontains(word, autoescape=True) for word in words[:8]))
+    exact = func.lower(product.c.sku) == literal(typed.lower())
+    rows = await connection.execute(
+        select(product.c.sku, product.c.name, product.c.slug)
+        .where(or_(starts, of_variant, named))
+        .order_by(exact.desc(), starts.desc(), of_variant.desc(), product.c.popularity.desc(), product.c.sku)
+        .limit(max(0, min(limit, _MAX_FOUND)))
+    )
+    return [FoundProduct(row.sku, row.name, row.slug) for row in rows]
+
+
+def _members(categories: Sequence[uuid.UUID]) -> tuple[Any, ...]:
+    members = select(product_category.c.product_id).where(product_category.c.category_id == func.any(list(categories)))
+    return product.c.status == LISTED, product.c.id.in_(members)
+
+
+async def _cards(connection: AsyncConnection, statement: Select[Any]) -> list[Card]:
+    return [_card_of(row) for row in await connection.execute(statement)]
+
+
+def _card_of(row: Row[Any]) -> Card:
+    return Card(row.id, row.sku, row.slug, row.name, row.category_path or "", first_colour(row.options, row.attributes))
+
+
+async def _product(connection: AsyncConnection, statement: Select[Any]) -> Product | None:
+    row = (await connection.execute(statement)).one_or_none()
+    if row is None:
+        return None
+    paths = await connection.execute(
+        select(category.c.path)
+        .join(product_category, product_category.c.category_id == category.c.id)
+        .where(product_category.c.product_id == row.id)
+        .order_by(product_category.c.position, category.c.path)
+    )
+    variants = await connection.execute(
+        select(variant.c.sku, variant.c.options).where(variant.c.product_id == row.id).order_by(variant.c.position)
+    )
+    return Product(
+        id=row.id,
+        external_id=row.external_id,
+        sku=row.sku,
+        slug=row.slug,
+        name=row.name,
+        description=row.description,
+        attributes=row.attributes,
+        options=row.options,
+        popularity=row.popularity,
+        version=row.version,
+        listed_at=row.listed_at,
+        category_paths=list(paths.scalars()),
+        variants=[Variant(each.sku, each.options) for each in variants],
+    )
