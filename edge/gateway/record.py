@@ -1,0 +1,213 @@
+"""One record per exchange, and its renderings: Cache-Status (RFC 9211), the access log line, the counters.
+
+A hit is recorded without building a record: `RecordBook.hit` renders the same line from the same template.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from edge.core.key import CacheKey
+from edge.core.reuse import FwdReason
+
+LINE = b'{"time":%.3f,%b"status":%d,"cache":"%b",%b"ttl":%b,"age":%b,"bytes":%d,"ms":%.2f,"origin_ms":%b}\n'
+"""Everything between the request's own part and the newline; enum words and numbers need no escaping."""
+
+FLUSH_EVERY_S = 0.2
+FLUSH_BYTES = 65_536
+
+
+@dataclass(slots=True)
+class ExchangeRecord:
+    """What happened to one request that was not a plain hit."""
+
+    received_at: float
+    """Seconds of the edge's clock."""
+    about: bytes
+    """The request's part of the log line, from `request_part`."""
+    outcome: str = "miss"
+    """One of: hit, stale, validated, miss, pass, refused, error, redirect."""
+    reason: str = ""
+    """From a closed vocabulary: core.reuse.Why, core.storing's reasons, server.Refusal, origin.ErrorKind."""
+    fwd: FwdReason | None = None
+    fwd_status: int | None = None
+    stored: bool = False
+    collapsed: bool = False
+    ttl_s: int | None = None
+    age_s: int | None = None
+    status: int = 0
+    bytes_sent: int = 0
+    origin_s: float | None = None
+
+    @property
+    def hit(self) -> bool:
+        return self.outcome in {"hit", "stale"}
+
+
+def request_part(edge: str, worker: str, method: str, route: str, key: CacheKey | None, *, personal: bool) -> bytes:
+    """The part of a log line that depends on the request alone: rendered once per address, then remembered.
+
+    No query values but those of the key, which the policy lists; neither path nor query of a personal route.
+    """
+    about: dict[str, Any] = {"edge": edge, "worker": worker, "method": method, "route": route}
+    if key is not None and not personal:
+        about["path"] = key.path
+        if key.query:
+            about["query"] = dict(key.query)
+    return orjson.dumps(about)[1:-1] + b","
+
+
+def cache_status(edge: str, record: ExchangeRecord) -> str:
+    """The Cache-Status field of this exchange (RFC 9211)."""
+    parts = [f"nearshelf-{edge}"]
+    if record.hit:
+        parts.append("hit")
+    if record.fwd is not None and not record.hit:
+        parts.append(f"fwd={record.fwd.value}")
+    if record.fwd_status is not None and not record.hit:
+        parts.append(f"fwd-status={record.fwd_status}")
+    if record.ttl_s is not None:
+        parts.append(f"ttl={record.ttl_s}")
+    if record.stored:
+        parts.append("stored")
+    if record.collapsed:
+        parts.append("collapsed")
+    if record.reason:
+        parts.append(f"detail={record.reason}")
+    return "; ".join(parts)
+
+
+def _number(value: int | None) -> bytes:
+    return b"null" if value is None else b"%d" % value
+
+
+class AccessLog:
+    """Lines gathered in memory and written together, at most `FLUSH_EVERY_S` later or at `FLUSH_BYTES`.
+
+    `target`: a path, or `-` for standard output. A full disk loses lines, never answers.
+    """
+
+    def __init__(self, target: str) -> None:
+        if target == "-":
+            self._fd = 1
+        else:
+            path = Path(target)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.lost_lines = 0
+
+    def write(self, line: bytes) -> None:
+        self._lines.append(line)
+        self._size += len(line)
+        if self._size >= FLUSH_BYTES:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_EVERY_S, self.flush)
+
+    def flush(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        lines, self._lines, self._size = self._lines, [], 0
+        if not lines:
+            return
+        data = b"".join(lines)
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError:
+            self.lost_lines += len(lines)
+
+    def close(self) -> None:
+        self.flush()
+        if self._fd != 1:
+            os.close(self._fd)
+
+
+class RecordBook:
+    """Takes what happened: counts it, and writes the log line when there is a log.
+
+    `clock`: seconds of the edge's clock. `wall`: seconds since the epoch, for the line's time.
+    """
+
+    def __init__(self, edge: str, log: AccessLog | None, clock: Callable[[], float], wall: Callable[[], float]) -> None:
+        self.edge = edge
+        self.log = log
+        self.hits = 0
+        """Plain hits; all else is in `counts`."""
+        self.bytes_sent = 0
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self._clock = clock
+        self._wall = wall
+
+    def hit(self, about: bytes, received_at: float, status: int, ttl_s: int, age_s: int, size: int) -> None:
+        """A fresh response from the store: the only exchange without a reason."""
+        self.hits += 1
+        self.bytes_sent += size
+        if self.log is not None:
+            self.log.write(
+                LINE
+                % (
+                    self._wall(),
+                    about,
+                    status,
+                    b"hit",
+                    b"",
+                    b"%d" % ttl_s,
+                    b"%d" % age_s,
+                    size,
+                    (self._clock() - received_at) * 1000,
+                    b"null",
+                )
+            )
+
+    def note(self, record: ExchangeRecord) -> None:
+        """Any other exchange, once, when its last byte was handed to the kernel or its viewer was gone."""
+        self.counts[record.outcome, record.reason] += 1
+        self.bytes_sent += record.bytes_sent
+        if self.log is None:
+            return
+        words = b""
+        if record.reason:
+            words += b'"reason":"%b",' % record.reason.encode()
+        if record.fwd is not None:
+            words += b'"fwd":"%b",' % record.fwd.value.encode()
+        if record.fwd_status is not None:
+            words += b'"fwd_status":%d,' % record.fwd_status
+        if record.stored:
+            words += b'"stored":true,'
+        if record.collapsed:
+            words += b'"collapsed":true,'
+        self.log.write(
+            LINE
+            % (
+                self._wall(),
+                record.about,
+                record.status,
+                record.outcome.encode(),
+                words,
+                _number(record.ttl_s),
+                _number(record.age_s),
+                record.bytes_sent,
+                (self._clock() - record.received_at) * 1000,
+                b"null" if record.origin_s is None else b"%.2f" % (record.origin_s * 1000),
+            )
+        )
+
+    def by_cache_status(self) -> dict[str, int]:
+        """How many exchanges ended how: `hit` and `OUTCOME:REASON`."""
+        found = {"hit": self.hits}
+        for (outcome, reason), count in sorted(self.counts.items()):
+            found[f"{outcome}:{reason}" if reason else outcome] = count
+        return found

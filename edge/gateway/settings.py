@@ -1,0 +1,124 @@
+"""What one edge worker is told by its environment: read once, here, and nowhere deeper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from edge.gateway.server import Limits
+
+
+class SettingsError(Exception):
+    """The environment cannot be used. Reads: NEARSHELF_LISTEN: '8081', expected HOST:PORT such as 127.0.0.1:8081."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A listener's host and port; port 0 takes a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """One edge worker. docs/settings.md says the same for its operator."""
+
+    edge: str
+    """Name of the edge this worker belongs to: NEARSHELF_EDGE."""
+    listen: Address
+    """Where viewers come in, shared by the edge's workers through SO_REUSEPORT: NEARSHELF_LISTEN."""
+    admin_listen: Address
+    """Where operators look in, one address per worker: NEARSHELF_ADMIN_LISTEN."""
+    public_url: str
+    """How viewers spell this edge: NEARSHELF_PUBLIC_URL, default http:// and the listen address."""
+    origin_url: str
+    """Where fills and forwarded writes go: NEARSHELF_ORIGIN_URL."""
+    feed_url: str
+    """Where questions go: NEARSHELF_FEED_URL, default the origin's."""
+    edge_key: str
+    """Secret shared with the origin: NEARSHELF_EDGE_KEY."""
+    admin_token: str
+    """Bearer token of the admin listener: NEARSHELF_ADMIN_TOKEN."""
+    policies: Path | None = None
+    """Directory of the cache policies: NEARSHELF_POLICIES, default the packaged one."""
+    store_bytes: int = 256_000_000
+    """Budget of this worker's store, in bytes: NEARSHELF_STORE_BYTES."""
+    access_log: str = ""
+    """Path, `-` for standard output, empty for none: NEARSHELF_ACCESS_LOG."""
+    hosts: tuple[str, ...] = ()
+    """Authorities served besides the loopback ones on the listen port and the public one: NEARSHELF_HOSTS."""
+    loop: str = "asyncio"
+    """`asyncio`, or `uvloop` where the extra `fast` is installed: NEARSHELF_LOOP."""
+    limits: Limits = field(default_factory=Limits)
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> GatewaySettings:
+        """Raises SettingsError, naming every variable that is missing or wrong."""
+        faults: list[str] = []
+
+        def needed(name: str) -> str:
+            value = env.get(name, "")
+            if not value:
+                faults.append(f"{name}: not set")
+            return value
+
+        def address(name: str) -> Address:
+            text = needed(name)
+            host, colon, port = text.rpartition(":")
+            if text and not (colon and host and port.isdigit() and int(port) < 65_536):
+                faults.append(f"{name}: {text!r}, expected HOST:PORT such as 127.0.0.1:8081")
+                return Address("", 0)
+            return Address(host.strip("[]"), int(port or 0))
+
+        def url(name: str, default: str = "") -> str:
+            text = env.get(name) or default or needed(name)
+            parts = urlsplit(text)
+            if text and not (parts.scheme in {"http", "https"} and parts.hostname and parts.path in {"", "/"}):
+                faults.append(f"{name}: {text!r}, expected http://HOST:PORT without a path")
+            return text.rstrip("/")
+
+        listen = address("NEARSHELF_LISTEN")
+        store_bytes = env.get("NEARSHELF_STORE_BYTES") or "256000000"
+        if not (store_bytes.isdigit() and int(store_bytes) >= 1_000_000):
+            faults.append(f"NEARSHELF_STORE_BYTES: {store_bytes!r}, expected bytes, 1000000 or more")
+            store_bytes = "0"
+        loop = env.get("NEARSHELF_LOOP") or "asyncio"
+        if loop not in {"asyncio", "uvloop"}:
+            faults.append(f"NEARSHELF_LOOP: {loop!r}, expected asyncio or uvloop")
+        policies = env.get("NEARSHELF_POLICIES")
+        if policies and not Path(policies).is_dir():
+            faults.append(f"NEARSHELF_POLICIES: {policies!r} is not a directory")
+        origin_url = url("NEARSHELF_ORIGIN_URL")
+        settings = cls(
+            edge=needed("NEARSHELF_EDGE"),
+            listen=listen,
+            admin_listen=address("NEARSHELF_ADMIN_LISTEN"),
+            public_url=url("NEARSHELF_PUBLIC_URL", f"http://{listen}"),
+            origin_url=origin_url,
+            feed_url=url("NEARSHELF_FEED_URL", origin_url or "http://unset"),
+            edge_key=needed("NEARSHELF_EDGE_KEY"),
+            admin_token=needed("NEARSHELF_ADMIN_TOKEN"),
+            policies=Path(policies) if policies else None,
+            store_bytes=int(store_bytes),
+            access_log=env.get("NEARSHELF_ACCESS_LOG", ""),
+            hosts=tuple(host.strip().lower() for host in env.get("NEARSHELF_HOSTS", "").split(",") if host.strip()),
+            loop=loop,
+        )
+        if not settings.edge.replace("-", "").isalnum() or len(settings.edge) > 32:
+            faults.append(f"NEARSHELF_EDGE: {settings.edge!r}, expected letters, digits and -, at most 32")
+        if faults:
+            raise SettingsError("this edge worker cannot start:\n  " + "\n  ".join(sorted(set(faults))))
+        return settings
+
+    def authorities(self, port: int) -> frozenset[str]:
+        """Every authority this worker answers to, lower case, when it listens on `port`."""
+        public = urlsplit(self.public_url).netloc.lower()
+        loopback = {f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}"}
+        bare = {"127.0.0.1", "localhost", "[::1]"} if port == 80 else set()
+        return frozenset(loopback | bare | {public} | set(self.hosts))

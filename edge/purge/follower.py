@@ -1,0 +1,247 @@
+"""Follows the purge log: asks the origin, raises floors, renews the lease (docs/freshness.md, rules 4 and 5).
+
+`Follower` holds the rules and does no I/O: it is asked for a question and told of answers. `FollowerLoop` keeps one
+question open at the origin at every moment, over whatever `ask` it is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from enum import Enum
+
+from cache_policies.feed import ASK_EVERY_S, HOLD_S, LEASE_S, Answer, Question
+from cache_policies.positions import Position, PurgeEntry, WireError
+from cache_policies.tags import EVERYTHING
+from edge.core.floors import Floors, Lease
+
+logger = logging.getLogger("nearshelf.follower")
+
+STREAM_DEADLINE_S = HOLD_S + LEASE_S
+"""An answer later than this renews nothing, because its question is older than a lease."""
+RETRY_S = 0.1
+"""After a question that failed. Many edges notice a cut at once, but ten small questions a second are cheap."""
+MAX_OPEN_STREAMS = 32
+"""Beyond it the oldest is hung up: its question has been reported, and younger ones hear the same entries."""
+
+
+class Outcome(Enum):
+    """What one line of an answer did."""
+
+    CURRENT = "current"
+    """Nothing new; everything up to the line's head is applied."""
+    APPLIED = "applied"
+    """Floors rose: report it by asking again at once."""
+    DOUBT = "doubt"
+    """A gap, another history, an unreadable entry: nothing applied, nothing renewed; hang up and ask again."""
+    LOST_HISTORY = "lost_history"
+    """The log is shorter than what was applied, in the same epoch: stored responses may come from a history that no
+    longer exists, and no floor can tell. The worker must restart with an empty store."""
+
+
+class Follower:
+    """What one worker has applied, and the rules by which it moves.
+
+    Times are seconds of the edge's clock. Applying is one step: no await between reading an answer and raising floors.
+    """
+
+    def __init__(self, worker: str, edge: str, public_url: str, floors: Floors, lease: Lease) -> None:
+        self.worker = worker
+        self.edge = edge
+        self.public_url = public_url
+        self.floors = floors
+        self.lease = lease
+        self.applied: Position | None = None
+        self.applied_id: str | None = None
+        self.contact = 0
+        self.caught_up = False
+        """Whether the whole log was applied once: before it, a starting worker serves nothing from its store."""
+        self.flushes = 0
+
+    def question(self) -> Question:
+        """The next question; its sender notes the time just before sending it."""
+        self.contact += 1
+        return Question(self.worker, self.edge, self.contact, self.applied, self.applied_id, self.public_url)
+
+    def on_answer(self, question: Question, answer: Answer, asked_at: float) -> Outcome:
+        """Apply one line of the answer to `question`, which was sent at `asked_at`."""
+        if self.applied is None:
+            if answer.start is None:
+                return Outcome.DOUBT
+            start, start_id = answer.start
+            # Nothing is known of what was purged before the oldest retained entry: older responses count as purged.
+            self.floors.raise_to(start, (EVERYTHING,))
+            self._move_to(start, start_id)
+            self._apply_run(self._new_entries(answer.entries) or ())
+            self._renew(answer, asked_at)
+            return Outcome.APPLIED
+
+        if answer.head.epoch < self.applied.epoch:
+            # A primary that was replaced and does not know it yet: what it says is not evidence.
+            return Outcome.DOUBT
+        if answer.head.epoch > self.applied.epoch:
+            return self._flush(answer, asked_at)
+        if answer.flush:
+            if question.after != self.applied or question.after_id != self.applied_id:
+                # Late, about a position already left behind. The questions asked since are answered for themselves.
+                return Outcome.CURRENT
+            if answer.head < self.applied:
+                return Outcome.LOST_HISTORY
+            return self._flush(answer, asked_at)
+
+        run = self._new_entries(answer.entries)
+        if run is None:
+            return Outcome.DOUBT
+        if self.applied == answer.head and not run and answer.head_id != self.applied_id:
+            return Outcome.DOUBT
+        self._apply_run(run)
+        self._renew(answer, asked_at)
+        return Outcome.APPLIED if run else Outcome.CURRENT
+
+    def _new_entries(self, entries: tuple[PurgeEntry, ...]) -> tuple[PurgeEntry, ...] | None:
+        """The gapless run of `entries` that follows what is applied; None when there is a hole or another history."""
+        assert self.applied is not None
+        at, at_id = self.applied, self.applied_id
+        run = []
+        for entry in entries:
+            if entry.position.epoch != at.epoch:
+                return None
+            if entry.position < at:
+                continue
+            if entry.position == at:
+                if entry.id != at_id:
+                    return None
+                continue
+            if entry.position.cv != at.cv + 1:
+                return None
+            run.append(entry)
+            at, at_id = entry.position, entry.id
+        return tuple(run)
+
+    def _apply_run(self, run: tuple[PurgeEntry, ...]) -> None:
+        for entry in run:
+            self.floors.apply(entry)
+            self._move_to(entry.position, entry.id)
+
+    def _flush(self, answer: Answer, asked_at: float) -> Outcome:
+        """Forget what was known of the log, by taking everything older than its head as purged: always safe."""
+        self.floors.raise_to(answer.head, (EVERYTHING,))
+        self._move_to(answer.head, answer.head_id)
+        self.flushes += 1
+        self._renew(answer, asked_at)
+        return Outcome.APPLIED
+
+    def _move_to(self, position: Position, entry_id: str) -> None:
+        self.applied, self.applied_id = position, entry_id
+
+    def _renew(self, answer: Answer, asked_at: float) -> None:
+        """Only when everything up to the head is applied; a page of a longer log renews nothing."""
+        assert self.applied is not None
+        if self.applied.epoch == answer.head.epoch and self.applied >= answer.head:
+            # Stamped when the question was sent, not when the answer came: the answer can only vouch for the time
+            # before it left the origin.
+            self.lease.renew(asked_at)
+            self.caught_up = True
+
+
+Ask = Callable[[Question], AsyncIterator[bytes]]
+"""Sends a question and yields the lines of its answer. Raises OSError (or a subclass) when there is none."""
+
+
+class FollowerLoop:
+    """Keeps one question open at the origin: asks every L/8, and at once when something was applied.
+
+    `clock` gives seconds of the edge's clock. `on_lost_history` is called once, when the worker must restart.
+    """
+
+    def __init__(
+        self,
+        follower: Follower,
+        ask: Ask,
+        clock: Callable[[], float],
+        on_lost_history: Callable[[], None],
+    ) -> None:
+        self.follower = follower
+        self._ask = ask
+        self._clock = clock
+        self._on_lost_history = on_lost_history
+        self._soon = asyncio.Event()
+        self._streams: dict[asyncio.Task[None], None] = {}
+        self._failing = False
+        self._heard_at = float("-inf")
+
+    async def run(self) -> None:
+        """Until cancelled; the open streams are hung up then."""
+        try:
+            while True:
+                self._soon.clear()
+                self._open_stream()
+                wait_s = RETRY_S if self._failing else ASK_EVERY_S
+                try:
+                    async with asyncio.timeout(wait_s):
+                        await self._soon.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            streams = list(self._streams)
+            for task in streams:
+                task.cancel()
+            await asyncio.gather(*streams, return_exceptions=True)
+
+    @property
+    def open_streams(self) -> int:
+        return len(self._streams)
+
+    def _open_stream(self) -> None:
+        if len(self._streams) >= MAX_OPEN_STREAMS:
+            oldest = next(iter(self._streams))
+            oldest.cancel()
+            del self._streams[oldest]
+        task = asyncio.create_task(self._one_question())
+        self._streams[task] = None
+        task.add_done_callback(lambda done: self._streams.pop(done, None))
+
+    async def _one_question(self) -> None:
+        question = self.follower.question()
+        asked_at = self._clock()
+        try:
+            async with asyncio.timeout(STREAM_DEADLINE_S), aclosing(_closable(self._ask(question))) as lines:
+                async for line in lines:
+                    outcome = self.follower.on_answer(question, Answer.from_json(line), asked_at)
+                    if outcome is Outcome.LOST_HISTORY:
+                        self.follower.lease.give_up()
+                        self._on_lost_history()
+                        return
+                    if outcome is Outcome.DOUBT:
+                        self._say_failing("the answer does not continue what is applied")
+                        return
+                    self._say_healed()
+                    if outcome is Outcome.APPLIED:
+                        self._soon.set()
+        except (OSError, TimeoutError, WireError) as exc:
+            if self._heard_at < asked_at:
+                self._say_failing(str(exc) or "no answer in time")
+
+    def _say_failing(self, why: str) -> None:
+        if not self._failing:
+            logger.warning("questions to the origin fail: %s (asking again every %.1f s)", why, RETRY_S)
+        self._failing = True
+
+    def _say_healed(self) -> None:
+        self._heard_at = self._clock()
+        if self._failing:
+            logger.warning("questions to the origin are answered again")
+        self._failing = False
+
+
+async def _closable(lines: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """An async generator around any async iterator, so that leaving it early always closes the stream below."""
+    try:
+        async for line in lines:
+            yield line
+    finally:
+        close = getattr(lines, "aclose", None)
+        if close is not None:
+            await close()

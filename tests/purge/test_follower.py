@@ -1,0 +1,257 @@
+"""The follower's rules as a table of stories: what raises floors, what renews the lease, what does neither."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from cache_policies.feed import ASK_EVERY_S, LEASE_S, Answer, Question
+from cache_policies.positions import Position, PurgeEntry, PurgeKind
+from edge.core.floors import Floors, Lease
+from edge.purge.follower import Follower, FollowerLoop, Outcome
+
+T = 1_000.0
+
+
+def at(cv: int, epoch: int = 1) -> Position:
+    return Position(epoch, cv)
+
+
+def entry(
+    cv: int, *tags: str, epoch: int = 1, entry_id: str | None = None, kind: PurgeKind = PurgeKind.HARD
+) -> PurgeEntry:
+    return PurgeEntry(at(cv, epoch), entry_id or f"id{epoch}.{cv}", kind, tags or ("p:x",))
+
+
+def line(*entries: PurgeEntry, head: int, epoch: int = 1, flush: bool = False, start: int | None = None) -> Answer:
+    return Answer(
+        entries,
+        at(head, epoch),
+        f"id{epoch}.{head}",
+        None if start is None else (at(start, epoch), f"id{epoch}.{start}"),
+        flush,
+    )
+
+
+@pytest.fixture
+def follower() -> Follower:
+    return Follower("worker-one", "eu", "http://edge", Floors(), Lease(LEASE_S))
+
+
+def started(follower: Follower, cv: int = 5) -> Follower:
+    """Applied up to `cv`, lease given up again, so that a renewal shows."""
+    assert follower.on_answer(follower.question(), line(head=cv, start=cv), T) is Outcome.APPLIED
+    follower.lease.give_up()
+    return follower
+
+
+def test_a_starting_worker_takes_everything_before_the_oldest_retained_entry_as_purged(follower):
+    question = follower.question()
+    assert question.after is None
+    assert follower.on_answer(question, line(head=9, start=4), T) is Outcome.APPLIED
+    assert follower.floors.everything == at(4)
+    assert follower.applied == at(4)
+    assert not follower.lease.held(T)
+    assert not follower.caught_up
+    follower.on_answer(follower.question(), line(*(entry(cv) for cv in range(5, 10)), head=9), T + 1)
+    assert follower.caught_up
+    assert follower.lease.held(T + 1)
+
+
+def test_a_question_reports_what_is_applied_and_counts_contacts(follower):
+    started(follower)
+    first, second = follower.question(), follower.question()
+    assert (first.after, first.after_id) == (at(5), "id1.5")
+    assert second.contact == first.contact + 1
+
+
+def test_the_lease_counts_from_when_the_question_was_sent(follower):
+    started(follower)
+    follower.on_answer(follower.question(), line(head=5), T)
+    assert follower.lease.held(T + LEASE_S - 0.001)
+    assert not follower.lease.held(T + LEASE_S)
+
+
+def test_an_entry_raises_its_floors_by_its_kind(follower):
+    started(follower)
+    follower.on_answer(follower.question(), line(entry(6, "a"), entry(7, "b", kind=PurgeKind.SOFT), head=7), T)
+    assert follower.floors.hard_floor(["a"]) == at(6)
+    assert follower.floors.soft_floor(["b"]) == at(7)
+    assert follower.floors.hard_floor(["b"]) == at(5)
+
+
+def test_a_page_of_a_longer_log_is_applied_and_renews_nothing(follower):
+    started(follower)
+    assert follower.on_answer(follower.question(), line(entry(6), entry(7), head=9), T) is Outcome.APPLIED
+    assert follower.applied == at(7)
+    assert not follower.lease.held(T)
+
+
+def test_the_same_entries_over_two_streams_are_applied_once_and_vouch_twice(follower):
+    started(follower)
+    first, second = follower.question(), follower.question()
+    follower.on_answer(first, line(entry(6), head=6), T)
+    assert follower.on_answer(second, line(entry(6), head=6), T + 0.25) is Outcome.CURRENT
+    assert follower.lease.held(T + 0.25 + LEASE_S - 0.001)
+
+
+def test_an_older_stream_vouches_only_for_its_own_question(follower):
+    started(follower)
+    old = follower.question()
+    follower.on_answer(follower.question(), line(entry(6), entry(7), head=7), T + 1)
+    assert follower.on_answer(old, line(entry(6), head=6), T) is Outcome.CURRENT
+    assert not follower.lease.held(T + 1 + LEASE_S)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(line(entry(7), head=7), id="a hole is a loss"),
+        pytest.param(line(entry(6), entry(8), head=8), id="a hole inside"),
+        pytest.param(line(entry(5, entry_id="other"), entry(6), head=6), id="another id at the applied position"),
+        pytest.param(Answer((), at(5), "other"), id="another id at the head"),
+        pytest.param(line(entry(6), entry(1, epoch=2), head=6), id="an entry of another epoch among ours"),
+        pytest.param(line(head=99, epoch=0), id="a primary that was replaced"),
+    ],
+)
+def test_in_doubt_nothing_is_applied_and_nothing_renewed(follower, answer):
+    started(follower)
+    before = follower.floors.sequence
+    assert follower.on_answer(follower.question(), answer, T) is Outcome.DOUBT
+    assert follower.applied == at(5)
+    assert follower.floors.sequence == before
+    assert not follower.lease.held(T)
+
+
+def test_flush_raises_everything_to_the_head(follower):
+    started(follower)
+    assert follower.on_answer(follower.question(), line(head=40, flush=True), T) is Outcome.APPLIED
+    assert follower.floors.everything == at(40)
+    assert (follower.applied, follower.applied_id) == (at(40), "id1.40")
+
+
+def test_a_late_flush_about_a_position_already_left_changes_nothing(follower):
+    started(follower)
+    old = follower.question()
+    follower.on_answer(follower.question(), line(entry(6), head=6), T)
+    assert follower.on_answer(old, line(head=6, flush=True), T) is Outcome.CURRENT
+    assert follower.floors.everything == at(5)
+
+
+def test_an_unknown_epoch_raises_everything_to_the_head(follower):
+    started(follower)
+    answer = line(entry(6), entry(7, epoch=2), head=7, epoch=2)
+    assert follower.on_answer(follower.question(), answer, T) is Outcome.APPLIED
+    assert follower.floors.everything == at(7, epoch=2)
+    assert follower.applied == at(7, epoch=2)
+    assert follower.lease.held(T)
+
+
+def test_a_log_shorter_than_what_was_applied_asks_for_a_restart(follower):
+    started(follower)
+    assert follower.on_answer(follower.question(), line(head=3, flush=True), T) is Outcome.LOST_HISTORY
+
+
+# -- the loop ----------------------------------------------------------------------------------------------------------
+
+
+class ScriptedFeed:
+    """Hands each question's answers over when the test says so; an exception in the queue ends a stream."""
+
+    def __init__(self) -> None:
+        self.questions: asyncio.Queue[tuple[Question, asyncio.Queue[Answer | Exception]]] = asyncio.Queue()
+        self.open = 0
+
+    async def ask(self, question: Question) -> AsyncIterator[bytes]:
+        answers: asyncio.Queue[Answer | Exception] = asyncio.Queue()
+        self.questions.put_nowait((question, answers))
+        self.open += 1
+        try:
+            while True:
+                answer = await answers.get()
+                if isinstance(answer, Exception):
+                    raise answer
+                yield answer.to_json()
+        finally:
+            self.open -= 1
+
+
+class Running:
+    def __init__(self, follower: Follower) -> None:
+        self.feed = ScriptedFeed()
+        self.lost = 0
+        self.loop = FollowerLoop(follower, self.feed.ask, lambda: T, self._on_lost)
+
+    def _on_lost(self) -> None:
+        self.lost += 1
+
+    async def __aenter__(self) -> Running:
+        self.task = asyncio.create_task(self.loop.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    async def next_question(self, within_s: float = 2.0) -> tuple[Question, asyncio.Queue[Answer | Exception]]:
+        async with asyncio.timeout(within_s):
+            return await self.feed.questions.get()
+
+
+async def test_what_was_applied_is_reported_at_once_while_the_first_stream_stays_open(follower):
+    async with Running(follower) as running:
+        question, answers = await running.next_question()
+        answers.put_nowait(line(head=5, start=5))
+        report, _ = await running.next_question(within_s=ASK_EVERY_S / 2)
+        assert (question.after, report.after) == (None, at(5))
+        answers.put_nowait(line(entry(6), head=6))
+        while (await running.next_question(within_s=ASK_EVERY_S * 2))[0].after != at(6):
+            pass
+        assert running.feed.open >= 2
+
+
+async def test_a_question_is_asked_every_eighth_of_a_lease_without_waiting_for_the_last(follower):
+    async with Running(follower) as running:
+        for contact in (1, 2, 3):
+            question, _ = await running.next_question()
+            assert question.contact == contact
+
+
+async def test_a_cut_is_survived_by_asking_again(follower):
+    async with Running(follower) as running:
+        _, answers = await running.next_question()
+        answers.put_nowait(ConnectionResetError("cut"))
+        _, answers = await running.next_question()
+        answers.put_nowait(line(head=5, start=5))
+        while (await running.next_question())[0].after != at(5):
+            pass
+
+
+async def test_a_doubtful_answer_ends_its_stream(follower):
+    async with Running(follower) as running:
+        _, answers = await running.next_question()
+        answers.put_nowait(Answer((), at(5), "id1.5"))
+        await running.next_question()
+        async with asyncio.timeout(2):
+            while running.feed.open > 1:
+                await asyncio.sleep(0)
+        assert follower.applied is None
+
+
+async def test_a_lost_history_gives_up_the_lease_and_asks_for_a_restart(follower):
+    started(follower)
+    async with Running(follower) as running:
+        _, answers = await running.next_question()
+        answers.put_nowait(line(head=3, flush=True))
+        async with asyncio.timeout(2):
+            while not running.lost:
+                await asyncio.sleep(0)
+        assert not follower.lease.held(T)
+
+
+async def test_stopping_hangs_up_every_stream(follower):
+    async with Running(follower) as running:
+        await running.next_question()
+    assert running.feed.open == 0
