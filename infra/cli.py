@@ -1,0 +1,56 @@
+"""The entry point of the command `nearshelf`: answers quickly, and turns every error into words."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Carry out one command; its exit status. With `--debug` anywhere, errors come with their traceback."""
+    if arguments in (["--version"], ["-V"]):
+        print(f"nearshelf {version()}")
+        return 0
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+
+    from infra import commands
+    from infra.errors import CommandError
+
+    try:
+        commands.command().main(args=arguments, prog_name="nearshelf")
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else int(exc.code is not None)
+    except KeyboardInterrupt:
+        return 130
+    except CommandError as exc:
+        if debug:
+            raise
+        print(f"nearshelf: {exc}", file=sys.stderr)
+        return 1
+    except Exception as exc:
+        if debug:
+            raise
+        print(
+            f"nearshelf: unexpected {type(exc).__name__}: {exc}\n"
+            "  this is a fault of nearshelf; the same command with --debug shows where it happened",
+            file=sys.stderr,
+        )
+        return 70
+    return 0
+
+
+def version() -> str:
+    from importlib.metadata import version as installed
+
+    return installed("nearshelf")
+
+
+def default_state() -> Path:
+    """`.nearshelf` in this checkout; installed without one, in the current folder."""
+    root = Path(__file__).parents[1]
+    return (root if (root / "pyproject.toml").exists() else Path.cwd()) / ".nearshelf"

@@ -1,0 +1,280 @@
+"""The commands of `nearshelf`: what they are called, what they take, and which room does the work.
+
+Imported by infra.cli only when there is something to do; each command imports its room when it runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from infra.cli import default_state, version
+
+app = typer.Typer(
+    name="nearshelf",
+    help="An edge-first CDN gateway in front of a shop with a single origin region.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+State = Annotated[Path, typer.Option(help="The folder that holds the databases, logs and secrets of the shop.")]
+
+
+def command() -> Any:
+    """The whole command line, ready to be called."""
+    return typer.main.get_command(app)
+
+
+@app.callback()
+def nearshelf(
+    show_version: Annotated[bool, typer.Option("--version", "-V", help="Say which version this is.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if show_version:
+        print(f"nearshelf {version()}")
+        raise typer.Exit
+
+
+# --- the local shop -------------------------------------------------------------------------------------------
+
+
+@app.command()
+def up(
+    port_base: Annotated[
+        int, typer.Option(metavar="N", help="The origin's port; the others follow it. 0: free ports.")
+    ] = 8080,
+    rtt: Annotated[
+        list[str] | None,
+        typer.Option(metavar="EDGE=MS", help="Round trip to the origin in ms; repeat it. [us=2, eu=80, ap=180]"),
+    ] = None,
+    products: Annotated[int, typer.Option(metavar="N", help="Size of the demo catalog; 0: an empty shop.")] = 5000,
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed makes the same catalog.")] = 1,
+    origin_workers: Annotated[int, typer.Option(metavar="N", help="Processes of the origin.")] = 2,
+    edge_workers: Annotated[int, typer.Option(metavar="N", help="Processes of each edge.")] = 2,
+    state: State = default_state(),  # noqa: B008 - a path, computed once
+    ready_file: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Write the addresses there, as JSON, once everything answers.")
+    ] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Remove the state folder and everything in it, and exit.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what goes wrong.")] = False,
+) -> None:
+    """Run the whole shop on this machine: databases, origin, three edges.
+
+    Stays in the foreground; Ctrl-C stops everything and leaves nothing behind but the state folder.
+
+    \b
+    Examples:
+      nearshelf up
+      nearshelf up --rtt eu=120 --rtt ap=300 --products 20000
+      nearshelf up --port-base 0 --state /tmp/shop --ready-file /tmp/ready.json
+      nearshelf up --clean
+    """
+    from infra.local import supervisor, topology
+
+    if clean:
+        removed = supervisor.clean(state)
+        if not quiet:
+            print(f"removed {state}" if removed else f"there is no {state}; nothing to remove")
+        return
+    options = topology.Options(
+        port_base=port_base,
+        rtt_ms=topology.parse_rtts(rtt or ()),
+        origin_workers=origin_workers,
+        edge_workers=edge_workers,
+        products=products,
+        seed=seed,
+    )
+    raise typer.Exit(supervisor.up(options, state, ready_file=ready_file, quiet=quiet))
+
+
+@app.command()
+def status(
+    state: State = default_state(),  # noqa: B008
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """Show the processes of the running shop, their ports, the standby's lag and the faults in force.
+
+    \b
+    Examples:
+      nearshelf status
+      nearshelf status --json
+    """
+    from infra.local import reports
+
+    reports.show_status(_ask(state, {"do": "status"}), as_json=as_json)
+
+
+fault = typer.Typer(
+    help="Break the running shop on purpose, and mend it (docs/faults.md).", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(fault, name="fault")
+
+Process = Annotated[
+    str, typer.Argument(metavar="NAME", help="A process (see `nearshelf status`), `origin`, or an edge.")
+]
+EdgeName = Annotated[str, typer.Argument(metavar="EDGE", help="us, eu, ap or all.")]
+ChannelName = Annotated[str, typer.Option(help="questions (the purge log), fills (everything else) or all.")]
+
+
+@fault.command("list")
+def fault_list(state: State = default_state()) -> None:  # noqa: B008
+    """Show the faults in force.
+
+    \b
+    Example:
+      nearshelf fault list
+    """
+    _fault(state, {"do": "faults"})
+
+
+@fault.command("stop")
+def fault_stop(name: Process, state: State = default_state()) -> None:  # noqa: B008
+    """Stop a process in good order, and leave it stopped.
+
+    \b
+    Examples:
+      nearshelf fault stop origin
+      nearshelf fault stop standby
+    """
+    _fault(state, {"do": "stop", "name": name})
+
+
+@fault.command("start")
+def fault_start(name: Process, state: State = default_state()) -> None:  # noqa: B008
+    """Start what was stopped, and wait until it answers.
+
+    \b
+    Example:
+      nearshelf fault start origin
+    """
+    _fault(state, {"do": "start", "name": name})
+
+
+@fault.command("kill")
+def fault_kill(name: Process, state: State = default_state()) -> None:  # noqa: B008
+    """Kill a process without warning; `up` starts it again.
+
+    \b
+    Example:
+      nearshelf fault kill eu-1
+    """
+    _fault(state, {"do": "kill", "name": name})
+
+
+@fault.command("freeze")
+def fault_freeze(name: Process, state: State = default_state()) -> None:  # noqa: B008
+    """Freeze a process: it keeps its connections and says nothing.
+
+    \b
+    Example:
+      nearshelf fault freeze ap-2
+    """
+    _fault(state, {"do": "freeze", "name": name})
+
+
+@fault.command("thaw")
+def fault_thaw(name: Process, state: State = default_state()) -> None:  # noqa: B008
+    """Let a frozen process go on.
+
+    \b
+    Example:
+      nearshelf fault thaw ap-2
+    """
+    _fault(state, {"do": "thaw", "name": name})
+
+
+@fault.command("cut")
+def fault_cut(edge: EdgeName, channel: ChannelName = "all", state: State = default_state()) -> None:  # noqa: B008
+    """Cut an edge off from the origin: connections are reset, new ones refused.
+
+    \b
+    Examples:
+      nearshelf fault cut eu
+      nearshelf fault cut ap --channel questions
+    """
+    _fault(state, {"do": "cut", "edge": edge, "channel": channel})
+
+
+@fault.command("stall")
+def fault_stall(edge: EdgeName, channel: ChannelName = "all", state: State = default_state()) -> None:  # noqa: B008
+    """Let nothing through between an edge and the origin, without a word: connections stay open.
+
+    \b
+    Example:
+      nearshelf fault stall eu --channel questions
+    """
+    _fault(state, {"do": "stall", "edge": edge, "channel": channel})
+
+
+@fault.command("heal")
+def fault_heal(
+    edge: Annotated[
+        str | None, typer.Argument(metavar="[EDGE]", help="us, eu, ap or all; none: end every fault.")
+    ] = None,
+    state: State = default_state(),  # noqa: B008
+) -> None:
+    """End cuts and stalls of an edge; without EDGE, end every fault of any kind.
+
+    \b
+    Examples:
+      nearshelf fault heal eu
+      nearshelf fault heal
+    """
+    _fault(state, {"do": "heal", "edge": edge})
+
+
+@fault.command("pause-replay")
+def fault_pause_replay(state: State = default_state()) -> None:  # noqa: B008
+    """The standby goes on receiving changes but shows none of them.
+
+    \b
+    Example:
+      nearshelf fault pause-replay
+    """
+    _fault(state, {"do": "pause-replay"})
+
+
+@fault.command("resume-replay")
+def fault_resume_replay(state: State = default_state()) -> None:  # noqa: B008
+    """The standby shows again what it receives, at once.
+
+    \b
+    Example:
+      nearshelf fault resume-replay
+    """
+    _fault(state, {"do": "resume-replay"})
+
+
+@fault.command("delay-replay")
+def fault_delay_replay(
+    ms: Annotated[int, typer.Argument(metavar="MS", help="Milliseconds; 0: at once.")],
+    state: State = default_state(),  # noqa: B008
+) -> None:
+    """The standby shows each change this much later.
+
+    \b
+    Example:
+      nearshelf fault delay-replay 1500
+    """
+    _fault(state, {"do": "delay-replay", "ms": ms})
+
+
+def _ask(state: Path, request: dict[str, Any]) -> dict[str, Any]:
+    from infra.local import control
+    from infra.local.state import read_env
+
+    return control.ask(Path(read_env(state)["CONTROL"]), request)
+
+
+def _fault(state: Path, request: dict[str, Any]) -> None:
+    faults = _ask(state, request)["faults"]
+    print("faults in force:" if faults else "no faults in force")
+    for line in faults:
+        print(f"  {line}")

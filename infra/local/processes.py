@@ -1,0 +1,278 @@
+"""Starting, watching and ending child processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from asyncio.subprocess import Process
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from infra.local.errors import LocalError
+
+PATIENCE_S = 8.0
+"""How long a process may take to end once asked; then it is killed."""
+BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
+"""Pauses before starting a process again; the last one repeats."""
+SETTLED_S = 30.0
+"""A process that lived this long is taken as sound: the next pause is the first again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whom a process runs as, when we are root and it must not be."""
+
+    uid: int
+    gid: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """How one process is started and asked to stop."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: Path
+    stop_signal: int = signal.SIGTERM
+    account: Account | None = None
+    talks: bool = False
+    """Takes commands on standard input and answers on standard output."""
+
+
+class Tether:
+    """Our end of infra.local.tether, which ends the children if we are killed."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def start(cls, runtime: Path, lock_descriptor: int) -> Tether:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-S", "-E", str(Path(__file__).with_name("tether.py")), str(runtime)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=(lock_descriptor,),
+            cwd="/",
+        )
+        return cls(process)
+
+    def _tell(self, message: dict[str, int]) -> None:
+        assert self._process.stdin is not None
+        if not self._process.stdin.is_closing():
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+
+    def add(self, pid: int, stop_signal: int) -> None:
+        self._tell({"add": pid, "signal": int(stop_signal)})
+
+    def remove(self, pid: int) -> None:
+        self._tell({"remove": pid})
+
+    async def stop(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await self._process.wait()
+
+
+class Log:
+    """The file that a process prints to. The one of the run before is kept as NAME.log.1."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with contextlib.suppress(FileNotFoundError):
+            path.replace(path.with_name(path.name + ".1"))
+
+    def open(self) -> int:
+        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def size(self) -> int:
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
+    def last_lines(self, count: int, since: int = 0) -> list[str]:
+        """The last lines that say anything, oldest first, of what was printed after byte `since`."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(max(since, self.size() - 16_384))
+                lines = file.read().decode(errors="replace").splitlines()
+        except OSError:
+            return []
+        return [line.rstrip() for line in lines if line.strip()][-count:]
+
+
+@dataclass(slots=True)
+class Child:
+    """A program and, while it runs, its process. Whoever has the child decides whether it is started again."""
+
+    program: Program
+    log: Log
+    tether: Tether
+    process: Process | None = None
+    started_at: float = 0.0
+    """On the monotonic clock."""
+    restarts: int = 0
+    frozen: bool = False
+    _log_from: int = field(default=0)
+
+    @property
+    def name(self) -> str:
+        return self.program.name
+
+    @property
+    def pid(self) -> int | None:
+        return self.process.pid if self.is_running and self.process is not None else None
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.returncode is None
+
+    async def start(self) -> None:
+        """Raises LocalError when the program cannot be executed."""
+        program = self.program
+        self._log_from = self.log.size()
+        output = self.log.open()
+        try:
+            self.process = await _spawn(program, output)
+        except OSError as exc:
+            raise LocalError(f"{self.name} cannot be started: {program.argv[0]}: {exc.strerror}") from exc
+        finally:
+            os.close(output)
+        self.tether.add(self.process.pid, program.stop_signal)
+        self.started_at = time.monotonic()
+        self.frozen = False
+
+    async def wait(self) -> int:
+        """Until it has ended; its exit status, negative for a signal."""
+        assert self.process is not None
+        status = await self.process.wait()
+        self.tether.remove(self.process.pid)
+        return status
+
+    async def stop(self) -> None:
+        """Ask, wait, and after PATIENCE_S insist. Does nothing when it is not running."""
+        process = self.process
+        if process is None or process.returncode is not None:
+            return
+        self.thaw()
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(self.program.stop_signal)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await process.wait()
+        except TimeoutError:
+            self.kill()
+            await process.wait()
+        self.tether.remove(process.pid)
+
+    def kill(self) -> None:
+        for pid in self._family() if self.is_running else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Stop it in its tracks, with its children; it keeps its connections and says nothing."""
+        self._signal_family(signal.SIGSTOP)
+        self.frozen = True
+
+    def thaw(self) -> None:
+        self._signal_family(signal.SIGCONT)
+        self.frozen = False
+
+    def _signal_family(self, number: int) -> None:
+        for pid in self._family():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _family(self) -> list[int]:
+        """The process and, where /proc tells, its children: PostgreSQL is many processes."""
+        if self.pid is None:
+            return []
+        children: list[int] = []
+        with contextlib.suppress(OSError, ValueError):
+            text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
+            children = [int(word) for word in text.split()]
+        return [self.pid, *children]
+
+    def last_words(self, count: int = 1) -> list[str]:
+        """What it printed last since it was started."""
+        return self.log.last_lines(count, self._log_from)
+
+
+async def _spawn(program: Program, output: int) -> Process:
+    """In a session of its own: Ctrl-C is for the supervisor, which knows the order. Raises OSError."""
+    account = program.account
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(
+        *program.argv,
+        stdin=pipe if program.talks else asyncio.subprocess.DEVNULL,
+        stdout=pipe if program.talks else output,
+        stderr=output,
+        env=dict(program.env),
+        cwd=program.cwd,
+        start_new_session=True,
+        user=account.uid if account is not None else None,
+        group=account.gid if account is not None else None,
+        extra_groups=[] if account is not None else None,
+    )
+
+
+async def run_once(program: Program, log: Log, tether: Tether | None = None) -> None:
+    """Run a program to its end. Ends it when we are cancelled.
+
+    Raises LocalError with the last lines that it printed when it fails.
+    """
+    since = log.size()
+    output = log.open()
+    try:
+        process = await _spawn(program, output)
+    except OSError as exc:
+        raise LocalError(f"{program.name} cannot be run: {program.argv[0]}: {exc.strerror}") from exc
+    finally:
+        os.close(output)
+    if tether is not None:
+        tether.add(process.pid, program.stop_signal)
+    try:
+        status = await process.wait()
+    except asyncio.CancelledError:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(program.stop_signal)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        raise
+    finally:
+        if tether is not None:
+            tether.remove(process.pid)
+    if status != 0:
+        raise LocalError(f"{program.name} failed ({describe_status(status)}); {tail(log.last_lines(12, since), log)}")
+
+
+def describe_status(status: int) -> str:
+    """An exit status in words."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"
+
+
+def tail(lines: list[str], log: Log) -> str:
+    """The end of a log, for an error message."""
+    if not lines:
+        return f"it printed nothing (log: {log.path})"
+    return "it said last:\n" + "\n".join("    " + line for line in lines) + f"\n  log: {log.path}"

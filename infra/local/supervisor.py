@@ -1,0 +1,580 @@
+"""Runs a whole shop on this machine: starts it in order, keeps it running, stops it cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Coroutine, Iterable
+from pathlib import Path
+from typing import Any
+
+from infra.local import ports, topology
+from infra.local.control import ControlServer
+from infra.local.errors import LocalError
+from infra.local.faults import Faults
+from infra.local.processes import (
+    BACKOFF_S,
+    SETTLED_S,
+    Child,
+    Log,
+    Program,
+    Tether,
+    describe_status,
+    run_once,
+    tail,
+)
+from infra.local.services import STANDBY, Servers
+from infra.local.state import State, write_atomically
+from infra.local.topology import Options, Topology
+
+READY_S = 60.0
+"""How long the origin, and then the edges, may take until they answer."""
+ADMIN_EMAIL = "admin@nearshelf.example"
+DATABASES = ("valkey", "primary", "standby")
+
+
+class Voice:
+    """What a person in front of the terminal sees. Plain text unless that is a terminal that wants colour."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        self.started = time.monotonic()
+
+    def line(self, text: str = "") -> None:
+        if not self.quiet:
+            with contextlib.suppress(BrokenPipeError):
+                print(text, flush=True)
+
+    def step(self, text: str) -> None:
+        self.line(f"{time.monotonic() - self.started:6.1f} s  {text}")
+
+    def strong(self, text: str) -> str:
+        return f"\x1b[1m{text}\x1b[0m" if self.colour else text
+
+    def warn(self, text: str) -> None:
+        """Something went wrong and is being dealt with; said even when quiet."""
+        with contextlib.suppress(BrokenPipeError):
+            print(f"nearshelf: {text}", file=sys.stderr, flush=True)
+
+
+class Supervisor:
+    """One local shop. `run` is its whole life."""
+
+    def __init__(
+        self, options: Options, state: State, chosen: Topology, voice: Voice, ready_file: Path | None = None
+    ) -> None:
+        self.options = options
+        self.state = state
+        self.topology = chosen
+        self.voice = voice
+        self.ready_file = ready_file
+        self.secrets = topology.Secrets(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
+        self.children: dict[str, Child] = {}
+        """In the order of starting."""
+        self.servers: Servers
+        self.tether: Tether | None = None
+        self.relay = RelayLink()
+        self.faults = Faults(self)
+        self.is_ready = False
+        self.resting: dict[str, None] = {}
+        """Names of children that were stopped on purpose, in that order."""
+        self._control = ControlServer(state.control, self.faults.obey)
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._stop = asyncio.Event()
+        self._signals = 0
+
+    # --- a whole life ---
+
+    async def run(self) -> int:
+        """Start, run until SIGINT or SIGTERM, stop; the exit status of the program.
+
+        Raises LocalError when it cannot start; by then everything is stopped again.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._signalled)
+        starting = asyncio.ensure_future(self.start())
+        stopping = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                await stopping
+        finally:
+            for task in (starting, stopping):
+                task.cancel()
+            await asyncio.gather(starting, stopping, return_exceptions=True)
+            began = time.monotonic()
+            await self.stop()
+            self.voice.line(f"stopped in {time.monotonic() - began:.1f} s")
+        return 0 if self.is_ready else 130
+
+    def _signalled(self) -> None:
+        self._signals += 1
+        if self._signals == 1:
+            self.voice.line("\nstopping; once more forces it")
+            self._stop.set()
+        else:
+            for child in self.children.values():
+                child.kill()
+
+    async def start(self) -> None:
+        """Raises LocalError when something does not start."""
+        if self.ready_file is not None:
+            self.ready_file.unlink(missing_ok=True)
+        self.tether = await Tether.start(self.state.runtime, self.state.descriptor)
+        await self._control.start()
+        self.servers = Servers(self.state.servers(), self.state.runtime, self.state.logs, self.tether)
+        await asyncio.to_thread(self.servers.prepare)
+        await together(self._start_valkey(), self._start_postgres())
+        if importlib.util.find_spec("origin.__main__"):
+            await self.start_origin()
+        await self.start_relay()
+        if importlib.util.find_spec("edge.gateway.__main__"):
+            await self._start_edges()
+        self._write_files()
+        self.is_ready = True
+        self._greet()
+
+    async def stop(self) -> None:
+        """Edges first, so that they can tell the origin that they leave; then the origin; then the databases."""
+        self._remove_files()
+        for keeper in self._keepers.values():
+            keeper.cancel()
+        await asyncio.gather(*self._keepers.values(), return_exceptions=True)
+        await self._control.stop()
+        for names in (
+            [*self._edge_names()],
+            ["relay"],
+            [*self.topology.origin_workers],
+            ["standby", "valkey"],
+            ["primary"],
+        ):
+            await asyncio.gather(*(self.children[name].stop() for name in names if name in self.children))
+        if self.tether is not None:
+            await self.tether.stop()
+
+    # --- the parts, in order ---
+
+    async def _start_valkey(self) -> None:
+        await self._adopt(self.servers.start_valkey())
+
+    async def _start_postgres(self) -> None:
+        first = not (self.servers.home / "data" / "primary").exists()
+        if first:
+            self.voice.step("making the databases (only the first time)")
+        await self._adopt(self.servers.start_primary())
+        await together(self._adopt(self.servers.start_standby()), self._migrate())
+        self.voice.step("PostgreSQL runs, and a standby follows it")
+        await together(self._seed(), self._hire_admin())
+
+    async def _adopt(self, starting: Coroutine[Any, Any, Child]) -> None:
+        child = await starting
+        self._keep(child)
+
+    async def _migrate(self) -> None:
+        """Bring the tables up to date, unless an earlier run did so with the very same migrations."""
+        version = _digest_of_migrations()
+        if not self.state.remembers("migrated", version):
+            await self._once("migrate", "migrate")
+            self.state.remember("migrated", version)
+
+    async def _seed(self) -> None:
+        if self.options.products == 0 or self.state.remembers("seeded", "yes"):
+            return
+        self.voice.step(f"making a catalog of {self.options.products} products (only the first time)")
+        await self._once("seed", "seed", "--products", str(self.options.products), "--seed", str(self.options.seed))
+        self.state.remember("seeded", "yes")
+
+    async def _hire_admin(self) -> None:
+        """The first member of staff, with a random password."""
+        if self.state.admin_password.exists():
+            return
+        draft = self.state.folder / "admin-password.new"
+        write_atomically(draft, secrets.token_urlsafe(12) + "\n")
+        await self._once("staff-add", "staff-add", ADMIN_EMAIL, "--role", "admin", "--password-file", str(draft))
+        draft.replace(self.state.admin_password)
+
+    async def _once(self, name: str, *arguments: str) -> None:
+        """Run `python -m origin ...` to its end."""
+        if not importlib.util.find_spec("origin.__main__"):
+            return
+        program = self._python(name, "origin", self._origin_environment(admin=True), *arguments)
+        await run_once(program, Log(self.state.logs / f"{name}.log"), self.tether)
+
+    async def start_origin(self) -> None:
+        """All origin workers that do not run, until the origin answers."""
+        environment = self._origin_environment(admin=False)
+        programs = [self._python(name, "origin", environment) for name in self.topology.origin_workers]
+        workers = [await self._ensure(program) for program in programs]
+        await self._until_ready(workers, [f"{self.topology.origin_url}/readyz"])
+        self._keep(*workers)
+        if not self.is_ready:
+            self.voice.step(f"the origin answers ({len(workers)} workers)")
+
+    async def start_relay(self) -> None:
+        plan = json.dumps(self.topology.relay_plan())
+        program = self._python("relay", "infra.local.relay", {}, plan, talks=True)
+        relay = await self._ensure(program)
+        await self.relay.attach(relay)
+        self._keep(relay)
+
+    async def _start_edges(self) -> None:
+        workers = [await self._ensure(program) for program in self._edge_programs()]
+        await self.until_edges_ready(workers)
+        self._keep(*workers)
+        self.voice.step(f"{len(self.topology.edges)} edges answer ({len(workers)} workers)")
+
+    async def until_edges_ready(self, workers: list[Child]) -> None:
+        admin = {worker.name: worker.admin_url for edge in self.topology.edges for worker in edge.workers}
+        await self._until_ready(workers, [f"{admin[worker.name]}/readyz" for worker in workers])
+
+    # --- programs ---
+
+    def _python(
+        self, name: str, module: str, environment: dict[str, str], *arguments: str, talks: bool = False
+    ) -> Program:
+        """A process of ours. Settings of another shop in our own environment do not reach it."""
+        inherited = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith("NEARSHELF_") and key not in {"DATABASE_URL", "REPLICA_URLS", "REDIS_URL"}
+        }
+        env = {**inherited, "PYTHONUNBUFFERED": "1", **environment}
+        argv = (sys.executable, "-P", "-m", module, *arguments)
+        return Program(name, argv, env, self.state.folder, signal.SIGTERM, talks=talks)
+
+    def _origin_environment(self, *, admin: bool) -> dict[str, str]:
+        environment = topology.origin_environment(
+            self.topology,
+            self.secrets,
+            self.servers.database_url,
+            self.servers.replica_url,
+            self.servers.redis_url,
+            STANDBY,
+        )
+        if admin:
+            environment["ADMIN_DATABASE_URL"] = self.servers.admin_database_url
+        return environment
+
+    def _edge_programs(self) -> Iterable[Program]:
+        for edge in self.topology.edges:
+            for worker in edge.workers:
+                log = Log(self.state.logs / f"{worker.name}.access.log")
+                environment = topology.edge_environment(edge, worker, self.secrets, str(log.path))
+                yield self._python(worker.name, "edge.gateway", environment)
+
+    def _edge_names(self) -> Iterable[str]:
+        return (worker.name for edge in self.topology.edges for worker in edge.workers)
+
+    async def _ensure(self, program: Program) -> Child:
+        """The child of this name, running."""
+        child = self.children.get(program.name)
+        if child is None:
+            assert self.tether is not None
+            child = Child(program, Log(self.state.logs / f"{program.name}.log"), self.tether)
+            self.children[program.name] = child
+        if not child.is_running:
+            await child.start()
+        return child
+
+    # --- keeping it running ---
+
+    def _keep(self, *children: Child) -> None:
+        """From now on, start them again when they end."""
+        for child in children:
+            self.children[child.name] = child
+            keeper = self._keepers.get(child.name)
+            if keeper is None or keeper.done():
+                self._keepers[child.name] = asyncio.ensure_future(self._keeper(child))
+
+    async def _keeper(self, child: Child) -> None:
+        failures = 0
+        while True:
+            status = await child.wait()
+            lived_s = time.monotonic() - child.started_at
+            failures = 0 if lived_s > SETTLED_S else failures + 1
+            pause_s = BACKOFF_S[min(max(failures - 1, 0), len(BACKOFF_S) - 1)]
+            words = child.last_words()
+            self.voice.warn(
+                f"{child.name} ended ({describe_status(status)}); starting it again in {pause_s:g} s"
+                + (f"; it said last: {words[-1][:200]}" if words else "")
+            )
+            await asyncio.sleep(pause_s)
+            child.restarts += 1
+            try:
+                await self.revive(child)
+            except (LocalError, OSError) as exc:
+                self.voice.warn(str(exc))
+
+    async def revive(self, child: Child) -> None:
+        """Start a child that has ended, and tell it what its predecessor was told."""
+        if child.name in DATABASES:
+            await self.servers.restart(child)
+            return
+        await child.start()
+        if child.name == "relay":
+            await self.relay.attach(child)
+            await self.faults.repeat_cuts()
+
+    async def rest(self, child: Child) -> None:
+        """Stop a child and leave it stopped until `wake`."""
+        self.resting[child.name] = None
+        keeper = self._keepers.pop(child.name, None)
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+        await child.stop()
+
+    async def wake(self, children: list[Child]) -> None:
+        """Start children that were put to rest, and wait until they answer."""
+        stopped = [child for child in children if child.name in self.resting]
+        for child in stopped:
+            await self.revive(child)
+            del self.resting[child.name]
+        origin = [child for child in stopped if child.name in self.topology.origin_workers]
+        edges = [child for child in stopped if child.name in set(self._edge_names())]
+        if origin:
+            await self._until_ready(origin, [f"{self.topology.origin_url}/readyz"])
+        if edges:
+            await self.until_edges_ready(edges)
+        self._keep(*stopped)
+
+    async def _until_ready(self, children: list[Child], urls: list[str]) -> None:
+        """Until every address answers 200. Raises LocalError when a child ends, or time runs out."""
+        deadline = time.monotonic() + READY_S
+        waiting = list(urls)
+        while waiting:
+            waiting = [url for url in waiting if not await answers(url)]
+            for child in children:
+                if not child.is_running:
+                    raise LocalError(f"{child.name} ended while starting; {tail(child.last_words(12), child.log)}")
+            if waiting and time.monotonic() > deadline:
+                raise LocalError(
+                    f"{waiting[0]} did not say it was ready within {READY_S:.0f} s; "
+                    + tail(children[0].last_words(12), children[0].log)
+                )
+            if waiting:
+                await asyncio.sleep(0.02)
+
+    # --- telling ---
+
+    def _write_files(self) -> None:
+        ready = {
+            **self.topology.addresses(),
+            "control": str(self.state.control),
+            "state": str(self.state.folder),
+        }
+        env = {
+            "DATABASE_URL": self.servers.database_url,
+            "REPLICA_URLS": self.servers.replica_url,
+            "ADMIN_DATABASE_URL": self.servers.admin_database_url,
+            "REDIS_URL": self.servers.redis_url,
+            "ORIGIN_URL": self.topology.origin_url,
+            "CONSOLE_URL": f"{self.topology.origin_url}/console",
+            "CONTROL": str(self.state.control),
+            "NEARSHELF_EDGE_KEY": self.secrets.edge_key,
+            "NEARSHELF_ADMIN_TOKEN": self.secrets.admin_token,
+            "ADMIN_EMAIL": ADMIN_EMAIL,
+            "ADMIN_PASSWORD_FILE": str(self.state.admin_password),
+        }
+        write_atomically(self.state.env_file, json.dumps(env, indent=2) + "\n")
+        text = json.dumps(ready, indent=2) + "\n"
+        write_atomically(self.state.ready_file, text)
+        if self.ready_file is not None:
+            write_atomically(self.ready_file, text, 0o644)
+
+    def _remove_files(self) -> None:
+        for path in (self.state.env_file, self.state.ready_file, self.ready_file):
+            if path is not None:
+                path.unlink(missing_ok=True)
+
+    def _greet(self) -> None:
+        voice, edges = self.voice, self.topology.edges
+        command = _how_to_call()
+        far = max(edges, key=lambda edge: edge.rtt_ms)
+        voice.line()
+        voice.line(voice.strong(f"ready in {time.monotonic() - voice.started:.1f} s"))
+        voice.line()
+        for number, edge in enumerate(edges):
+            distance = f"{edge.rtt_ms:g} ms from the origin, {len(edge.workers)} workers"
+            voice.line(f"  {'shop' if number == 0 else '':10}{edge.name}  {voice.strong(edge.url)}/   {distance}")
+        voice.line(f"  {'origin':10}    {self.topology.origin_url}/")
+        voice.line(f"  {'console':10}    {self.topology.origin_url}/console")
+        voice.line(f"  {'':10}    sign in as {ADMIN_EMAIL}; the password is in {self.state.admin_password}")
+        voice.line(f"  {'logs':10}    {self.state.logs}")
+        voice.line()
+        voice.line("Three things to try, in another terminal:")
+        voice.line("  1. Look at the same page twice from far away, and compare Cache-Status:")
+        voice.line(f"       curl -sD- -o/dev/null {far.url}/eu-eur/")
+        voice.line("  2. Sign in, then change a price and watch it become live on every edge:")
+        voice.line(f"       {command} login")
+        voice.line(f"       {command} price set SKU --market eu-eur 12.00 --wait")
+        voice.line("  3. Stop the origin and go on browsing; then let it come back:")
+        voice.line(f"       {command} fault stop origin")
+        voice.line(f"       {command} fault start origin")
+        voice.line()
+        voice.line("Ctrl-C stops everything.")
+
+    async def status(self) -> dict[str, Any]:
+        """What runs, for `nearshelf status`."""
+        now = time.monotonic()
+        processes = [
+            {
+                "name": child.name,
+                "pid": child.pid,
+                "restarts": child.restarts,
+                "up_s": round(now - child.started_at, 1) if child.is_running else None,
+                "condition": "stopped" if not child.is_running else "frozen" if child.frozen else "running",
+            }
+            for child in self.children.values()
+        ]
+        try:
+            replication: dict[str, Any] = await self.servers.replication()
+        except Exception as exc:  # noqa: BLE001 - any database may be stopped by a fault, which is what we report
+            replication = {"state": "unknown", "error": str(exc) or type(exc).__name__}
+        return {
+            "ready": self.is_ready,
+            "supervisor": os.getpid(),
+            "processes": processes,
+            "ports": {str(port): what for port, what in sorted(self.topology.ports().items())},
+            "rtt_ms": {edge.name: edge.rtt_ms for edge in self.topology.edges},
+            "replication": replication,
+            "faults": await self.faults.active(),
+            **self.topology.addresses(),
+        }
+
+
+class RelayLink:
+    """Commands to the relay's standard input and the answers from its output."""
+
+    def __init__(self) -> None:
+        self._child: Child | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._number = 0
+        self._ready = asyncio.Event()
+
+    async def attach(self, child: Child) -> None:
+        """Talk to this process from now on. Raises LocalError when it does not come up."""
+        assert child.process is not None
+        self._child = child
+        self._ready.clear()
+        self._listening = asyncio.ensure_future(self._listen(child))
+        ready = asyncio.ensure_future(self._ready.wait())
+        try:
+            await asyncio.wait({ready, self._listening}, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
+        if not self._ready.is_set():
+            raise LocalError(f"the relay did not start; {tail(child.last_words(12), child.log)}")
+
+    async def ask(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Raises LocalError when the relay refuses, or is not there."""
+        child = self._child
+        if child is None or not child.is_running or child.process is None or child.process.stdin is None:
+            raise LocalError("the relay is not running; try again in a second")
+        self._number += 1
+        number = self._number
+        answer = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
+        try:
+            child.process.stdin.write(json.dumps({"id": number, **command}).encode() + b"\n")
+            async with asyncio.timeout(10.0):
+                result: dict[str, Any] = await answer
+        except TimeoutError as exc:
+            raise LocalError("the relay does not answer; is it frozen?") from exc
+        finally:
+            self._waiting.pop(number, None)
+        if not result.get("ok"):
+            raise LocalError(str(result.get("error")))
+        return result
+
+    async def _listen(self, child: Child) -> None:
+        assert child.process is not None
+        assert child.process.stdout is not None
+        while line := await child.process.stdout.readline():
+            message = json.loads(line)
+            if message.get("ready"):
+                self._ready.set()
+            elif (waiting := self._waiting.get(message.get("id"))) is not None and not waiting.done():
+                waiting.set_result(message)
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(LocalError("the relay ended"))
+
+
+async def together(*work: Coroutine[Any, Any, None]) -> None:
+    """Do all of it at once; the first failure ends the rest and is raised as it is."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def answers(url: str, within_s: float = 2.0) -> bool:
+    """Whether a GET is answered with 200."""
+    host, _, path = url.removeprefix("http://").partition("/")
+    name, _, port = host.partition(":")
+    try:
+        async with asyncio.timeout(within_s):
+            reader, writer = await asyncio.open_connection(name, int(port))
+            try:
+                writer.write(f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+                status = await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
+    return status.split(b" ")[1:2] == [b"200"]
+
+
+def _digest_of_migrations() -> str:
+    spec = importlib.util.find_spec("origin")
+    assert spec is not None
+    digest = hashlib.sha256()
+    for location in spec.submodule_search_locations or ():
+        for path in sorted((Path(location) / "migrations").rglob("*")):
+            if path.suffix in {".py", ".sql"}:
+                digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _how_to_call() -> str:
+    """The command as somebody in this checkout would type it."""
+    here = Path(__file__).parents[2] / "dev"
+    if not here.exists():
+        return "nearshelf"
+    return "./dev" if here.parent == Path.cwd() else str(here)
+
+
+def up(options: Options, folder: Path, *, ready_file: Path | None = None, quiet: bool = False) -> int:
+    """Run a shop in `folder` until it is told to stop; the exit status. Raises LocalError."""
+    voice = Voice(quiet)
+    with State(folder) as state:
+        chosen = ports.choose(options)
+        try:
+            return asyncio.run(Supervisor(options, state, chosen.topology, voice, ready_file).run())
+        finally:
+            chosen.release()
+
+
+def clean(folder: Path) -> bool:
+    """Remove a state folder and everything in it; False when there is none. Raises LocalError when it is in use."""
+    if not folder.exists():
+        return False
+    with State(folder) as state:
+        state.remove()
+    return True
