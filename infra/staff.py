@@ -36,7 +36,7 @@ EXIT_NOT_REPLICATED: Final = 3
 EXIT_NOT_LIVE: Final = 4
 
 REQUEST_TIMEOUT_S: Final = 15.0
-POLL_S: Final = 2.0
+POLL_S: Final = 0.5
 """How long one question for the state of a change is held by the origin, in seconds."""
 _API: Final = "/api/staff/v1"
 

@@ -6,14 +6,16 @@ from enum import StrEnum
 
 from origin.errors import Invalid
 
-LOW_AT = 5
-"""Pieces on hand at or below which a product is called low, where its row says nothing else."""
 MAX_ON_HAND = 2**31 - 1
 """What the column holds."""
 
 
 class Band(StrEnum):
-    """All that a shopper is told about stock: three words never need a purge for every piece sold."""
+    """All that a shopper is told about stock: with three words, selling a piece needs no purge.
+
+    Nothing on hand is out; at or below the row's `low_at` (5, where it says nothing else) is low. The database decides
+    (migration 0003), so that no way of writing stock can leave the wrong word standing.
+    """
 
     IN_STOCK = "in_stock"
     LOW = "low"
@@ -22,13 +24,6 @@ class Band(StrEnum):
 
 class StockError(Invalid):
     """A number of pieces that cannot be; the text says why."""
-
-
-def band_of(on_hand: int, low_at: int = LOW_AT) -> Band:
-    """The band of `on_hand` pieces. Nothing on hand is out, also where `low_at` is zero."""
-    if on_hand <= 0:
-        return Band.OUT
-    return Band.LOW if on_hand <= low_at else Band.IN_STOCK
 
 
 def checked_on_hand(on_hand: int) -> int:

@@ -13,7 +13,7 @@ from origin.accounts import audit
 from origin.catalog import service as catalog
 from origin.events.messages import StockBandChanged
 from origin.inventory import tables
-from origin.inventory.model import Band, band_of, checked_on_hand
+from origin.inventory.model import Band, checked_on_hand
 from origin.pricing.model import UnknownSku
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ class StockSet:
 
 async def bands(connection: AsyncConnection, skus: Sequence[str]) -> dict[str, Band]:
     """The band of each of `skus`. What was never counted is out."""
-    levels = await tables.levels(connection, skus)
-    return {sku: band_of(*levels[sku]) if sku in levels else Band.OUT for sku in skus}
+    known = await tables.bands(connection, skus)
+    return {sku: known.get(sku, Band.OUT) for sku in skus}
 
 
 async def set_stock(shop: Shop, actor: str, sku: str, on_hand: int, reason: str = "") -> StockSet:
@@ -46,9 +46,10 @@ async def set_stock(shop: Shop, actor: str, sku: str, on_hand: int, reason: str 
         product = await catalog.product_of(work.connection, sku)
         if product is None:
             raise UnknownSku(sku)
-        was, low_at = await tables.lock(work.connection, sku)
+        was = await tables.lock(work.connection, sku)
+        before = (await bands(work.connection, [sku]))[sku]
         await tables.write(work.connection, sku, on_hand)
-        before, after = band_of(was, low_at), band_of(on_hand, low_at)
+        after = (await bands(work.connection, [sku]))[sku]
         if before is not after:
             work.record(StockBandChanged(product.sku, await catalog.category_paths_of(work.connection, product.sku)))
         await audit.write(

@@ -1,6 +1,7 @@
-"""The table of schema `inventory`, and the reads and writes over it; nobody else touches it.
+"""The tables of schema `inventory`, and the reads and writes over them; nobody else touches them.
 
-Only the band is public, so only a transaction that changes a band must have a purge-log row (migration 0003).
+Only the band is public, so only a transaction that changes a band must have a purge-log row. A trigger keeps `band`
+in step with `stock` (migration 0003).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from sqlalchemy import ARRAY, Column, Integer, MetaData, Table, Text, any_, bind
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from origin.inventory.model import LOW_AT
+from origin.inventory.model import Band
 
 metadata = MetaData(schema="inventory")
 
@@ -21,27 +22,29 @@ stock = Table(
     metadata,
     Column("sku", Text, primary_key=True),
     Column("on_hand", Integer, nullable=False),
-    Column("low_at", Integer, nullable=False, server_default=str(LOW_AT)),
+    Column("low_at", Integer, nullable=False, server_default="5"),
 )
+
+band = Table("band", metadata, Column("sku", Text, primary_key=True), Column("band", Text, nullable=False))
+"""A SKU without a row is out. Written by the trigger only."""
 
 _ROWS_AT_ONCE = 5_000
 
 
-async def levels(connection: AsyncConnection, skus: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Pieces on hand, and at how many they are low, of those of `skus` that have a row."""
+async def bands(connection: AsyncConnection, skus: Sequence[str]) -> dict[str, Band]:
+    """The bands of those of `skus` that have a row."""
     wanted = bindparam("skus", type_=ARRAY(Text))
-    rows = await connection.execute(select(stock).where(stock.c.sku == any_(wanted)), {"skus": list(skus)})
-    return {row.sku: (row.on_hand, row.low_at) for row in rows}
+    rows = await connection.execute(select(band).where(band.c.sku == any_(wanted)), {"skus": list(skus)})
+    return {row.sku: Band(row.band) for row in rows}
 
 
-async def lock(connection: AsyncConnection, sku: str) -> tuple[int, int]:
-    """Holds the stock row of `sku` until the end of the transaction; makes an empty one where there is none.
-
-    Gives the pieces on hand, and at how many they are low.
-    """
+async def lock(connection: AsyncConnection, sku: str) -> int:
+    """Holds the stock row of `sku` until the end of the transaction, making an empty one; the pieces on hand."""
     await connection.execute(insert(stock).values(sku=sku, on_hand=0).on_conflict_do_nothing())
-    row = (await connection.execute(select(stock).where(stock.c.sku == sku).with_for_update())).one()
-    return row.on_hand, row.low_at
+    on_hand: int = (
+        await connection.execute(select(stock.c.on_hand).where(stock.c.sku == sku).with_for_update())
+    ).scalar_one()
+    return on_hand
 
 
 async def write(connection: AsyncConnection, sku: str, on_hand: int) -> None:
