@@ -290,9 +290,7 @@ _VIEW = text(
            (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint AS flushed,
            (SELECT coalesce(json_agg(json_build_array(worker, edge, contact, applied_epoch, applied_cv, public_url)), '[]')
               FROM events.contact)::text AS contacts,
-           (SELECT coalesce(json_agg(json_build_array(application_name, (flush_lsn - '0/0'::pg_lsn)::bigint)
-                                     ORDER BY application_name), '[]')
-              FROM pg_stat_replication WHERE state IN ('streaming', 'catchup'))::text AS standbys
+           (SELECT coalesce(json_agg(json_build_array(name, flushed)), '[]') FROM events.standbys())::text AS standbys
     """
 )
 _FORGET = text("DELETE FROM events.contact WHERE worker = :worker AND contact = :contact")
@@ -401,7 +399,8 @@ class Observer:
         """
         if (watch := self._watches.get(position)) is not None:
             return watch.report
-        if (known := self._reports.get(position)) is not None:
+        known = self._reports.get(position)
+        if known is not None and known.state is LiveState.LIVE:
             return known
         async with self._database.log.connect() as connection:
             row = (await connection.execute(_READ_PROGRESS, {"epoch": position.epoch, "cv": position.cv})).one_or_none()

@@ -71,9 +71,12 @@ class Wake:
         while True:
             client = self._client()
             try:
-                async with client.pubsub(ignore_subscribe_messages=True) as subscription:
+                async with client.pubsub() as subscription:
                     await subscription.subscribe(CHANNEL)
                     async for _ in subscription.listen():
+                        # The first is the confirmation: what was announced until then may have been missed.
+                        self.connected = True
+                        wait_s = RECONNECT_S[0]
                         self.event.set()
             except (RedisError, OSError) as exc:
                 if self.connected:

@@ -1,0 +1,131 @@
+"""`python -m origin`: one worker of the origin, or one of its chores."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+
+from origin.app import make_app
+from origin.settings import OriginSettings, SettingsError
+
+KEEP_ALIVE_S = 75
+"""An idle connection is kept for so long: longer than an edge keeps one in its pool, so that edges close first."""
+STOP_S = 5
+"""A stopping worker gives open requests so long to end; a held question ends by itself in half a second."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the worker or the chore that `argv` names; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m origin", description=__doc__)
+    chores = parser.add_subparsers(dest="chore", metavar="CHORE")
+    chores.add_parser("serve", help="run one worker (also without a chore)")
+    chores.add_parser("migrate", help="bring the database to the newest schema (ADMIN_DATABASE_URL)")
+    seed = chores.add_parser("seed", help="load the demo catalog into an empty shop")
+    seed.add_argument("--products", type=int, default=5000)
+    seed.add_argument("--seed", type=int, default=1)
+    staff = chores.add_parser("staff-add", help="add a member of staff")
+    staff.add_argument("email")
+    staff.add_argument("--role", choices=["viewer", "editor", "admin"], default="viewer")
+    staff.add_argument("--password-file", type=Path, required=True, help="a file that holds the password; - reads it from stdin")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        match arguments.chore:
+            case "migrate":
+                return _migrate()
+            case "seed":
+                return asyncio.run(_seed(arguments.products, arguments.seed))
+            case "staff-add":
+                return asyncio.run(_staff_add(arguments.email, arguments.role, arguments.password_file))
+            case _:
+                return _serve()
+    except SettingsError as exc:
+        print(exc, file=sys.stderr)
+        return 2
+
+
+def _serve() -> int:
+    settings = OriginSettings.from_env(os.environ)
+    try:
+        listener = _listen(settings.listen_host, settings.listen_port)
+    except OSError as exc:
+        print(
+            f"cannot listen on {settings.listen_host}:{settings.listen_port}: {exc.strerror}; "
+            "another program may have the port, NEARSHELF_LISTEN names another",
+            file=sys.stderr,
+        )
+        return 2
+    config = uvicorn.Config(
+        make_app(settings),
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Addresses and schemes of viewers come from our edges only (app.EdgeKey).
+        proxy_headers=False,
+        backlog=1024,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=STOP_S,
+    )
+    server = uvicorn.Server(config)
+    with listener:
+        server.run(sockets=[listener])
+    return 0 if server.started else 1
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket on an address that several workers share."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((host, port))
+        listener.set_inheritable(True)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _migrate() -> int:
+    from origin.migrations import upgrade
+
+    url = os.environ.get("ADMIN_DATABASE_URL", "")
+    if not url:
+        raise SettingsError("ADMIN_DATABASE_URL is not set: migrations need the database's owner")
+    upgrade(url)
+    return 0
+
+
+async def _seed(products: int, seed: int) -> int:
+    from origin.catalog.demo import load_demo
+    from origin.shop import open_shop
+
+    async with open_shop(OriginSettings.from_env(os.environ), statement_timeout_s=0) as shop:
+        await load_demo(shop, products=products, seed=seed)
+    return 0
+
+
+async def _staff_add(email: str, role: str, password_file: Path) -> int:
+    from origin.accounts.service import add_staff
+    from origin.shop import open_shop
+
+    password = sys.stdin.read() if str(password_file) == "-" else password_file.read_text(encoding="utf-8")
+    async with open_shop(OriginSettings.from_env(os.environ)) as shop:
+        await add_staff(shop.database, email, role, password.rstrip("\n"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""The origin as one ASGI application: the place where the modules' routes are joined."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib import import_module
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cache_policies.feed import EDGE_KEY_FIELD, MIN_VERSION_FIELD
+from origin.errors import TooLarge
+from origin.problems import handlers
+from origin.settings import OriginSettings
+from origin.shop import Shop, open_shop
+
+MAX_BODY_BYTES = 65_536
+"""More in one request's body is refused; nothing that is sent to the origin over HTTP comes near."""
+
+EDGE_ONLY_FIELDS = frozenset(
+    field.encode()
+    for field in (
+        EDGE_KEY_FIELD,
+        MIN_VERSION_FIELD,
+        "nearshelf-country",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-forwarded-for",
+    )
+)
+"""Believed from an edge, deleted from everybody else's requests."""
+
+SECURITY_FIELDS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "strict-origin-when-cross-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=()",
+}
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""Content-Security-Policy of pages: everything comes from this authority, nothing is inline."""
+PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+"""The same for a picture that is opened by itself: it may style itself and do nothing else."""
+
+_MODULES = (
+    "origin.events.api",
+    "origin.console.pages",
+    "origin.accounts.staff_api",
+    "origin.pricing.api",
+    "origin.inventory.api",
+    "origin.catalog.api",
+)
+"""Each has `routes(shop)`. In the order in which addresses are matched: the catalog's `/{market}/...` come last."""
+
+
+def make_app(settings: OriginSettings) -> Starlette:
+    """One worker's application. The shop is opened when it starts and closed when it stops."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with open_shop(settings, serving=True) as shop:
+            app.state.shop = shop
+            app.router.routes.extend(routes_of(shop))
+            yield
+
+    app = Starlette(exception_handlers=dict(handlers()), middleware=_middleware(settings), lifespan=lifespan)
+    app.router.redirect_slashes = False
+    return app
+
+
+def app_of(shop: Shop) -> Starlette:
+    """The application over a shop that is open already; whoever opened it closes it."""
+    app = Starlette(routes_of(shop), exception_handlers=dict(handlers()), middleware=_middleware(shop.settings))
+    app.router.redirect_slashes = False
+    app.state.shop = shop
+    return app
+
+
+def routes_of(shop: Shop) -> list[BaseRoute]:
+    """Health, then the routes of every module."""
+    routes: list[BaseRoute] = [Route("/livez", _live), Route("/readyz", _ready)]
+    for name in _MODULES:
+        try:
+            join: Callable[[Shop], list[BaseRoute]] = import_module(name).routes
+        except ModuleNotFoundError as exc:
+            if exc.name is None or not name.startswith(exc.name):
+                raise
+            continue
+        routes.extend(join(shop))
+    return routes
+
+
+def _middleware(settings: OriginSettings) -> list[Middleware]:
+    return [Middleware(SecurityFields), Middleware(EdgeKey, key=settings.edge_key), Middleware(BodyLimit)]
+
+
+class EdgeKey:
+    """Tells edges from everybody else: `request.state.from_edge`; what only edges may say is deleted from others."""
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self._app = app
+        self._key = key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            shown = Headers(scope=scope).get(EDGE_KEY_FIELD, "").encode()
+            from_edge = bool(self._key) and hmac.compare_digest(shown, self._key)
+            if not from_edge:
+                scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] not in EDGE_ONLY_FIELDS]}
+            scope.setdefault("state", {})["from_edge"] = from_edge
+        await self._app(scope, receive, send)
+
+
+class BodyLimit:
+    """Refuses a body of more than `MAX_BODY_BYTES`, announced or not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MAX_BODY_BYTES:
+                raise TooLarge(f"a request body has at most {MAX_BODY_BYTES} bytes here")
+            return message
+
+        await self._app(scope, limited, send)
+
+
+class SecurityFields:
+    """Adds to every response what tells a browser to trust less; a route that says more stays as it is."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def with_fields(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_FIELDS.items():
+                    headers.setdefault(name, value)
+                media_type = headers.get("content-type", "")
+                if media_type.startswith("text/html"):
+                    headers.setdefault("content-security-policy", PAGE_POLICY)
+                elif media_type.startswith("image/svg"):
+                    headers.setdefault("content-security-policy", PICTURE_POLICY)
+            await send(message)
+
+        await self._app(scope, receive, with_fields)
+
+
+async def _live(request: Request) -> Response:
+    """This process answers."""
+    return PlainTextResponse("ok\n", headers={"cache-control": "no-store"})
+
+
+async def _ready(request: Request) -> Response:
+    """What this worker depends on, and whether it can do without; 503 when it cannot work."""
+    shop: Shop = request.app.state.shop
+    checks: dict[str, dict[str, object]] = {"primary": {"critical": True, "ok": await _answers(shop.database.log)}}
+    for number, replica in enumerate(shop.database.replicas):
+        checks[f"replica-{number}"] = {"critical": False, "ok": await _answers(replica)}
+    if shop.settings.redis_url:
+        checks["redis"] = {"critical": False, "ok": shop.wake.connected}
+    ready = all(check["ok"] for check in checks.values() if check["critical"])
+    return JSONResponse(
+        {"ready": ready, "checks": checks}, status_code=200 if ready else 503, headers={"cache-control": "no-store"}
+    )
+
+
+async def _answers(engine: AsyncEngine) -> bool:
+    try:
+        async with engine.connect() as connection:
+            return bool((await connection.execute(text("SELECT true FROM events.clock"))).scalar())
+    except (SQLAlchemyError, OSError):
+        return False
