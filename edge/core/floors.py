@@ -16,8 +16,11 @@ MAX_FLOORS = 200_000
 class Labelled(Protocol):
     """What can be held against the floors: a stored response, or the answer of a fill."""
 
-    position: Position
-    tags: tuple[str, ...]
+    @property
+    def position(self) -> Position: ...
+
+    @property
+    def tags(self) -> tuple[str, ...]: ...
 
 
 class Verdict(Enum):

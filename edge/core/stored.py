@@ -23,13 +23,16 @@ class StoredResponse:
     """End-to-end fields as received; what must not reach a viewer is removed on delivery."""
     body: bytes
     vary: tuple[tuple[str, str | None], ...]
-    """Field names this response varies on, with the values of the request that fetched it."""
+    """Field names this response varies on, with the values of the request that fetched it (`storing.vary_values`)."""
     etag: str | None
+    """As received, quotes and weakness included."""
     position: Position
     tags: tuple[str, ...]
     stored_at: float
     initial_age_s: float
     """Corrected initial age (RFC 9111 §4.2.3): what it had aged before it was stored."""
+    no_cache: bool
+    """The origin wants to be asked before every reuse."""
     fresh_until: float
     revalidate_until: float
     """End of stale-while-revalidate; equal to `fresh_until` when there is none."""
@@ -39,7 +42,7 @@ class StoredResponse:
     judged_at: int = -1
     """`Floors.sequence` when it was last found current: nothing to compare while that has not moved."""
     hit_head: bytes | None = None
-    """Rendered start of a hit's head, made by the gateway at the first hit."""
+    """Rendered start of a hit's head (`delivery.hit_head`), kept by the gateway at the first hit."""
 
     @property
     def size(self) -> int:

@@ -1,0 +1,118 @@
+"""How long a response is fresh and how old it is (RFC 9111 §4.2). All times and lifetimes are seconds."""
+
+from __future__ import annotations
+
+import re
+from calendar import timegm
+from dataclasses import dataclass
+from datetime import date
+
+from edge.core.directives import MAX_DELTA_S, Directives
+from edge.core.http import Headers
+from edge.core.policy import CachePolicy
+from edge.core.stored import StoredResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long a response may be reused, counted from when the origin made it."""
+
+    fresh_s: float
+    stale_while_revalidate_s: float
+    """Counted from the end of freshness, like the next."""
+    stale_if_error_s: float
+
+
+def lifetimes(status: int, headers: Headers, directives: Directives, policy: CachePolicy) -> Lifetimes:
+    """What the origin proposes, capped by the policy; the policy's own values where the origin is silent.
+
+    Freshness: targeted max-age, else s-maxage, max-age, Expires minus Date, and the policy's default. Error answers
+    live by `negative_s` at the most and are never served stale.
+    """
+    proposed = proposed_freshness(headers, directives)
+    negative_s = dict(policy.negative_s).get(status)
+    if negative_s is not None:
+        fresh_s = negative_s if proposed is None else min(proposed, negative_s)
+        return Lifetimes(0.0 if directives.no_cache else fresh_s, 0.0, 0.0)
+    fresh_s = policy.fresh_s if proposed is None else min(proposed, max(policy.fresh_s, policy.max_fresh_s))
+    if directives.forbids_stale:
+        return Lifetimes(0.0 if directives.no_cache else fresh_s, 0.0, 0.0)
+    return Lifetimes(
+        fresh_s,
+        _capped(directives.stale_while_revalidate_s, policy.stale_while_revalidate_s),
+        _capped(directives.stale_if_error_s, policy.stale_if_error_s),
+    )
+
+
+def _capped(proposed: int | None, ceiling: float) -> float:
+    return ceiling if proposed is None else min(float(proposed), ceiling)
+
+
+def proposed_freshness(headers: Headers, directives: Directives) -> float | None:
+    """The freshness lifetime that the response states (RFC 9111 §4.2.1); None where it states none.
+
+    Expires counts against the response's own Date, so that a wrong clock at the origin is wrong twice; an Expires
+    that is malformed, or there twice, means already stale (§5.3).
+    """
+    if not directives.targeted and directives.s_maxage_s is not None:
+        return float(directives.s_maxage_s)
+    if directives.max_age_s is not None:
+        return float(directives.max_age_s)
+    if directives.targeted or "expires" not in headers:
+        return None
+    lines = headers.lines("expires")
+    expires = parse_http_date(lines[0]) if len(lines) == 1 else None
+    made = parse_http_date(headers.get("date") or "")
+    if expires is None or made is None:
+        return 0.0
+    return float(max(0, expires - made))
+
+
+def initial_age(headers: Headers, *, sent_at: float, received_at: float, wall_now: float) -> float:
+    """Corrected initial age (RFC 9111 §4.2.3): the larger of what Date and what Age and the forward delay say.
+
+    `sent_at` and `received_at` are moments of the edge's clock; `wall_now` is the wall clock at `received_at`, in
+    seconds since the epoch, and is only compared with Date. Never negative, even when the origin's clock runs ahead.
+    """
+    corrected = parse_age(headers) + max(0.0, received_at - sent_at)
+    made = parse_http_date(headers.get("date") or "")
+    return corrected if made is None else max(corrected, wall_now - made)
+
+
+def current_age(stored: StoredResponse, now: float) -> float:
+    """Age of `stored` at `now` (RFC 9111 §4.2.3). Counts the Age field and the forward delay; never negative."""
+    return stored.initial_age_s + max(0.0, now - stored.stored_at)
+
+
+def parse_age(headers: Headers) -> int:
+    """The Age field: its first member, if that is a whole number; else 0. A huge one saturates (RFC 9111 §5.1)."""
+    first = (headers.get("age") or "").partition(",")[0].strip(" \t")
+    if not (first.isascii() and first.isdigit()):
+        return 0
+    return min(int(first), MAX_DELTA_S) if len(first) <= 10 else MAX_DELTA_S
+
+
+_MONTHS = {
+    "Jan": 1, "Feb": 2, "Mar": 3, "Apr": 4, "May": 5, "Jun": 6,
+    "Jul": 7, "Aug": 8, "Sep": 9, "Oct": 10, "Nov": 11, "Dec": 12,
+}  # fmt: skip
+_IMF_FIXDATE = re.compile(
+    r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), ([0-9]{2}) (" + "|".join(_MONTHS) + r") ([0-9]{4})"
+    r" ([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9]|60) GMT"
+)
+
+
+def parse_http_date(text: str) -> int | None:
+    """Seconds since the epoch of an IMF-fixdate (RFC 9110 §5.6.7); None for anything else.
+
+    Strict, because a date that peers read differently must not make one of them keep a response for longer. The two
+    obsolete forms count as malformed: no origin has sent them for twenty years.
+    """
+    found = _IMF_FIXDATE.fullmatch(text)
+    if found is None:
+        return None
+    try:
+        day = date(int(found[3]), _MONTHS[found[2]], int(found[1]))
+    except ValueError:
+        return None
+    return timegm((day.year, day.month, day.day, int(found[4]), int(found[5]), int(found[6])))

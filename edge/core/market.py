@@ -1,0 +1,53 @@
+"""Which market a visitor is led to at the entry page; every later address says it itself."""
+
+from __future__ import annotations
+
+from cache_policies.markets import Market, Markets
+from edge.core.http import Headers, Response
+
+MARKET_COOKIE = "ns_market"
+"""Set by the market switcher; holds the id of a market."""
+
+_CRAWLERS = (
+    "applebot",
+    "bingbot",
+    "duckduckbot",
+    "facebookexternalhit",
+    "googlebot",
+    "linkedinbot",
+    "petalbot",
+    "twitterbot",
+    "yandexbot",
+)
+
+
+def choose_market(markets: Markets, country: str, cookie: str | None, user_agent: str | None) -> Market:
+    """The market of a visitor: what the switcher remembers, else by country, else the default.
+
+    `cookie` is the Cookie field as received; `country` two capital letters, `ZZ` when unknown. Crawlers get the
+    default, so that what they index does not depend on where they happen to crawl from.
+    """
+    chosen = markets.by_id(_cookie_value(cookie or "", MARKET_COOKIE))
+    if chosen is not None:
+        return chosen
+    agent = (user_agent or "").lower()
+    if any(crawler in agent for crawler in _CRAWLERS):
+        return markets.for_country("ZZ")
+    return markets.for_country(country)
+
+
+def market_redirect(market: Market) -> Response:
+    """The answer to the entry page: 302 to the market's home, which no cache keeps."""
+    location = f"/{market.id}/"
+    return Response(
+        302,
+        Headers((("location", location), ("cache-control", "no-store"), ("content-length", "0"))),
+    )
+
+
+def _cookie_value(cookie: str, name: str) -> str:
+    for pair in cookie.split(";"):
+        key, _, value = pair.strip(" \t").partition("=")
+        if key == name:
+            return value.strip('"')
+    return ""

@@ -1,0 +1,116 @@
+"""What a viewer's request may be, and what of it reaches the origin.
+
+The forwarded request is made anew from the key and from allow-lists. On a stored route nothing reaches the origin that
+is not in the key or listed by the policy, so that no answer can depend on what the next viewer does not share.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cache_policies.feed import MIN_VERSION_FIELD
+from cache_policies.positions import Position
+from edge.core.http import Headers, Request, Response
+from edge.core.key import CacheKey, query_text
+from edge.core.policy import Match
+from edge.core.stored import StoredResponse
+from edge.core.storing import end_to_end
+from edge.core.validation import conditional_fields
+
+COUNTRY_FIELD = "nearshelf-country"
+UNKNOWN_COUNTRY = "ZZ"
+
+FORWARDED_ALWAYS = frozenset({"traceparent", "tracestate"})
+"""Fields that change no answer."""
+
+FORWARDED_UNSTORED = FORWARDED_ALWAYS | {
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "idempotency-key",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "last-event-id",
+    "origin",
+    "prefer",
+    "priority",
+    "range",
+    "referer",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "sec-fetch-user",
+    "user-agent",
+    "x-csrf-token",
+    "x-requested-with",
+}
+"""Fields forwarded on routes that are never stored. Cookie needs `cookies: true` besides."""
+
+
+def refusal(request: Request, match: Match) -> Response | None:
+    """The edge's own answer to what it never forwards; None: go on.
+
+    The policy's `refuse` status, and 405 with Allow for a method that the route neither answers nor forwards.
+    """
+    policy = match.policy
+    if policy.refuse_status:
+        return edge_answer(policy.refuse_status)
+    if request.method not in policy.methods and request.method not in policy.forward_methods:
+        allowed = dict.fromkeys((*policy.methods, *policy.forward_methods))
+        return edge_answer(405, ("allow", ", ".join(allowed)))
+    return None
+
+
+def edge_answer(status: int, *fields: tuple[str, str], text: str = "") -> Response:
+    """A short plain-text answer made by the edge itself, which no cache keeps."""
+    body = text.encode()
+    own = [("cache-control", "no-store"), ("content-length", str(len(body)))]
+    if body:
+        own.insert(0, ("content-type", "text/plain; charset=utf-8"))
+    return Response(status, Headers((*own, *fields)), body)
+
+
+def forward_request(
+    request: Request,
+    match: Match,
+    key: CacheKey,
+    *,
+    minimum: Position | Literal["head"] | None,
+    country: str,
+    stored: StoredResponse | None = None,
+    scheme: str = "http",
+) -> Request:
+    """The request to send to the origin for `request`; its target is rebuilt from `key`.
+
+    On a stored route HEAD is asked for as GET, so that the answer can be kept, and the precondition is the edge's own,
+    from `stored`. The country goes only where nothing is stored. `minimum` becomes Min-Catalog-Version. Left to the
+    connection that sends it: Host, the edge's key, and the framing of a body.
+    """
+    policy = match.policy
+    method = "GET" if policy.store and request.method == "HEAD" else request.method
+    storing = policy.store and request.method in policy.methods
+    allowed = (FORWARDED_ALWAYS if storing else FORWARDED_UNSTORED) | set(policy.request_fields)
+    pairs = [
+        (name, value)
+        for name, value in end_to_end(request.headers)
+        if name in allowed or (name == "cookie" and policy.cookies and not storing)
+    ]
+    if storing:
+        if stored is not None:
+            pairs.extend(conditional_fields(stored))
+    else:
+        pairs.append((COUNTRY_FIELD, country))
+        if request.peer:
+            pairs.append(("x-forwarded-for", request.peer))
+    if minimum is not None:
+        pairs.append((MIN_VERSION_FIELD, str(minimum)))
+    pairs += [("x-forwarded-host", key.authority), ("x-forwarded-proto", scheme), ("via", "1.1 nearshelf")]
+    return Request(method, key.authority, key.path, query_text(key), Headers(pairs), request.peer)

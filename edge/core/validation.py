@@ -1,0 +1,67 @@
+"""Asking the origin whether a stored response still holds, and what its 304 changes (RFC 9111 §4.3, rule 1)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edge.core.directives import response_directives
+from edge.core.freshness import initial_age
+from edge.core.http import Headers, Response
+from edge.core.policy import Match
+from edge.core.stored import StoredResponse
+from edge.core.storing import DoNotStore, Label, Reason, Store, end_to_end, label_of, lay_down
+
+_OF_THE_STORED_BODY = frozenset({"content-length", "content-encoding", "content-range", "etag"})
+"""What describes the body that is kept, and therefore stays as it was (RFC 9111 §3.2)."""
+
+
+def is_strong(etag: str | None) -> bool:
+    """Whether `etag` is a strong entity tag (RFC 9110 §8.8.3)."""
+    return etag is not None and len(etag) >= 2 and etag[0] == etag[-1] == '"'
+
+
+def conditional_fields(stored: StoredResponse) -> tuple[tuple[str, str], ...]:
+    """The precondition to forward for `stored`; none without a strong ETag, because no 304 could freshen it then."""
+    return (("if-none-match", stored.etag),) if stored.etag is not None and is_strong(stored.etag) else ()
+
+
+def freshen(
+    stored: StoredResponse, response: Response, match: Match, *, sent_at: float, received_at: float, wall_now: float
+) -> Store | DoNotStore:
+    """What a 304 makes of the stored response whose validator was sent (RFC 9111 §4.3.4).
+
+    Only on a strong match and only if the 304 is labelled itself (rule 1). It moves position, tags and lifetimes;
+    one read from an older snapshot than the stored body still confirms the body, but position and tags stay. Fields
+    are replaced by the 304's, except those that describe the body. Times as in `may_store`. DoNotStore says that the
+    304 is of no use: forward again without the precondition. `stored` itself is left as it was.
+    """
+    etag = response.headers.get("etag")
+    if response.status != 304 or not is_strong(etag) or etag != stored.etag:
+        return DoNotStore(Reason.NOT_MODIFIED_MISMATCH)
+    label = label_of(response.headers)
+    if isinstance(label, Reason):
+        return DoNotStore(label)
+    if "set-cookie" in response.headers:
+        return DoNotStore(Reason.SET_COOKIE)
+    received = end_to_end(response.headers).without(_OF_THE_STORED_BODY)
+    replaced = {name for name, _ in received}
+    headers = Headers((*stored.headers.without(replaced), *received))
+    directives = response_directives(headers)
+    if directives.no_store:
+        return DoNotStore(Reason.NO_STORE)
+    if directives.private:
+        return DoNotStore(Reason.PRIVATE)
+    if label.position < stored.position:
+        label = Label(stored.position, stored.tags)
+    freshened = replace(
+        stored,
+        headers=headers,
+        position=label.position,
+        tags=label.tags,
+        stored_at=received_at,
+        initial_age_s=initial_age(response.headers, sent_at=sent_at, received_at=received_at, wall_now=wall_now),
+        no_cache=directives.no_cache,
+        judged_at=-1,
+        hit_head=None,
+    )
+    return lay_down(freshened, directives, match.policy, wall_now=wall_now)
