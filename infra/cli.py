@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def version() -> str:
 
 
 def default_state() -> Path:
-    """`.nearshelf` in this checkout; installed without one, in the current folder."""
+    """$NEARSHELF_STATE, else `.nearshelf` in this checkout; installed without one, in the current folder."""
+    if given := os.environ.get("NEARSHELF_STATE"):
+        return Path(given)
     root = Path(__file__).parents[1]
     return (root if (root / "pyproject.toml").exists() else Path.cwd()) / ".nearshelf"

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from infra import staff
 from infra.cli import default_state, version
 
 app = typer.Typer(
@@ -38,6 +39,14 @@ def nearshelf(
     if show_version:
         print(f"nearshelf {version()}")
         raise typer.Exit
+
+
+# --- staff ---------------------------------------------------------------------------------------------------
+
+app.command()(staff.login)
+app.command()(staff.logout)
+app.add_typer(staff.price_app, name="price")
+app.command()(staff.purge)
 
 
 # --- the local shop -------------------------------------------------------------------------------------------
@@ -278,3 +287,41 @@ def _fault(state: Path, request: dict[str, Any]) -> None:
     print("faults in force:" if faults else "no faults in force")
     for line in faults:
         print(f"  {line}")
+
+
+# --- catalog, policies, the other edge --------------------------------------------------------------------------
+
+catalog = typer.Typer(help="The shop's products and categories.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(catalog, name="catalog")
+
+
+@catalog.command("import")
+def catalog_import(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JSON lines, gzipped or not.")],
+    keep_valid: Annotated[
+        bool, typer.Option("--keep-valid", help="Import the rows without faults; else one fault stops everything.")
+    ] = False,
+    rejects: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="With --keep-valid: where the other rows go, as they were.")
+    ] = None,
+    state: State = default_state(),  # noqa: B008
+) -> None:
+    """Import products and categories (docs/catalog.md), and report every fault with its line and field.
+
+    The database is that of the running shop, or the one in DATABASE_URL.
+
+    \b
+    Examples:
+      nearshelf catalog import categories.jsonl products.jsonl.gz
+      nearshelf catalog import products.jsonl --keep-valid --rejects rejected.jsonl
+    """
+    import os
+
+    from infra.errors import CommandError
+    from infra.local.state import read_env
+    from origin.catalog import importer
+
+    if rejects is not None and not keep_valid:
+        raise CommandError("--rejects has rows to write only with --keep-valid")
+    dsn = os.environ.get("DATABASE_URL") or read_env(state)["DATABASE_URL"]
+    raise typer.Exit(importer.command(files, keep_valid=keep_valid, rejects=rejects, dsn=dsn))

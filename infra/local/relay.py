@@ -252,6 +252,8 @@ class Listener:
     def __init__(self, plan: Channel, target: tuple[str, int]) -> None:
         self.plan = plan
         self.target = target
+        self.port = plan.port
+        """Where it listens; kept when a cut ends, also where the plan left it open (0)."""
         self.stalled = False
         self.connections: set[Connection] = set()
         self.server: asyncio.Server | None = None
@@ -260,7 +262,8 @@ class Listener:
     async def listen(self) -> None:
         if self.server is None:
             loop = asyncio.get_running_loop()
-            self.server = await loop.create_server(self._accept, "127.0.0.1", self.plan.port, backlog=512)
+            self.server = await loop.create_server(self._accept, "127.0.0.1", self.port, backlog=512)
+            self.port = self.address()
 
     def _accept(self) -> _Socket:
         connection = Connection(self)
@@ -269,6 +272,16 @@ class Listener:
         self.reaching.add(task)
         task.add_done_callback(self.reaching.discard)
         return connection.near
+
+    def address(self) -> int:
+        """The port on which it listens."""
+        assert self.server is not None
+        port: int = self.server.sockets[0].getsockname()[1]
+        return port
+
+    def held_bytes(self) -> int:
+        """What is under way in both directions of all connections."""
+        return sum(direction.queued for connection in self.connections for direction in connection.directions)
 
     def cut(self) -> None:
         if self.server is not None:
@@ -296,6 +309,7 @@ class Listener:
             "edge": self.plan.edge,
             "channel": self.plan.channel,
             "port": self.plan.port,
+            "held_bytes": self.held_bytes(),
             "rtt_ms": self.plan.rtt_ms,
             "condition": condition,
             "connections": len(self.connections),

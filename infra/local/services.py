@@ -446,6 +446,9 @@ class Servers:
             "initdb",
             *("-D", str(draft), "-U", "postgres", "-A", "trust", "-E", "UTF8"),
             *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", "--no-sync"),
+            # initdb writes values of its own for these two; a reload would complain that they differ from ours.
+            *("-c", f"max_connections={SETTINGS['max_connections']}"),
+            *("-c", f"shared_buffers={SETTINGS['shared_buffers']}"),
         )
 
     async def _basebackup(self, draft: Path) -> None:

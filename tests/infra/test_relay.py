@@ -1,0 +1,224 @@
+"""The simulated distance: it delays, it does not lose, and it can be cut."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from infra.local.relay import QUEUE_BYTES, Channel, Relay
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def relayed(serve: Serve, rtt_ms: float) -> AsyncIterator[tuple[Relay, int]]:
+    """A server, and a relay in front of it with two channels of one edge; yields the relay and the first's port."""
+
+    async def tidy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with contextlib.suppress(ConnectionError):
+                await serve(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(tidy, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    relay = Relay(("127.0.0.1", port), [Channel("eu", name, 0, rtt_ms) for name in ("fills", "questions")])
+    await relay.start()
+    try:
+        yield relay, relay.listeners[0].address()
+    finally:
+        relay.stop()
+        server.close()
+        await server.wait_closed()
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        writer.write(data)
+        await writer.drain()
+
+
+async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, text: bytes) -> float:
+    """Seconds until `text` has come back."""
+    began = time.monotonic()
+    writer.write(text)
+    assert await reader.readexactly(len(text)) == text
+    return time.monotonic() - began
+
+
+async def test_a_round_trip_takes_its_time_and_the_first_a_handshake_more():
+    async with relayed(echo, rtt_ms=60) as (_, port):
+        began = time.monotonic()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await exchange(reader, writer, b"first")
+        assert time.monotonic() - began >= 0.120
+        assert await exchange(reader, writer, b"second") >= 0.060
+        writer.close()
+
+
+async def test_each_direction_carries_half():
+    heard: list[float] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readline():
+            heard.append(time.monotonic())
+
+    async with relayed(listen, rtt_ms=100) as (_, port):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"the handshake is over when this is heard\n")
+        await until(lambda: len(heard) == 1)
+        sent = time.monotonic()
+        writer.write(b"one way\n")
+        await until(lambda: len(heard) == 2)
+        assert heard[1] - sent >= 0.050
+        writer.close()
+
+
+async def test_delay_does_not_limit_what_fits_through():
+    """Twenty sends in a row are under way at once: far less than twenty round trips."""
+    async with relayed(echo, rtt_ms=100) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await exchange(reader, writer, b"open")
+        began = time.monotonic()
+        for _ in range(20):
+            writer.write(b"x" * 1000)
+            await asyncio.sleep(0.001)
+        await reader.readexactly(20_000)
+        assert 0.100 <= time.monotonic() - began < 1.0
+        writer.close()
+
+
+async def test_bytes_arrive_whole_and_in_order_also_when_the_reader_is_slow():
+    size = QUEUE_BYTES * 2
+    sent = bytes(range(256)) * (size // 256)
+
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sent)
+        await writer.drain()
+
+    async with relayed(send, rtt_ms=4) as (relay, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=65_536)
+        # Nothing is read here until the relay has taken all it may hold.
+        await until(lambda: relay.listeners[0].held_bytes() > QUEUE_BYTES // 4)
+        assert relay.listeners[0].held_bytes() <= QUEUE_BYTES + 1_000_000
+        received = bytearray()
+        while data := await reader.read(1 << 20):
+            received += data
+        assert bytes(received) == sent
+        writer.close()
+
+
+async def test_an_end_of_stream_leaves_the_other_direction_open():
+    async def answer_after_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"got %d bytes" % len(await reader.read()))
+
+    async with relayed(answer_after_the_end, rtt_ms=20) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"x" * 1234)
+        writer.write_eof()
+        assert await reader.read() == b"got 1234 bytes"
+        writer.close()
+
+
+async def test_nothing_is_kept_of_a_connection_that_both_sides_ended():
+    async with relayed(echo, rtt_ms=2) as (relay, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await exchange(reader, writer, b"hello")
+        writer.close()
+        await until(lambda: not relay.listeners[0].connections)
+
+
+async def test_a_broken_connection_breaks_the_other_side():
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.transport.abort()
+
+    async with relayed(hang_up, rtt_ms=10) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"go\n")
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_an_origin_that_refuses_is_a_reset_after_a_round_trip():
+    relay = Relay(("127.0.0.1", await closed_port()), [Channel("eu", "fills", 0, 50)])
+    await relay.start()
+    began = time.monotonic()
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.listeners[0].address())
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    assert time.monotonic() - began >= 0.050
+    writer.close()
+    relay.stop()
+
+
+async def test_a_cut_resets_what_is_open_refuses_what_is_new_and_heals():
+    async with relayed(echo, rtt_ms=2) as (relay, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await exchange(reader, writer, b"before")
+        other = relay.listeners[1].address()
+
+        assert (await relay.obey({"do": "cut", "edge": "eu", "channel": "fills"}))["ok"]
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        untouched = await asyncio.open_connection("127.0.0.1", other)
+        await exchange(*untouched, b"the other channel is open")
+
+        await relay.obey({"do": "heal", "edge": "eu", "channel": "all"})
+        again = await asyncio.open_connection("127.0.0.1", port)
+        await exchange(*again, b"after")
+        await exchange(*untouched, b"healing disturbs nobody")
+        for stream in (writer, untouched[1], again[1]):
+            stream.close()
+
+
+async def test_a_stall_keeps_connections_and_passes_nothing_until_it_heals():
+    async with relayed(echo, rtt_ms=2) as (relay, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await exchange(reader, writer, b"before")
+        await relay.obey({"do": "stall", "edge": "eu", "channel": "fills"})
+        writer.write(b"during")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.1)
+        assert relay.listeners[0].status()["condition"] == "stalled"
+        await relay.obey({"do": "heal"})
+        assert await reader.readexactly(6) == b"during"
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        pytest.param({"do": "cut", "edge": "mars"}, "mars", id="an edge that is not there"),
+        pytest.param({"do": "cut", "edge": "eu", "channel": "gossip"}, "gossip", id="a channel that is not there"),
+        pytest.param({"do": "dance"}, "dance", id="a command that is not there"),
+        pytest.param({}, "None", id="no command"),
+    ],
+)
+async def test_a_wrong_command_is_refused_with_its_reason(command, word):
+    relay = Relay(("127.0.0.1", 1), [Channel("eu", "fills", 0, 1)])
+    answer = await relay.obey(command)
+    assert not answer["ok"]
+    assert word in answer["error"]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def closed_port() -> int:
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    return port
