@@ -8,7 +8,7 @@ from edge.core.http import Headers, Response
 MARKET_COOKIE = "ns_market"
 """Set by the market switcher; holds the id of a market."""
 
-_CRAWLERS = (
+CRAWLERS = (
     "applebot",
     "bingbot",
     "duckduckbot",
@@ -19,6 +19,7 @@ _CRAWLERS = (
     "twitterbot",
     "yandexbot",
 )
+"""Parts of the User-Agent of crawlers, lower case."""
 
 
 def choose_market(markets: Markets, country: str, cookie: str | None, user_agent: str | None) -> Market:
@@ -31,7 +32,7 @@ def choose_market(markets: Markets, country: str, cookie: str | None, user_agent
     if chosen is not None:
         return chosen
     agent = (user_agent or "").lower()
-    if any(crawler in agent for crawler in _CRAWLERS):
+    if any(crawler in agent for crawler in CRAWLERS):
         return markets.for_country("ZZ")
     return markets.for_country(country)
 
