@@ -34,9 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     staff = chores.add_parser("staff-add", help="add a member of staff")
     staff.add_argument("email")
     staff.add_argument("--role", choices=["viewer", "editor", "admin"], default="viewer")
-    staff.add_argument("--password-file", type=Path, required=True, help="a file that holds the password; - reads it from stdin")
+    staff.add_argument(
+        "--password-file", type=Path, required=True, help="a file that holds the password; - reads it from stdin"
+    )
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         match arguments.chore:
             case "migrate":
@@ -44,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             case "seed":
                 return asyncio.run(_seed(arguments.products, arguments.seed))
             case "staff-add":
-                return asyncio.run(_staff_add(arguments.email, arguments.role, arguments.password_file))
+                return asyncio.run(_staff_add(arguments.email, arguments.role, _password(arguments.password_file)))
             case _:
                 return _serve()
     except SettingsError as exc:
@@ -117,13 +120,16 @@ async def _seed(products: int, seed: int) -> int:
     return 0
 
 
-async def _staff_add(email: str, role: str, password_file: Path) -> int:
+def _password(file: Path) -> str:
+    return (sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")).rstrip("\n")
+
+
+async def _staff_add(email: str, role: str, password: str) -> int:
     from origin.accounts.service import add_staff
     from origin.shop import open_shop
 
-    password = sys.stdin.read() if str(password_file) == "-" else password_file.read_text(encoding="utf-8")
     async with open_shop(OriginSettings.from_env(os.environ)) as shop:
-        await add_staff(shop.database, email, role, password.rstrip("\n"))
+        await add_staff(shop.database, email, role, password)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -23,6 +24,8 @@ from origin.errors import TooLarge
 from origin.problems import handlers
 from origin.settings import OriginSettings
 from origin.shop import Shop, open_shop
+
+_log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 65_536
 """More in one request's body is refused; nothing that is sent to the origin over HTTP comes near."""
@@ -82,7 +85,7 @@ def make_app(settings: OriginSettings) -> Starlette:
 
 def app_of(shop: Shop) -> Starlette:
     """The application over a shop that is open already; whoever opened it closes it."""
-    app = Starlette(routes_of(shop), exception_handlers=dict(handlers()), middleware=_middleware(shop.settings))
+    app = Starlette(routes=routes_of(shop), exception_handlers=dict(handlers()), middleware=_middleware(shop.settings))
     app.router.redirect_slashes = False
     app.state.shop = shop
     return app
@@ -94,9 +97,8 @@ def routes_of(shop: Shop) -> list[BaseRoute]:
     for name in _MODULES:
         try:
             join: Callable[[Shop], list[BaseRoute]] = import_module(name).routes
-        except ModuleNotFoundError as exc:
-            if exc.name is None or not name.startswith(exc.name):
-                raise
+        except ImportError:
+            _log.exception("the routes of %s are missing", name)
             continue
         routes.extend(join(shop))
     return routes

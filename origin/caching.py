@@ -86,9 +86,7 @@ def cached(request: Request, body: bytes, media_type: str, hints: CacheHints, st
     return response
 
 
-def uncached(
-    body: bytes, media_type: str, status: int = 200, headers: dict[str, str] | None = None
-) -> Response:
+def uncached(body: bytes, media_type: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A response that nobody keeps: staff pages, answers to writes, whatever has no position."""
     return Response(body, status, {**(headers or {}), "cache-control": "no-store"}, media_type)
 

@@ -151,7 +151,12 @@ async def _to_the_end(work: Any) -> None:
 
 
 def _engine(
-    url: str, size: int, statement_timeout_s: float, *, isolation_level: str | None = None, synchronous_commit: str = "on"
+    url: str,
+    size: int,
+    statement_timeout_s: float,
+    *,
+    isolation_level: str | None = None,
+    synchronous_commit: str = "on",
 ) -> AsyncEngine:
     options: dict[str, Any] = {} if isolation_level is None else {"isolation_level": isolation_level}
     return create_async_engine(

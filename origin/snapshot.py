@@ -169,5 +169,3 @@ async def _position(connection: AsyncConnection) -> Position:
     """Where this snapshot is: the first statement of its transaction, so it is what takes the snapshot."""
     row = (await connection.execute(_CLOCK)).one()
     return Position(row.epoch, row.cv)
-
-

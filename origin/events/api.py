@@ -51,7 +51,7 @@ def routes(shop: Shop) -> list[BaseRoute]:
         feed.admit()
         lines = feed.answer(question)
         try:
-            # The first line is made before the status is sent: a database that does not answer is a 503, not half a 200.
+            # Made before the status is sent: a database that does not answer is a 503, not half of a 200.
             first = await anext(lines)
         except BaseException:
             feed.release()

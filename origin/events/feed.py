@@ -30,7 +30,8 @@ _CONTACT = text(
            edge = :edge,
            public_url = :public_url
       FROM (SELECT before.worker, (:epoch, :cv) > (before.applied_epoch, before.applied_cv)
-                   AND EXISTS (SELECT FROM events.purge_log WHERE epoch = :epoch AND cv = :cv AND id::text = :id) AS news
+                   AND EXISTS (SELECT FROM events.purge_log
+                                WHERE epoch = :epoch AND cv = :cv AND id::text = :id) AS news
               FROM events.contact AS before WHERE before.worker = :worker FOR UPDATE) AS question
      WHERE known.worker = question.worker
     """

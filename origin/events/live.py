@@ -12,6 +12,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
@@ -56,7 +57,7 @@ class Outcome(StrEnum):
 class LiveState(StrEnum):
     WAITING = "waiting"
     SHOWN = "shown"
-    """Shown everywhere, not yet replicated: every worker is done, but a failure of the primary could undo the change."""
+    """Shown everywhere, not yet replicated: every worker is done; losing the primary could undo the change."""
     LIVE = "live"
     """Every worker is done, and every standby that may be promoted has flushed the change."""
 
@@ -119,7 +120,10 @@ class LiveReport:
             Position.parse(value["position"]),
             LiveState(value["state"]),
             value["elapsed_ms"],
-            tuple(WorkerReport(edge, worker, Outcome(outcome), ms, url) for edge, worker, outcome, ms, url in value["workers"]),
+            tuple(
+                WorkerReport(edge, worker, Outcome(outcome), ms, url)
+                for edge, worker, outcome, ms, url in value["workers"]
+            ),
             tuple(StandbyReport(name, flushed) for name, flushed in value["standbys"]),
         )
 
@@ -178,7 +182,7 @@ class Leases:
         self._since: dict[str, tuple[int, float]] = {}
 
     def see(self, view: View, now: float) -> bool:
-        """Take note of `view`, which had arrived at `now`. False: another server answered, so all counting began anew."""
+        """Take note of `view`, which had arrived at `now`. False: another server answered, and counting began anew."""
         same = self._instance == view.instance
         if not same:
             self.start_over()
@@ -253,7 +257,11 @@ class Watch:
         state = self._state(workers, standbys)
         before = self.report
         self.report = LiveReport(
-            self.position, state, before.elapsed_ms if state is before.state is not LiveState.WAITING else ms, workers, standbys
+            self.position,
+            state,
+            before.elapsed_ms if state is before.state is not LiveState.WAITING else ms,
+            workers,
+            standbys,
         )
         return (
             before.state is not state
@@ -288,8 +296,8 @@ _VIEW = text(
              || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)
              || '/' || pg_postmaster_start_time()::text AS instance,
            (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint AS flushed,
-           (SELECT coalesce(json_agg(json_build_array(worker, edge, contact, applied_epoch, applied_cv, public_url)), '[]')
-              FROM events.contact)::text AS contacts,
+           (SELECT coalesce(json_agg(json_build_array(worker, edge, contact, applied_epoch, applied_cv, public_url)),
+                            '[]') FROM events.contact)::text AS contacts,
            (SELECT coalesce(json_agg(json_build_array(name, flushed)), '[]') FROM events.standbys())::text AS standbys
     """
 )
@@ -371,9 +379,9 @@ class Observer:
             self._follow(committed.position, committed.at)
 
     async def wait_live(self, position: Position, timeout_s: float = 10.0) -> LiveReport:
-        """The report on the change at `position`, when it is live or cannot come further, at the latest after `timeout_s`.
+        """The report on the change at `position` when it is live, or cannot come further, or `timeout_s` are over.
 
-        `position` is one that has been committed. Its state says what has been reached: `waiting` after a time-out.
+        `position` is one that has been committed. The state says what has been reached: `waiting` after a time-out.
         """
         report = await self.report(position)
         if report is None:
@@ -419,7 +427,9 @@ class Observer:
         """
         edges = {worker.edge: worker.public_url for worker in report.workers}
         return list(
-            await asyncio.gather(*(self._read_one(edge, url, market, sku, amount) for edge, url in sorted(edges.items())))
+            await asyncio.gather(
+                *(self._read_one(edge, url, market, sku, amount) for edge, url in sorted(edges.items()))
+            )
         )
 
     async def _read_one(self, edge: str, public_url: str, market: str, sku: str, amount: str) -> ReadBack:
@@ -433,10 +443,8 @@ class Observer:
             return ReadBack(edge, str(url), 0, None, None, ms, False, str(exc) or type(exc).__name__)
         ms = round((time.monotonic() - started) * 1000, 1)
         shown: Any = None
-        try:
+        with suppress(ValueError, AttributeError):
             shown = response.json().get("amount")
-        except (ValueError, AttributeError):
-            pass
         return ReadBack(
             edge,
             str(url),

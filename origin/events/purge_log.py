@@ -64,14 +64,10 @@ class LogPage:
         return self.known and (not self.entries or self.entries[-1].position == self.head)
 
 
-async def read_after(
-    connection: AsyncConnection, after: Position, after_id: str, limit: int = PAGE_ENTRIES
-) -> LogPage:
+async def read_after(connection: AsyncConnection, after: Position, after_id: str, limit: int = PAGE_ENTRIES) -> LogPage:
     """The entries after `after`, oldest first, at most `limit`, with head and oldest: one statement, one snapshot."""
     rows = (
-        await connection.execute(
-            _READ_AFTER, {"epoch": after.epoch, "cv": after.cv, "id": after_id, "limit": limit}
-        )
+        await connection.execute(_READ_AFTER, {"epoch": after.epoch, "cv": after.cv, "id": after_id, "limit": limit})
     ).all()
     marks = {row.what: row for row in rows if row.what != "entry"}
     head, oldest, known = marks["head"], marks["oldest"], "known" in marks

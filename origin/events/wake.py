@@ -89,4 +89,4 @@ class Wake:
 
     def _client(self) -> Redis:
         # RESP2: pushes of RESP3 do not reach a pubsub of this client on every server.
-        return Redis.from_url(self._url, protocol=2, socket_connect_timeout=1.0, socket_keepalive=True)
+        return Redis.from_url(self._url, protocol=2, socket_connect_timeout=1.0)

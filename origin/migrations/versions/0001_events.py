@@ -26,7 +26,8 @@ CREATE TABLE events.clock (
   cv bigint NOT NULL CHECK (cv >= 1),
   fork_cv bigint NOT NULL CHECK (fork_cv >= 0)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE events.clock IS 'The position of this database: every snapshot that sees it sees every change up to it.';
+COMMENT ON TABLE events.clock IS
+  'The position of this database: every snapshot that sees it sees every change up to it.';
 COMMENT ON COLUMN events.clock.epoch IS 'Raised by the first transaction of a promoted or restored primary.';
 COMMENT ON COLUMN events.clock.cv IS 'Counts the transactions that changed anything shown publicly, without gaps.';
 COMMENT ON COLUMN events.clock.fork_cv IS 'The cv that this epoch inherited from the one before.';
@@ -55,7 +56,8 @@ CREATE TABLE events.contact (
   applied_cv bigint NOT NULL,
   public_url text NOT NULL
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE events.contact IS 'The registered edge workers: number of their latest question, and what they have applied.';
+COMMENT ON TABLE events.contact IS
+  'The registered edge workers: number of their latest question, and what they have applied.';
 
 CREATE TABLE events.progress (
   epoch integer NOT NULL,
@@ -66,11 +68,13 @@ CREATE TABLE events.progress (
   PRIMARY KEY (epoch, cv),
   FOREIGN KEY (epoch, cv) REFERENCES events.purge_log ON DELETE CASCADE
 );
-COMMENT ON TABLE events.progress IS 'How each change became live: worker, edge, outcome and milliseconds. Display only.';
+COMMENT ON TABLE events.progress IS
+  'How each change became live: worker, edge, outcome and milliseconds. Display only.';
 
 -- Holds a row only while a transaction runs, so it need not survive a crash nor reach a standby.
 CREATE UNLOGGED TABLE events.unlogged_change (xid xid8 PRIMARY KEY, relation text NOT NULL);
-COMMENT ON TABLE events.unlogged_change IS 'Running transactions that changed a shown table; checked and emptied at commit.';
+COMMENT ON TABLE events.unlogged_change IS
+  'Running transactions that changed a shown table; checked and emptied at commit.';
 """
 
 LOG = """
@@ -208,7 +212,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$
   SELECT application_name, (flush_lsn - '0/0'::pg_catalog.pg_lsn)::bigint
     FROM pg_catalog.pg_stat_replication WHERE state IN ('streaming', 'catchup') ORDER BY application_name
 $$;
-COMMENT ON FUNCTION events.standbys IS 'The standbys that follow this server, and how far their log is on disk, in bytes.';
+COMMENT ON FUNCTION events.standbys IS
+  'The standbys that follow this server, and how far their log is on disk, in bytes.';
 """
 
 GRANTS = """
