@@ -68,3 +68,8 @@ def many_tag(market: str) -> str:
 def picture_tag(sku: str) -> str:
     """The drawn picture of one product; its address holds its digest, so only a takedown names it."""
     return f"pic:{_part(sku)}"
+
+
+def asset_tag(name: str) -> str:
+    """A style sheet or the like whose address holds its digest: only a purge by hand, or of everything, names it."""
+    return f"file:{_part(name)}"

@@ -1,0 +1,45 @@
+"""Where stored responses are kept: what the gateway may expect of any store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge.core.key import CacheKey
+from edge.core.stored import StoredResponse
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """What a store holds now, and what has happened to it since it was made."""
+
+    keys: int
+    responses: int
+    size_bytes: int
+    max_bytes: int
+    evicted: int
+    """Responses that had to make room though they were still of use."""
+    swept: int
+    """Responses removed because no request could use them any more: purged, or past their end."""
+    refused: int
+    """Responses not taken: larger than the whole store, or older than what is there."""
+
+
+class Store(Protocol):
+    """Stored responses by key. No method waits, so that checking the floors and using what they allow is one step."""
+
+    def get(self, key: CacheKey) -> tuple[StoredResponse, ...]:
+        """The variants under `key`, the newest first; empty when there is none. Whether they are of use is for
+        `decide_reuse` to say."""
+        ...
+
+    def put(self, stored: StoredResponse) -> bool:
+        """Keep `stored` in place of the same variant. False, and nothing is changed, when it is not taken: rule 1
+        never replaces a response by one of lower position."""
+        ...
+
+    def drop(self, key: CacheKey) -> int:
+        """Forget every variant under `key`; how many there were."""
+        ...
+
+    def stats(self) -> StoreStats: ...
