@@ -112,11 +112,12 @@ def _migrate() -> int:
 
 
 async def _seed(products: int, seed: int) -> int:
-    from origin.catalog.demo import load_demo
+    from origin.catalog import importer
     from origin.shop import open_shop
 
     async with open_shop(OriginSettings.from_env(os.environ), statement_timeout_s=0) as shop:
-        await load_demo(shop, products=products, seed=seed)
+        outcome = await importer.seed(shop.database, products=products, seed=seed)
+    print("the shop has a catalog already: nothing was changed" if outcome is None else importer.summary(outcome)[0])
     return 0
 
 
@@ -129,7 +130,7 @@ async def _staff_add(email: str, role: str, password: str) -> int:
     from origin.shop import open_shop
 
     async with open_shop(OriginSettings.from_env(os.environ)) as shop:
-        await add_staff(shop.database, email, role, password)
+        await add_staff(shop, email, role, password)
     return 0
 
 
