@@ -258,20 +258,15 @@ def _watch(origin: _Origin, position: str, timeout: float, *, quiet: bool) -> di
         while True:
             left_s = deadline - time.monotonic()
             wait_s = max(0.0, min(POLL_S, left_s))
-            report = origin.ask("GET", f"/changes/{position}?wait_s={wait_s:.3f}", wait_s=wait_s)
+            report = origin.ask("GET", f"/changes/{position}?wait_s={wait_s:.3f}&read_back=yes", wait_s=wait_s)
             if live is not None:
                 live.update(_report_tables(report))
-            if _is_final(report) or left_s <= 0:
+            if report["final"] or left_s <= 0:
                 break
     if not quiet and not console.is_terminal:
         for line in _report_lines(report):
             typer.echo(line)
     return report
-
-
-def _is_final(report: Mapping[str, Any]) -> bool:
-    """Whether asking again can tell nothing new: live, or shown everywhere with no standby that could still follow."""
-    return report["state"] == "live" or (report["state"] == "shown" and not report["standbys"])
 
 
 def _verdict(report: Mapping[str, Any], timeout: float) -> tuple[str, int]:
@@ -282,7 +277,7 @@ def _verdict(report: Mapping[str, Any], timeout: float) -> tuple[str, int]:
     wrong = [read for read in report["read_back"] if not read["as_expected"]]
     if report["state"] == "live":
         late = [worker for worker in done if worker["outcome"] == "lease ran out"]
-        line = f"live in {report['live_ms']:.0f} ms: {count}"
+        line = f"live in {report['elapsed_ms']:.0f} ms: {count}"
         if late:
             line += f", of which the lease of {_names(late)} was waited out"
         if wrong:
@@ -301,7 +296,7 @@ def _names(workers: Sequence[Mapping[str, Any]]) -> str:
 
 
 _WORKER_HEAD: Final = ("edge", "worker", "outcome", "ms")
-_STANDBY_HEAD: Final = ("standby", "flushed", "ms")
+_STANDBY_HEAD: Final = ("standby", "flushed")
 _READ_HEAD: Final = ("read back from", "price", "ms", "Cache-Status")
 
 
@@ -312,10 +307,7 @@ def _worker_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _standby_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    return [
-        (standby["name"], "yes" if standby["flushed"] else "not yet", _ms(standby["ms"]))
-        for standby in report["standbys"]
-    ]
+    return [(standby["name"], "yes" if standby["flushed"] else "not yet") for standby in report["standbys"]]
 
 
 def _read_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -24,6 +24,7 @@ from origin.accounts.passwords import Passwords
 
 if TYPE_CHECKING:
     from origin.db import Database
+    from origin.shop import Shop
 
 BROWSER_SESSION_S = 12 * 3600
 """A working day, in seconds; then sign in again."""
@@ -46,7 +47,7 @@ class SignedIn:
     session: Session
 
 
-async def add_staff(database: Database, email: str, role: str, password: str, name: str = "") -> Staff:
+async def add_staff(shop: Shop, email: str, role: str, password: str, name: str = "") -> Staff:
     """Adds a member of staff, or gives the one with this e-mail the name, role and password given here.
 
     A changed member is signed out everywhere. Raises StaffError for what cannot be used.
@@ -54,7 +55,7 @@ async def add_staff(database: Database, email: str, role: str, password: str, na
     email, checked = checked_email(email), checked_role(role)
     member = Staff(email, _checked_name(name) or email.partition("@")[0], checked)
     password_hash = await Passwords().hash(checked_password(password))
-    async with database.unit_of_work(actor="command line", cause="staff") as work:
+    async with shop.database.unit_of_work(actor="command line", cause="staff") as work:
         existing = await tables.staff_of(work.connection, email)
         await tables.write_staff(work.connection, member, password_hash)
         if existing is not None:

@@ -49,18 +49,18 @@ def routes(shop: Shop) -> list[BaseRoute]:
             price = (await prices(snapshot.connection, market, [sku])).get(sku) if listed else None
         if product is None or price is None:
             # A rate, a price or a listing may make it known; `l:` because a variant is listed under its product's SKU.
-            tags = (product_tag(market.id, product.sku if product else sku), list_tag(market.id), rates_tag(market.id))
+            asked = product_tag(market.id, product.sku if product else sku)
             body = {
                 "type": "about:blank",
                 "title": "Not Found",
                 "status": 404,
                 "detail": f"no price of {sku[:80]!r} in {market.id}",
             }
+            tags = (asked, list_tag(market.id), rates_tag(market.id))
             hints = CacheHints(NOT_FOUND_FRESH_S, 0, 0, tags, snapshot.position, shows_price=True)
             return cached(request, orjson.dumps(body), "application/problem+json", hints, 404)
-        tags = (product_tag(market.id, product.sku),)
-        if price.source == "converted":
-            tags = (*tags, rates_tag(market.id))
+        converted = (rates_tag(market.id),) if price.source == "converted" else ()
+        tags = (product_tag(market.id, product.sku), *converted)
         hints = CacheHints(FRESH_S, 0, 0, tags, snapshot.position, shows_price=True)
         return cached(request, orjson.dumps(price_json(price, market)), "application/json", hints)
 

@@ -204,9 +204,10 @@ async def load_prices(connection: AsyncConnection, rows: Iterable[tuple[str, str
 async def ensure_rates(connection: AsyncConnection, markets: Markets, actor: str) -> int:
     """Adds a starting rate where one is missing between a well-known currency and a market's; how many were added.
 
-    Rates that are there stay as they are. For a new shop, inside the caller's unit of work; the caller records
-    the event when any was added.
+    Rates that are there stay as they are, and with all of them there nothing is written. For a new shop, inside the
+    caller's unit of work; the caller records the event when any was added.
     """
+    known = await tables.rates(connection)
     rows = [
         {
             "base": base,
@@ -216,7 +217,7 @@ async def ensure_rates(connection: AsyncConnection, markets: Markets, actor: str
         }
         for base, per_usd_base in _STARTING_RATES_PER_USD.items()
         for quote, per_usd_quote in _STARTING_RATES_PER_USD.items()
-        if base != quote and any(market.currency == quote for market in markets.all)
+        if base != quote and (base, quote) not in known and any(market.currency == quote for market in markets.all)
     ]
     return await tables.add_missing_rates(connection, rows) if rows else 0
 

@@ -1,0 +1,169 @@
+"""How far a change is: the observer's report, what was changed, and the price read back through every edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cache_policies.markets import Market
+from cache_policies.positions import Position
+from origin.accounts import audit
+from origin.errors import NotFound
+from origin.events.entries import LoggedPurge, entry_at
+from origin.events.live import LiveReport, LiveState, ReadBack
+from origin.money import amount_text
+from origin.pricing.service import prices
+
+if TYPE_CHECKING:
+    from origin.accounts.audit import AuditEntry
+    from origin.shop import Shop
+
+MAX_WAIT_S = 20.0
+"""One question about a change is held so long at most."""
+
+
+class NoSuchChange(NotFound):
+    """The purge log has no such position."""
+
+    def __init__(self, position: str) -> None:
+        super().__init__(f"there is no change at {position[:40]!r}, or it is so old that the purge log forgot it")
+
+
+@dataclass(frozen=True, slots=True)
+class PriceShown:
+    """The price that a change left in one market: what edges should show now."""
+
+    market: Market
+    sku: str
+    amount: str
+    superseded: bool
+    """The price has changed again since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Everything that is known of one change."""
+
+    report: LiveReport
+    purge: LoggedPurge
+    change: AuditEntry | None
+    """What somebody did; None for changes that staff did not make (imports)."""
+    price: PriceShown | None
+    read_back: tuple[ReadBack, ...]
+    """From each edge, once every worker is done; only for a price."""
+
+    @property
+    def can_come_further(self) -> bool:
+        """Whether looking again may show more: not when live, nor without a standby that could still follow."""
+        report = self.report
+        return report.state is LiveState.WAITING or (report.state is LiveState.SHOWN and bool(report.standbys))
+
+    @property
+    def verdict(self) -> str:
+        """One line for people."""
+        report = self.report
+        workers = f"{report.done} of {len(report.workers)} workers"
+        match report.state:
+            case LiveState.LIVE:
+                return f"live in {report.elapsed_ms:.0f} ms: {workers}"
+            case LiveState.SHOWN:
+                return f"shown everywhere, not yet replicated: {workers}"
+            case LiveState.WAITING:
+                return f"on its way: {workers}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As the staff API and the console's script read it (docs/merchandising.md)."""
+        report = self.report
+        return {
+            "position": str(report.position),
+            "state": report.state.value,
+            "elapsed_ms": report.elapsed_ms,
+            "verdict": self.verdict,
+            "final": not self.can_come_further,
+            "purge": {
+                "id": self.purge.entry.id,
+                "kind": self.purge.entry.kind.value,
+                "tags": list(self.purge.entry.tags),
+                "cause": self.purge.cause,
+                "actor": self.purge.actor,
+                "at": self.purge.at.isoformat(),
+            },
+            "change": None if self.change is None else audit_json(self.change),
+            "workers": [
+                {
+                    "edge": worker.edge,
+                    "worker": worker.worker,
+                    "outcome": worker.outcome.value,
+                    "ms": worker.ms,
+                    "url": worker.public_url,
+                }
+                for worker in report.workers
+            ],
+            "standbys": [{"name": standby.name, "flushed": standby.flushed} for standby in report.standbys],
+            "superseded": self.price is not None and self.price.superseded,
+            "read_back": [
+                {
+                    "edge": read.edge,
+                    "url": read.url,
+                    "status": read.status,
+                    "amount": read.amount,
+                    "currency": None if self.price is None else self.price.market.currency,
+                    "as_expected": read.as_expected,
+                    "cache_status": read.cache_status,
+                    "ms": read.ms,
+                    "error": read.error,
+                }
+                for read in self.read_back
+            ],
+        }
+
+
+def audit_json(entry: AuditEntry) -> dict[str, Any]:
+    """An entry of the audit list as JSON."""
+    return {
+        "id": entry.id,
+        "at": entry.at.isoformat(),
+        "actor": entry.actor,
+        "action": entry.action,
+        "subject": entry.subject,
+        "before": entry.before,
+        "after": entry.after,
+        "reason": entry.reason,
+        "purge_id": entry.purge_id,
+    }
+
+
+async def progress_of(shop: Shop, position_text: str, *, wait_s: float, read_back: bool) -> Progress:
+    """How far the change at a position is, after waiting at most `wait_s` for it to become live.
+
+    `read_back`: also read the price through every edge, once every worker is done. Raises WireError for what is no
+    position, NoSuchChange for one that the purge log does not hold.
+    """
+    position = Position.parse(position_text)
+    async with shop.database.writes.connect() as connection:
+        purge = await entry_at(connection, position)
+        change = None if purge is None else await audit.entry_of_purge(connection, purge.entry.id)
+    if purge is None:
+        raise NoSuchChange(position_text)
+    report = await shop.observer.wait_live(position, min(max(wait_s, 0.0), MAX_WAIT_S))
+    price = await _price_after(shop, change)
+    reads: list[ReadBack] = []
+    if read_back and price is not None and report.state is not LiveState.WAITING:
+        reads = await shop.observer.read_back(report, price.market.id, price.sku, price.amount)
+    return Progress(report, purge, change, price, tuple(reads))
+
+
+async def _price_after(shop: Shop, change: AuditEntry | None) -> PriceShown | None:
+    """The price that edges should show now, if `change` was one of a price."""
+    if change is None or not change.action.startswith("price.") or change.after is None:
+        return None
+    market_id, _, sku = change.subject.partition("/")
+    market = shop.markets.by_id(market_id)
+    if market is None:
+        return None
+    async with shop.database.writes.connect() as connection:
+        price = (await prices(connection, market, [sku])).get(sku)
+    if price is None:
+        return None
+    amount = amount_text(price.money)
+    return PriceShown(market, sku, amount, price.version != change.after.get("version"))
