@@ -41,14 +41,6 @@ def nearshelf(
         raise typer.Exit
 
 
-# --- staff ---------------------------------------------------------------------------------------------------
-
-app.command()(staff.login)
-app.command()(staff.logout)
-app.add_typer(staff.price_app, name="price")
-app.command()(staff.purge)
-
-
 # --- the local shop -------------------------------------------------------------------------------------------
 
 
@@ -287,6 +279,14 @@ def _fault(state: Path, request: dict[str, Any]) -> None:
     print("faults in force:" if faults else "no faults in force")
     for line in faults:
         print(f"  {line}")
+
+
+# --- staff ---------------------------------------------------------------------------------------------------
+
+app.command()(staff.login)
+app.command()(staff.logout)
+app.add_typer(staff.price_app, name="price")
+app.command()(staff.purge)
 
 
 # --- catalog, policies, the other edge --------------------------------------------------------------------------

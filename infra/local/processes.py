@@ -50,23 +50,24 @@ class Program:
 class Tether:
     """Our end of infra.local.tether, which ends the children if we are killed."""
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
+    def __init__(self, runtime: Path, lock_descriptor: int) -> None:
+        self._runtime = runtime
+        self._lock_descriptor = lock_descriptor
+        self._process: Process | None = None
 
-    @classmethod
-    async def start(cls, runtime: Path, lock_descriptor: int) -> Tether:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-S", "-E", str(Path(__file__).with_name("tether.py")), str(runtime)),
+    async def start(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-S", "-E", str(Path(__file__).with_name("tether.py")), str(self._runtime)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
-            pass_fds=(lock_descriptor,),
+            pass_fds=(self._lock_descriptor,),
             cwd="/",
         )
-        return cls(process)
 
     def _tell(self, message: dict[str, int]) -> None:
+        assert self._process is not None
         assert self._process.stdin is not None
         if not self._process.stdin.is_closing():
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
@@ -78,9 +79,9 @@ class Tether:
         self._tell({"remove": pid})
 
     async def stop(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        await self._process.wait()
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            await self._process.wait()
 
 
 class Log:

@@ -318,9 +318,12 @@ class Servers:
 
     async def stop(self) -> None:
         """The standby first: the primary would wait until it has sent it everything."""
-        for child in (self.standby, self.primary, self.valkey):
-            if child is not None:
-                await child.stop()
+        for child in reversed(self.children()):
+            await child.stop()
+
+    def children(self) -> list[Child]:
+        """Those that were started, the primary before its standby."""
+        return [child for child in (self.valkey, self.primary, self.standby) if child is not None]
 
     # --- readiness ---
 

@@ -41,7 +41,7 @@ class State:
     """A state folder, held. Use as a context manager: entering locks it, leaving gives it back."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.absolute()
+        self.folder = folder.resolve()
         self._descriptor = -1
         self.runtime = Path()
         """Short, private to this run, removed when it ends."""

@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import resource
 import secrets
 import signal
 import sys
@@ -37,6 +38,7 @@ from infra.local.topology import Options, Topology
 
 READY_S = 60.0
 """How long the origin, and then the edges, may take until they answer."""
+OPEN_FILES = 16_384
 ADMIN_EMAIL = "admin@nearshelf.example"
 DATABASES = ("valkey", "primary", "standby")
 
@@ -80,8 +82,8 @@ class Supervisor:
         self.secrets = topology.Secrets(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
         self.children: dict[str, Child] = {}
         """In the order of starting."""
-        self.servers: Servers
-        self.tether: Tether | None = None
+        self.tether = Tether(state.runtime, state.descriptor)
+        self.servers = Servers(state.servers(), state.runtime, state.logs, self.tether)
         self.relay = RelayLink()
         self.faults = Faults(self)
         self.is_ready = False
@@ -124,16 +126,15 @@ class Supervisor:
             self.voice.line("\nstopping; once more forces it")
             self._stop.set()
         else:
-            for child in self.children.values():
+            for child in (*self.children.values(), *self.servers.children()):
                 child.kill()
 
     async def start(self) -> None:
         """Raises LocalError when something does not start."""
         if self.ready_file is not None:
             self.ready_file.unlink(missing_ok=True)
-        self.tether = await Tether.start(self.state.runtime, self.state.descriptor)
+        await self.tether.start()
         await self._control.start()
-        self.servers = Servers(self.state.servers(), self.state.runtime, self.state.logs, self.tether)
         await asyncio.to_thread(self.servers.prepare)
         await together(self._start_valkey(), self._start_postgres())
         if importlib.util.find_spec("origin.__main__"):
@@ -152,16 +153,10 @@ class Supervisor:
             keeper.cancel()
         await asyncio.gather(*self._keepers.values(), return_exceptions=True)
         await self._control.stop()
-        for names in (
-            [*self._edge_names()],
-            ["relay"],
-            [*self.topology.origin_workers],
-            ["standby", "valkey"],
-            ["primary"],
-        ):
+        for names in ([*self._edge_names()], ["relay"], [*self.topology.origin_workers]):
             await asyncio.gather(*(self.children[name].stop() for name in names if name in self.children))
-        if self.tether is not None:
-            await self.tether.stop()
+        await self.servers.stop()
+        await self.tether.stop()
 
     # --- the parts, in order ---
 
@@ -280,7 +275,6 @@ class Supervisor:
         """The child of this name, running."""
         child = self.children.get(program.name)
         if child is None:
-            assert self.tether is not None
             child = Child(program, Log(self.state.logs / f"{program.name}.log"), self.tether)
             self.children[program.name] = child
         if not child.is_running:
@@ -560,9 +554,20 @@ def _how_to_call() -> str:
     return "./dev" if here.parent == Path.cwd() else str(here)
 
 
+def _allow_many_connections() -> None:
+    """Raise the soft limit of open files, which the children inherit: a relayed connection takes two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def up(options: Options, folder: Path, *, ready_file: Path | None = None, quiet: bool = False) -> int:
     """Run a shop in `folder` until it is told to stop; the exit status. Raises LocalError."""
     voice = Voice(quiet)
+    if ready_file is not None and not ready_file.absolute().parent.is_dir():
+        raise LocalError(f"--ready-file {ready_file}: there is no folder {ready_file.absolute().parent}")
+    _allow_many_connections()
     with State(folder) as state:
         chosen = ports.choose(options)
         try:

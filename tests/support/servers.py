@@ -80,7 +80,8 @@ class EmbeddedServers:
     def __enter__(self) -> EmbeddedServers:
         self._state = self._stack.enter_context(self._state)
         self._thread.start()
-        self._tether = self.run(Tether.start(self._state.runtime, self._state.descriptor))
+        self._tether = Tether(self._state.runtime, self._state.descriptor)
+        self.run(self._tether.start())
         self.servers = Servers(self._state.servers(), self._state.runtime, self._state.logs, self._tether)
         self.servers.prepare()
         return self
