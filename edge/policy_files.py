@@ -227,6 +227,9 @@ def _check(policy: CachePolicy, value: Value) -> None:
     written = value.fields()
 
     def at(name: str, what: str) -> None:
+        if any(fault.field == f"{value.path}.{name}" for fault in value.faults):
+            # It could not be read, so nothing can be said about what it contradicts.
+            return
         place = written[name][0] if name in written else value.place
         value.faults.append(Fault(place, f"{value.path}.{name}", what))
 
