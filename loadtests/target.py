@@ -40,17 +40,17 @@ def load_target(ready: Path | None = None, state: Path | None = None) -> Target:
     """The shop that `ready` describes, else NEARSHELF_READY, else the state folder's ready file. Raises BadTarget."""
     folder = state or state_folder()
     path = ready or Path(os.environ.get("NEARSHELF_READY") or folder / "ready.json")
-    found = _read_object(path, "start the shop with `./dev up`, or name its ready file in NEARSHELF_READY")
+    found = read_object(path, "start the shop with `./dev up`, or name its ready file in NEARSHELF_READY")
     edges, origin = found.get("edges"), found.get("origin")
     if not isinstance(edges, dict) or not edges or not isinstance(origin, str):
         raise BadTarget(f"{path}: expected `edges` (name to address) and `origin`, as `nearshelf up` writes them")
-    control: Path | None = None
-    environment = folder / "env.json"
-    if environment.exists():
-        socket = _read_object(environment, "remove it and start the shop again").get("CONTROL")
-        control = Path(socket) if isinstance(socket, str) else None
+    folder = Path(str(found.get("state") or folder))
+    socket = found.get("control")
     target = Target(
-        {str(name): str(url).rstrip("/") for name, url in edges.items()}, origin.rstrip("/"), folder, control
+        {str(name): str(url).rstrip("/") for name, url in edges.items()},
+        origin.rstrip("/"),
+        folder,
+        Path(socket) if isinstance(socket, str) else None,
     )
     refuse_strangers((*target.edges.values(), target.origin), folder / ALLOW_LIST)
     return target
@@ -81,7 +81,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _read_object(path: Path, remedy: str) -> dict[str, Any]:
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises BadTarget, with `remedy` as the advice."""
     try:
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as exc:

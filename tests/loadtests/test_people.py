@@ -83,7 +83,7 @@ def test_looking_around_finds_markets_categories_sorts_pages_and_products():
         "/": switcher + '<a href="/us-usd/">home</a>',
         "/us-usd/": switcher + '<a href="/us-usd/c/shoes">s</a><a href="/us-usd/c/bags">b</a>',
         "/us-usd/c/shoes": '<select id="s" name="sort"><option value="price">p</option></select>'
-        + '<a href="?page=2">2</a><a href="?sort=price&amp;page=4">4</a><a href="/us-usd/c/shoes/red">r</a>'
+        '<a href="?page=2">2</a><a href="?sort=price&amp;page=4">4</a><a href="/us-usd/c/shoes/red">r</a>'
         + card.format("one", "SKU-1"),
         "/us-usd/c/bags": card.format("two", "SKU-2"),
         "/us-usd/c/shoes/red": card.format("one", "SKU-1") + card.format("three", "SKU-3"),

@@ -10,12 +10,12 @@ from loadtests.target import ALLOW_LIST, BadTarget, is_loopback, load_target
 
 
 def _ready(folder, edge="http://127.0.0.1:8081", origin="http://127.0.0.1:8080"):
-    (folder / "ready.json").write_text(json.dumps({"edges": {"us": edge + "/"}, "origin": origin}))
+    found = {"edges": {"us": edge + "/"}, "origin": origin, "state": str(folder), "control": "/run/x/control"}
+    (folder / "ready.json").write_text(json.dumps(found))
     return folder / "ready.json"
 
 
 def test_a_shop_on_this_machine(tmp_path):
-    (tmp_path / "env.json").write_text(json.dumps({"CONTROL": "/run/x/control"}))
     target = load_target(_ready(tmp_path), tmp_path)
     assert target.edges == {"us": "http://127.0.0.1:8081"}
     assert str(target.control) == "/run/x/control"
@@ -27,7 +27,7 @@ def test_any_other_machine_is_refused_with_the_way_to_allow_it(tmp_path, part):
     with pytest.raises(BadTarget, match=ALLOW_LIST):
         load_target(ready, tmp_path)
     (tmp_path / ALLOW_LIST).write_text("# ours\n SHOP.example # staging\n")
-    assert load_target(ready, tmp_path)
+    assert load_target(ready, tmp_path).edges
 
 
 @pytest.mark.parametrize(
