@@ -238,13 +238,10 @@ class Supervisor:
     def _python(
         self, name: str, module: str, environment: dict[str, str], *arguments: str, talks: bool = False
     ) -> Program:
-        """A process of ours. Settings of another shop in our own environment do not reach it."""
-        inherited = {
-            key: value
-            for key, value in os.environ.items()
-            if not key.startswith("NEARSHELF_") and key not in {"DATABASE_URL", "REPLICA_URLS", "REDIS_URL"}
-        }
-        env = {**inherited, "PYTHONUNBUFFERED": "1", **environment}
+        """A process of ours. It inherits our environment, so that a person can tune what we do not set."""
+        env = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
+        if policies := env.get("NEARSHELF_POLICIES"):
+            env["NEARSHELF_POLICIES"] = str(Path(policies).absolute())  # its working directory is another
         argv = (sys.executable, "-P", "-m", module, *arguments)
         return Program(name, argv, env, self.state.folder, signal.SIGTERM, talks=talks)
 
