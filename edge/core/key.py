@@ -79,23 +79,20 @@ def normalise_query(query: str, allowed: tuple[str, ...]) -> tuple[tuple[str, st
         if _QUERY(query) is None:
             raise BadTarget(TargetFault.BAD_CHARACTER)
         return (("*", query),)
-    found: dict[str, str] = {}
-    coded = "%" in query or "+" in query
+    plain = _PLAIN_QUERY(query) is not None
+    parts: list[tuple[str, str]] = []
     for pair in query.split("&"):
         name, _, value = pair.partition("=")
-        if coded and ("%" in name or "+" in name):
-            decoded = _decoded_name(name)
-            if decoded is None:
-                continue
-            name = decoded
-        if name not in allowed:
-            continue
-        if name in found:
+        if not plain:
+            name = _decoded_name(name)
+        if name in allowed:
+            parts.append((name, value if plain else _decoded_value(value)))
+    if len(parts) > 1:
+        found = dict(parts)
+        if len(found) < len(parts):
             raise BadTarget(TargetFault.REPEATED_PARAMETER)
-        found[name] = value if _PLAIN_VALUE(value) is not None else _decoded_value(value)
-    if not found:
-        return ()
-    return tuple([(name, found[name]) for name in allowed if name in found])
+        return tuple([(name, found[name]) for name in allowed if name in found])
+    return tuple(parts)
 
 
 def cache_key(request: Request, match: Match) -> CacheKey:
@@ -107,7 +104,7 @@ def cache_key(request: Request, match: Match) -> CacheKey:
         request.authority,
         match.path,
         normalise_query(request.query, match.policy.query),
-        match.captured.get("market", ""),
+        match.market,
     )
 
 
@@ -127,7 +124,8 @@ def forward_target(key: CacheKey) -> str:
 
 
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*").fullmatch
-_PLAIN_VALUE = re.compile(r"[A-Za-z0-9._~-]*").fullmatch
+# Nothing to decode and nothing to refuse: what nearly every query is.
+_PLAIN_QUERY = re.compile(r"[A-Za-z0-9._~&=-]*").fullmatch
 # What WHATWG leaves unencoded in a query, and therefore browsers send, minus what splits a request line.
 _QUERY = re.compile(r"[!$-;=?-~]*").fullmatch
 _RAW_PATH = re.compile(r"[!\"$-\[\]-~]*").fullmatch
@@ -164,12 +162,12 @@ def _one_spelling(escape: re.Match[str]) -> str:
     return character if character in _UNRESERVED else f"%{code:02X}"
 
 
-def _decoded_name(name: str) -> str | None:
-    """None for what cannot be the name of a parameter that counts; nobody reads the parameter then."""
+def _decoded_name(name: str) -> str:
+    """What cannot be decoded is no parameter that counts, and comes back as it is."""
     try:
         return unquote_to_bytes(name.replace("+", " ")).decode("ascii")
     except UnicodeError:
-        return None
+        return name
 
 
 def _decoded_value(value: str) -> str:

@@ -97,17 +97,22 @@ class CachePolicy:
 
 
 class Match(NamedTuple):
-    """The policy a request falls under, the normalised path that matched, and what the pattern captured."""
+    """The policy a request falls under, and the normalised path that matched."""
 
     policy: CachePolicy
     path: str
-    captured: dict[str, str]
-    """By pattern name, still percent-encoded."""
+    market: str
+    """The market in the path; empty when the pattern has none."""
 
     @property
-    def market(self) -> str:
-        """The market in the path; empty when the pattern has none."""
-        return self.captured.get("market", "")
+    def captured(self) -> dict[str, str]:
+        """What the pattern captured, by name, still percent-encoded."""
+        segments = self.path[1:].split("/")
+        return {
+            part.name: "/".join(segments[number:]) if part.rest else segments[number]
+            for number, part in enumerate(parse_pattern(self.policy.path))
+            if part.name and number < len(segments)
+        }
 
 
 class PolicySet:
@@ -117,25 +122,17 @@ class PolicySet:
     `*`: ValueError otherwise, as for a pattern that cannot be read.
     """
 
-    __slots__ = ("_alternatives", "_regex", "digest", "markets", "policies")
+    __slots__ = ("_by_first_segment", "_others", "digest", "markets", "policies")
 
     def __init__(self, policies: Iterable[CachePolicy], markets: Markets) -> None:
         self.policies: tuple[CachePolicy, ...] = tuple(policies)
         self.markets = markets
-        if not self.policies or not re.fullmatch(r"/\{[a-z_]+\.\.\.\}", self.policies[-1].path):
+        if not self.policies or [part.rest for part in parse_pattern(self.policies[-1].path)] != [True]:
             raise ValueError("the last policy must match every path: /{rest...}")
-        alternatives: dict[int, tuple[CachePolicy, tuple[str, ...]]] = {}
-        patterns: list[str] = []
-        group = 1
-        for policy in self.policies:
-            names, pattern = _compile(policy.path, markets)
-            alternatives[group] = (policy, names)
-            patterns.append(f"({pattern})")
-            group += 1 + len(names)
-        self._alternatives = alternatives
-        # One alternation instead of a dozen attempts: the outermost group that took part is `lastindex`, because
-        # a group counts as last when it closes.
-        self._regex = re.compile("|".join(patterns))
+        firsts = {market.id for market in markets.all}
+        firsts.update(part.literal for policy in self.policies if not (part := parse_pattern(policy.path)[0]).name)
+        self._by_first_segment = {first: _Alternatives(self.policies, markets, first) for first in firsts}
+        self._others = _Alternatives(self.policies, markets, None)
         self.digest = _digest(self.policies, markets)
         """Sixteen hex digits: equal in every process that decides by the same policies and markets."""
 
@@ -144,14 +141,13 @@ class PolicySet:
 
         A first segment that is no known market does not match `{market}`.
         """
-        found = self._regex.fullmatch(path)
+        end = path.find("/", 1)
+        alternatives = self._by_first_segment.get(path[1:] if end < 0 else path[1:end], self._others)
+        found = alternatives.regex.fullmatch(path)
         if found is None or found.lastindex is None:
-            return Match(self.policies[-1], path, {})
-        group = found.lastindex
-        policy, names = self._alternatives[group]
-        if not names:
-            return Match(policy, path, {})
-        return Match(policy, path, dict(zip(names, found.groups()[group : group + len(names)], strict=True)))
+            return Match(self.policies[-1], path, "")
+        policy, market_group = alternatives.by_group[found.lastindex]
+        return Match(policy, path, found[market_group] if market_group else "")
 
     def by_id(self, policy_id: str) -> CachePolicy | None:
         return next((policy for policy in self.policies if policy.id == policy_id), None)
@@ -217,19 +213,43 @@ def covers(first: str, second: str, markets: Markets) -> bool:
     return len(ours) == len(theirs)
 
 
-def _compile(pattern: str, markets: Markets) -> tuple[tuple[str, ...], str]:
-    text = ""
-    names: list[str] = []
-    for part in parse_pattern(pattern):
-        if not part.name:
-            text += "/" + re.escape(part.literal)
-            continue
-        names.append(part.name)
-        if part.name == "market":
-            text += "/(" + "|".join(re.escape(market.id) for market in markets.all) + ")"
-        else:
-            text += "/(.+)" if part.rest else "/([^/]+)"
-    return tuple(names), text
+class _Alternatives:
+    """One regex for the policies that a path with a given first segment can fall under, in their order.
+
+    One alternation instead of a dozen attempts: the outermost group that took part is `lastindex`, because a group
+    counts as last when it closes. `first` None: a segment that is no market, and that no pattern names.
+    """
+
+    __slots__ = ("by_group", "regex")
+
+    def __init__(self, policies: Iterable[CachePolicy], markets: Markets, first: str | None) -> None:
+        self.by_group: dict[int, tuple[CachePolicy, int]] = {}
+        """Group of a whole pattern -> its policy, and the group of the market in it or 0."""
+        patterns: list[str] = []
+        group = 1
+        for policy in policies:
+            parts = parse_pattern(policy.path)
+            if not _may_start_with(parts[0], first, markets):
+                continue
+            markets_before = [part.name for part in parts].count("market")
+            self.by_group[group] = (policy, group + 1 if markets_before else 0)
+            patterns.append("(" + "".join([_part_regex(part, markets) for part in parts]) + ")")
+            group += 1 + markets_before
+        self.regex = re.compile("|".join(patterns))
+
+
+def _may_start_with(part: PatternPart, first: str | None, markets: Markets) -> bool:
+    if part.name == "market":
+        return first is not None and markets.by_id(first) is not None
+    return bool(part.name) or part.literal == first
+
+
+def _part_regex(part: PatternPart, markets: Markets) -> str:
+    if not part.name:
+        return "/" + re.escape(part.literal)
+    if part.name == "market":
+        return "/(" + "|".join(re.escape(market.id) for market in markets.all) + ")"
+    return "/.+" if part.rest else "/[^/]+"
 
 
 def _digest(policies: tuple[CachePolicy, ...], markets: Markets) -> str:

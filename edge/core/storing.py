@@ -61,6 +61,8 @@ class Reason(StrEnum):
     VARY = "vary"
     """Varies on `*`, or on a field that the policy does not list."""
     BODY_TOO_LARGE = "body-too-large"
+    LENGTH_UNKNOWN = "length-unknown"
+    """Its body ends with the connection, so that a cut would look like its end. Found by the gateway."""
     HARD_END = "hard-end"
     """Its hard end has passed, or cannot be read."""
     NO_LIFETIME = "no-lifetime"
