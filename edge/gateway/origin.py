@@ -392,6 +392,14 @@ class OriginResponse:
         while data := await self.next_chunk():
             yield data
 
+    async def discard(self) -> None:
+        """Get rid of a body that nobody wants: read a short one, so that the connection can be used again."""
+        try:
+            if await self.read(READ_AHEAD_BYTES) is None:
+                self.abandon()
+        except OriginError:
+            self.abandon()
+
     def abandon(self) -> None:
         """Hang up, unless the body was read to its end."""
         connection, self._connection = self._connection, None
@@ -405,7 +413,7 @@ class OriginPool:
     """Connections to one origin address, kept open between requests.
 
     `clock` gives seconds of the edge's clock. At most `max_connections` are open; a request beyond that waits
-    `Deadlines.head_s` for a free one.
+    `Deadlines.head_s` for a free one. A `patient` pool never leaves a failing origin alone.
     """
 
     def __init__(
@@ -415,6 +423,7 @@ class OriginPool:
         *,
         deadlines: Deadlines | None = None,
         max_connections: int = 64,
+        patient: bool = False,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or parts.hostname is None:
@@ -428,6 +437,7 @@ class OriginPool:
         self.breaker = _Breaker()
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._clock = clock
+        self._patient = patient
         self._idle: list[_Connection] = []
         self._open = 0
         self._members: set[_Connection] = set()
@@ -449,7 +459,7 @@ class OriginPool:
         chunked unless `headers` carry its `content-length`. A safe request is sent once more when a reused connection
         turned out dead. Raises OriginError.
         """
-        if not self.breaker.admits(self._clock()):
+        if not self._patient and not self.breaker.admits(self._clock()):
             raise OriginError(ErrorKind.DESTINATION_UNAVAILABLE, target, safe_to_retry=True)
         head = render_request_head(method, target, headers, body)
         safe = method in SAFE_METHODS and body is None

@@ -1,4 +1,4 @@
-"""One record per exchange, and its renderings: Cache-Status (RFC 9211), the access log line, the counters.
+"""One record per exchange, and its renderings: the access log line and the counters (Cache-Status is in core.status).
 
 A hit is recorded without building a record: `RecordBook.hit` renders the same line from the same template.
 """
@@ -34,7 +34,7 @@ class ExchangeRecord:
     about: bytes
     """The request's part of the log line, from `request_part`."""
     outcome: str = "miss"
-    """One of: hit, stale, validated, miss, pass, refused, error, redirect."""
+    """One of: hit (a 304 or HEAD among them), stale, validated, miss, pass, edge, error, gone."""
     reason: str = ""
     """From a closed vocabulary: core.reuse.Why, core.storing's reasons, server.Refusal, origin.ErrorKind."""
     fwd: FwdReason | None = None
@@ -47,42 +47,18 @@ class ExchangeRecord:
     bytes_sent: int = 0
     origin_s: float | None = None
 
-    @property
-    def hit(self) -> bool:
-        return self.outcome in {"hit", "stale"}
-
 
 def request_part(edge: str, worker: str, method: str, route: str, key: CacheKey | None, *, personal: bool) -> bytes:
     """The part of a log line that depends on the request alone: rendered once per address, then remembered.
 
-    No query values but those of the key, which the policy lists; neither path nor query of a personal route.
+    No query values but those that the policy lists; neither path nor query of a personal route.
     """
     about: dict[str, Any] = {"edge": edge, "worker": worker, "method": method, "route": route}
     if key is not None and not personal:
         about["path"] = key.path
-        if key.query:
+        if key.query and key.query[0][0] != "*":
             about["query"] = dict(key.query)
     return orjson.dumps(about)[1:-1] + b","
-
-
-def cache_status(edge: str, record: ExchangeRecord) -> str:
-    """The Cache-Status field of this exchange (RFC 9211)."""
-    parts = [f"nearshelf-{edge}"]
-    if record.hit:
-        parts.append("hit")
-    if record.fwd is not None and not record.hit:
-        parts.append(f"fwd={record.fwd.value}")
-    if record.fwd_status is not None and not record.hit:
-        parts.append(f"fwd-status={record.fwd_status}")
-    if record.ttl_s is not None:
-        parts.append(f"ttl={record.ttl_s}")
-    if record.stored:
-        parts.append("stored")
-    if record.collapsed:
-        parts.append("collapsed")
-    if record.reason:
-        parts.append(f"detail={record.reason}")
-    return "; ".join(parts)
 
 
 def _number(value: int | None) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -245,6 +246,7 @@ class ViewerConnection(asyncio.Protocol):
         "_last_write_size",
         "_now",
         "_out",
+        "_out_size",
         "_parser",
         "_queue",
         "_reading_paused",
@@ -277,6 +279,7 @@ class ViewerConnection(asyncio.Protocol):
         self._body: RequestBody | None = None
         self._now = 0.0
         self._out: list[bytes] = []
+        self._out_size = 0
         self._queue: deque[Parsed | Refusal] = deque()
         self._busy: asyncio.Task[None] | None = None
         self._at_end = False
@@ -333,7 +336,10 @@ class ViewerConnection(asyncio.Protocol):
             self._feed(data)
         else:
             self._feed_pieces(data)
-        self._flush()
+        if self._queue and self._busy is None:
+            self._advance()
+        else:
+            self._flush()
 
     def _feed_pieces(self, data: bytes) -> None:
         view = memoryview(data)
@@ -434,7 +440,7 @@ class ViewerConnection(asyncio.Protocol):
         if not parsed.keep_alive:
             self._at_end = True
         self._body = body
-        if self._busy is None and not self._queue and not self._write_paused:
+        if self._busy is None and not self._queue and self._has_room():
             self._start(parsed)
         else:
             self._queue.append(parsed)
@@ -503,6 +509,7 @@ class ViewerConnection(asyncio.Protocol):
         answer = self._server.application.at_once(parsed, self._now)
         if isinstance(answer, bytes):
             self._out.append(answer)
+            self._out_size += len(answer)
             self._finished(parsed)
         else:
             self._busy = asyncio.get_running_loop().create_task(self._work(parsed, answer))
@@ -533,7 +540,9 @@ class ViewerConnection(asyncio.Protocol):
     def _advance(self) -> None:
         """Answer what waits, as far as possible without waiting; then read on, or close."""
         while True:
-            while self._queue and self._busy is None and not self._write_paused:
+            if self._out_size >= self._server.limits.write_buffer_bytes:
+                self._flush()
+            if self._queue and self._busy is None and self._has_room():
                 waiting = self._queue.popleft()
                 if isinstance(waiting, Refusal):
                     self._out.append(self._server.application.refuse(waiting, None, self._now))
@@ -541,11 +550,11 @@ class ViewerConnection(asyncio.Protocol):
                     self._at_end = True
                 else:
                     self._start(waiting)
-            if self._unfed and not self._at_end and not self._is_full():
+            elif self._unfed and not self._at_end and not self._is_full():
                 data, self._unfed = self._unfed, b""
                 self._feed_pieces(data)
-                continue
-            break
+            else:
+                break
         self._flush()
         if self._reading_paused and not self._is_full() and not self._unfed and self.transport is not None:
             self._reading_paused = False
@@ -560,6 +569,7 @@ class ViewerConnection(asyncio.Protocol):
         if out:
             transport.write(out[0] if len(out) == 1 else b"".join(out))
             self._out = []
+            self._out_size = 0
         if self._at_end and self._busy is None and not self._queue and not transport.is_closing():
             transport.close()
 
@@ -616,6 +626,10 @@ class ViewerConnection(asyncio.Protocol):
             self._advance()
 
     # -- limits ----------------------------------------------------------------------------------------------------
+
+    def _has_room(self) -> bool:
+        """Whether another answer may be made: what is ready and what the viewer has not taken yet is bounded."""
+        return not self._write_paused and self._out_size < self._server.limits.write_buffer_bytes
 
     def _is_full(self) -> bool:
         return (
@@ -697,15 +711,11 @@ class GatewayServer:
         self._empty: asyncio.Future[None] | None = None
         """Resolved when the last viewer has left; only waited for while draining."""
 
-    async def listen(self, host: str, port: int, *, reuse_port: bool = True) -> tuple[str, int]:
-        """Start accepting; the address really bound (for port 0). Raises OSError when it is taken."""
+    async def listen(self, bound: socket.socket) -> None:
+        """Start accepting on a socket that is bound already."""
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            lambda: ViewerConnection(self), host, port, reuse_port=reuse_port, backlog=1024
-        )
+        self._listener = await loop.create_server(lambda: ViewerConnection(self), sock=bound, backlog=1024)
         self._sweeper = loop.create_task(self._sweep())
-        bound = self._listener.sockets[0].getsockname()
-        return bound[0], bound[1]
 
     def joined(self, viewer: ViewerConnection) -> None:
         self.accepted += 1

@@ -1,0 +1,58 @@
+"""`python -m edge.gateway`: one edge worker, told by its environment (docs/settings.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+
+from edge.gateway.app import Gateway
+from edge.gateway.settings import GatewaySettings, SettingsError
+from edge.policy_files import load_policies
+
+EXIT_SETTINGS = 2
+EXIT_LOST_HISTORY = 3
+EXIT_ADDRESS = 4
+
+
+def main() -> int:
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        settings = GatewaySettings.from_env(os.environ)
+    except SettingsError as exc:
+        print(exc, file=sys.stderr)
+        return EXIT_SETTINGS
+    if settings.loop == "uvloop":
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(serve(settings))
+    with asyncio.Runner() as runner:
+        return runner.run(serve(settings))
+
+
+async def serve(settings: GatewaySettings) -> int:
+    """Run one worker until SIGINT or SIGTERM; the process's exit status."""
+    gateway = Gateway(settings, load_policies(settings.policies))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, gateway.stopped.set)
+    try:
+        await gateway.start()
+    except OSError as exc:
+        print(exc, file=sys.stderr)
+        return EXIT_ADDRESS
+    # What was loaded so far lives as long as the process: no collection needs to look at it again.
+    gc.collect()
+    gc.freeze()
+    await gateway.stopped.wait()
+    await gateway.stop()
+    return EXIT_LOST_HISTORY if gateway.lost_history else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

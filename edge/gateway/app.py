@@ -1,0 +1,241 @@
+"""Where the objects of one edge worker are joined, started and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import httpx
+import orjson
+import uvicorn
+
+from cache_policies.feed import EDGE_KEY_FIELD, FEED_PATH, LEASE_S, LEAVE_PATH, Question
+from edge import clock as edge_clock
+from edge.core.floors import Floors, Lease
+from edge.core.policy import PolicySet
+from edge.gateway.admin import admin_app
+from edge.gateway.exchange import Exchange
+from edge.gateway.fills import Fills
+from edge.gateway.flights import Flights
+from edge.gateway.origin import Deadlines, OriginPool, PoolTransport
+from edge.gateway.record import AccessLog, RecordBook
+from edge.gateway.server import GatewayServer
+from edge.gateway.settings import Address, GatewaySettings
+from edge.purge.follower import MAX_OPEN_STREAMS, Follower, FollowerLoop
+from edge.store.memory import MemoryStore
+
+logger = logging.getLogger("nearshelf.edge")
+
+DRAIN_S = 5.0
+"""How long a stopping worker finishes what it is answering."""
+LEAVE_S = 1.0
+SWEEP_EVERY_S = 1.0
+
+
+class _AdminServer(uvicorn.Server):
+    """uvicorn in this process and loop; signals are the worker's own business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Gateway:
+    """One edge worker: both listeners, the store, the follower. `stopped` is set when it should end by itself."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        policies: PolicySet,
+        *,
+        clock: Callable[[], float] = edge_clock.now,
+        wall: Callable[[], float] = edge_clock.wall,
+    ) -> None:
+        self.settings = settings
+        self.policies = policies
+        self.worker = secrets.token_urlsafe(12)
+        self.floors = Floors()
+        self.lease = Lease(LEASE_S)
+        self.store = MemoryStore(settings.store_bytes, self.floors, clock)
+        self.follower = Follower(self.worker, settings.edge, settings.public_url, self.floors, self.lease)
+        self.pool = OriginPool(settings.origin_url, clock)
+        self.stopped = asyncio.Event()
+        self.lost_history = False
+        self.address: tuple[str, int] = ("", 0)
+        self.admin_address: tuple[str, int] = ("", 0)
+        self._clock = clock
+        self._log = AccessLog(settings.access_log) if settings.access_log else None
+        self._book = RecordBook(settings.edge, self._log, clock, wall)
+        self._fills = Fills(
+            self.pool,
+            self.store,
+            self.floors,
+            edge_key=settings.edge_key,
+            applied=lambda: self.follower.applied,
+            clock=clock,
+            wall=wall,
+        )
+        self._flights = Flights(self._fills.fetch, self.floors, clock)
+        # Pools of their own for questions: they must get through when fills queue, and fail apart from them.
+        self._feed_pool = OriginPool(
+            settings.feed_url,
+            clock,
+            deadlines=Deadlines(connect_s=LEASE_S, head_s=LEASE_S, idle_s=LEASE_S),
+            max_connections=MAX_OPEN_STREAMS + 1,
+            patient=True,
+        )
+        self._feed = httpx.AsyncClient(
+            transport=PoolTransport(self._feed_pool),
+            base_url=settings.feed_url,
+            headers={EDGE_KEY_FIELD: settings.edge_key},
+            timeout=LEASE_S,
+            trust_env=False,
+        )
+        self.follower_loop = FollowerLoop(self.follower, self._ask, clock, self._on_lost_history)
+        self.server: GatewayServer | None = None
+        self._admin: _AdminServer | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Listen and begin to follow the log. Raises OSError when an address is taken."""
+        self._admin_socket = _bind(self.settings.admin_listen)
+        self.admin_address = self._admin_socket.getsockname()[:2]
+        listen = self.settings.listen
+        data_socket = _bind(listen, reuse_port=True)
+        self.address = data_socket.getsockname()[:2]
+        exchange = Exchange(
+            edge=self.settings.edge,
+            worker=self.worker,
+            authorities=self.settings.authorities(self.address[1]),
+            policies=self.policies,
+            store=self.store,
+            floors=self.floors,
+            lease=self.lease,
+            fills=self._fills,
+            flights=self._flights,
+            book=self._book,
+            clock=self._clock,
+        )
+        self.server = GatewayServer(exchange, self._clock, self.settings.limits)
+        await self.server.listen(data_socket)
+        self._admin = _AdminServer(
+            uvicorn.Config(
+                admin_app(
+                    self.settings.admin_token,
+                    self.status,
+                    lambda: self.follower.caught_up,
+                    lambda: not self.lease.held(self._clock()),
+                ),
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        loop = asyncio.get_running_loop()
+        self._follower_task = loop.create_task(self.follower_loop.run())
+        self._tasks = [
+            loop.create_task(self._admin.serve(sockets=[self._admin_socket])),
+            loop.create_task(self._sweep_store()),
+        ]
+
+    async def stop(self) -> None:
+        """Serve nothing more from the store, leave, finish what was begun, close everything (rule 6)."""
+        # The follower first: an answer of its could give the lease back.
+        self._follower_task.cancel()
+        await asyncio.gather(self._follower_task, return_exceptions=True)
+        self.lease.give_up()
+        await self._leave()
+        if self.server is not None:
+            await self.server.drain(DRAIN_S)
+        await self._flights.stop()
+        await self._feed.aclose()
+        self.pool.close()
+        if self._admin is not None:
+            self._admin.should_exit = True
+        self._tasks[1].cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._admin_socket.close()
+        if self._log is not None:
+            self._log.close()
+
+    def status(self) -> dict[str, Any]:
+        """What `/status` shows."""
+        now = self._clock()
+        follower = self.follower
+        return {
+            "edge": self.settings.edge,
+            "worker": self.worker,
+            "applied": None if follower.applied is None else str(follower.applied),
+            "contact": follower.contact,
+            "flushes": follower.flushes,
+            "caught_up": follower.caught_up,
+            "lease_held": self.lease.held(now),
+            "floors": len(self.floors),
+            "policies": self.policies.digest,
+            "store": asdict(self.store.stats()),
+            "cache": self._book.by_cache_status(),
+            "bytes_sent": self._book.bytes_sent,
+            "flights": len(self._flights),
+            "viewers": 0 if self.server is None else len(self.server.connections),
+            "viewers_accepted": 0 if self.server is None else self.server.accepted,
+            "origin": {"connections_opened": self.pool.opened, "left_alone": self.pool.breaker.is_open},
+            "log_lines_lost": 0 if self._log is None else self._log.lost_lines,
+        }
+
+    async def _ask(self, question: Question) -> AsyncIterator[bytes]:
+        """The lines of the origin's answer to `question`. Raises ConnectionError when there is none."""
+        try:
+            async with self._feed.stream("POST", FEED_PATH, content=question.to_json()) as response:
+                if response.status_code != 200:
+                    raise ConnectionError(f"the origin answered a question with status {response.status_code}")
+                async for line in response.aiter_lines():
+                    if line:
+                        yield line.encode()
+        except httpx.HTTPError as exc:
+            raise ConnectionError(str(exc)) from exc
+
+    async def _leave(self) -> None:
+        """End the registration, so that nobody waits for this worker's lease. Not getting through costs one lease."""
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await self._feed.post(LEAVE_PATH, content=orjson.dumps({"worker": self.worker}))
+        except (httpx.HTTPError, TimeoutError) as exc:
+            logger.warning("could not tell the origin of leaving: %s", str(exc) or "no answer in time")
+
+    def _on_lost_history(self) -> None:
+        logger.error(
+            "the purge log ends before what this worker has applied (%s): its store cannot be trusted, stopping; "
+            "the supervisor starts it again with an empty one",
+            self.follower.applied,
+        )
+        self.lost_history = True
+        self.store.clear()
+        self.stopped.set()
+
+    async def _sweep_store(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            self.store.sweep()
+
+
+def _bind(address: Address, *, reuse_port: bool = False) -> socket.socket:
+    """A bound socket, not yet listening. Raises OSError naming the address."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind((address.host, address.port))
+    except OSError as exc:
+        bound.close()
+        raise OSError(exc.errno, f"cannot listen on {address}: {exc.strerror}") from exc
+    bound.setblocking(False)
+    return bound

@@ -1,0 +1,174 @@
+"""Journey 1, steps 7 and 8: ask the origin, and keep what may be kept.
+
+An answer below the floors of its own tags is asked for again with that floor. Judging and storing are one step: no
+await lies between them, so that no purge can be applied in between (docs/freshness.md, rules 2 and 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Literal, Protocol
+
+from cache_policies.feed import EDGE_KEY_FIELD
+from cache_policies.positions import ZERO, Position
+from edge.core.floors import Floors, Verdict
+from edge.core.http import Headers, Request, Response
+from edge.core.key import CacheKey
+from edge.core.policy import Match
+from edge.core.request_rules import forward_request
+from edge.core.stored import StoredResponse
+from edge.core.storing import DoNotStore, Label, Reason, label_of, may_store
+from edge.core.validation import freshen
+from edge.gateway.flights import Errand, Failed, Kept, Landed, NotKept
+from edge.gateway.origin import OriginError, OriginPool, OriginResponse
+
+MAX_ASKS = 4
+"""Once, once more with the floor of its tags, and twice in case purges keep coming in meanwhile."""
+
+Minimum = Position | Literal["head"]
+
+
+class Keeps(Protocol):
+    """The part of a store that a fill needs."""
+
+    def put(self, stored: StoredResponse) -> bool: ...
+
+
+class Fills:
+    """`applied` gives the position this worker has applied; `clock` and `wall` are edge.clock's two readings."""
+
+    def __init__(
+        self,
+        pool: OriginPool,
+        store: Keeps,
+        floors: Floors,
+        *,
+        edge_key: str,
+        applied: Callable[[], Position | None],
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._pool = pool
+        self._store = store
+        self._floors = floors
+        self._edge_key = edge_key
+        self._applied = applied
+        self._clock = clock
+        self._wall = wall
+
+    async def fetch(self, errand: Errand) -> Landed:
+        """Forward `errand` and store the answer if it may be stored. Never raises for what the origin does."""
+        began_at = self._clock()
+        validate = errand.validate
+        minimum = self._first_minimum(errand)
+        try:
+            for _ in range(MAX_ASKS):
+                forward = forward_request(
+                    errand.request,
+                    errand.match,
+                    errand.key,
+                    minimum=minimum,
+                    country=errand.country,
+                    stored=validate,
+                )
+                response = await self.send(forward, errand.key)
+                if response.status == 304 and validate is not None:
+                    await response.discard()
+                    decision = freshen(
+                        validate,
+                        Response(304, response.headers),
+                        errand.match,
+                        sent_at=response.sent_at,
+                        received_at=response.head_at,
+                        wall_now=self._wall_at(response.head_at),
+                    )
+                    if isinstance(decision, DoNotStore):
+                        validate = None
+                        continue
+                    stored = decision.stored
+                else:
+                    found = await self._storable(forward, response, errand.match, errand.key)
+                    if isinstance(found, Reason):
+                        again = self._better_minimum(response, errand.match, minimum)
+                        if again is not None:
+                            await response.discard()
+                            minimum = again
+                            continue
+                        return NotKept(response, found.value, response.sent_at, self._clock() - began_at)
+                    stored = found
+                # From here to `put` there is no await.
+                if self._floors.judge(stored) is Verdict.CURRENT:
+                    return Kept(
+                        stored,
+                        self._store.put(stored),
+                        response.status,
+                        response.sent_at,
+                        self._clock() - began_at,
+                        validated=response.status == 304,
+                    )
+                if minimum != "head":
+                    minimum = self._floors.refill_floor(stored.tags)
+            return Failed(None, Reason.BELOW_FLOOR.value, self._clock() - began_at)
+        except OriginError as exc:
+            return Failed(exc, exc.kind.value, self._clock() - began_at)
+
+    async def send(
+        self, forward: Request, key: CacheKey, body: AsyncIterator[bytes] | None = None, length: int | None = None
+    ) -> OriginResponse:
+        """One forward request, with the fields that belong to this connection. Raises OriginError."""
+        pairs = [("host", key.authority), (EDGE_KEY_FIELD, self._edge_key), *forward.headers.pairs]
+        if body is not None and length is not None:
+            pairs.append(("content-length", str(length)))
+        target = f"{forward.path}?{forward.query}" if forward.query else forward.path
+        return await self._pool.send(forward.method, target, Headers(pairs), body)
+
+    def passing_minimum(self, *, demand_head: bool) -> Minimum | None:
+        """What a read asks for on a route that is never stored: everything this worker has heard of."""
+        return "head" if demand_head else self._applied()
+
+    def _first_minimum(self, errand: Errand) -> Minimum | None:
+        """The highest known floor of the key's last tags, else of `*` (rule 3)."""
+        if errand.demand_head:
+            return "head"
+        floor = self._floors.refill_floor(errand.known_tags or ())
+        return None if floor == ZERO else floor
+
+    async def _storable(
+        self, forward: Request, response: OriginResponse, match: Match, key: CacheKey
+    ) -> StoredResponse | Reason:
+        """The response with its whole body, ready to be kept; or why not, with its body still to be read."""
+        decision = may_store(
+            forward,
+            Response(response.status, response.headers),
+            match,
+            key,
+            sent_at=response.sent_at,
+            received_at=response.head_at,
+            wall_now=self._wall_at(response.head_at),
+        )
+        if isinstance(decision, DoNotStore):
+            return decision.reason
+        if response.close_delimited:
+            return Reason.LENGTH_UNKNOWN
+        body = await response.read(match.policy.max_body_bytes)
+        if body is None:
+            return Reason.BODY_TOO_LARGE
+        decision.stored.body = body
+        return decision.stored
+
+    def _better_minimum(self, response: OriginResponse, match: Match, minimum: Minimum | None) -> Minimum | None:
+        """What to ask again for, when an answer that is not stored would show what was purged; None: use it."""
+        if minimum == "head" or not 200 <= response.status < 300:
+            return None
+        label = label_of(response.headers)
+        if isinstance(label, Label):
+            return self._floors.refill_floor(label.tags) if self._floors.judge(label) is Verdict.PURGED else None
+        applied = self._applied()
+        if match.policy.shows_price and applied is not None and (minimum is None or minimum < applied):
+            # No label to judge it by: then it has to be as new as everything this worker has heard of.
+            return applied
+        return None
+
+    def _wall_at(self, moment: float) -> float:
+        """The wall clock at a moment of the edge's clock a little while ago."""
+        return self._wall() - (self._clock() - moment)

@@ -1,0 +1,147 @@
+"""A whole edge worker in this process: real sockets, a scripted origin, a purge log and a clock turned by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from cache_policies.feed import Answer
+from cache_policies.positions import Position, PurgeEntry, PurgeKind
+from edge.gateway.app import Gateway
+from edge.gateway.server import Limits
+from edge.gateway.settings import Address, GatewaySettings
+from edge.policy_files import load_policies
+from tests.support.clock import ManualClock
+from tests.support.raw_http import RawResponse, RawViewer
+from tests.support.scripted_origin import ScriptedOrigin
+
+START = Position(1, 5)
+WALL = 1_795_000_000.0
+
+
+class _Silent:
+    """In place of the follower's loop: the test says what the log says."""
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
+class EdgeShop:
+    """Use as an async context manager. Starts with the log applied up to 1.5 and the lease held."""
+
+    def __init__(self, tmp_path: Path, *, policies: Path | None = None, limits: Limits | None = None) -> None:
+        self.clock = ManualClock()
+        self.origin = ScriptedOrigin()
+        self.log_path = tmp_path / "access.log"
+        self._policies = policies
+        self._limits = limits or Limits()
+        self._viewers: list[RawViewer] = []
+        self.position = START
+
+    async def __aenter__(self) -> EdgeShop:
+        await self.origin.start()
+        settings = GatewaySettings(
+            edge="eu",
+            listen=Address("127.0.0.1", 0),
+            admin_listen=Address("127.0.0.1", 0),
+            public_url="http://shop.example",
+            origin_url=self.origin.url,
+            feed_url=self.origin.url,
+            edge_key="the-key",
+            admin_token="the-token",
+            access_log=str(self.log_path),
+            limits=self._limits,
+        )
+        began = self.clock.time
+        self.gateway = Gateway(
+            settings,
+            load_policies(self._policies),
+            clock=self.clock,
+            wall=lambda: WALL + self.clock.time - began,
+        )
+        self.gateway.follower_loop = _Silent()  # type: ignore[assignment]
+        await self.gateway.start()
+        start = (self.position, f"id-{self.position}")
+        self.tell(Answer((), self.position, start[1], start))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for viewer in self._viewers:
+            viewer.writer.transport.abort()
+        await self.gateway.stop()
+        await self.origin.stop()
+
+    # -- the log -------------------------------------------------------------------------------------------------------
+
+    def tell(self, answer: Answer) -> None:
+        """The follower hears `answer` to a question asked now."""
+        follower = self.gateway.follower
+        follower.on_answer(follower.question(), answer, self.clock())
+
+    def renew(self) -> None:
+        """A question was answered: nothing new."""
+        self.tell(Answer((), self.position, f"id-{self.position}"))
+
+    def purge(self, *tags: str, soft: bool = False) -> Position:
+        """The next entry of the log is applied: from here on the change is live on this worker."""
+        self.position = Position(self.position.epoch, self.position.cv + 1)
+        entry_id = f"id-{self.position}"
+        kind = PurgeKind.SOFT if soft else PurgeKind.HARD
+        self.tell(Answer((PurgeEntry(self.position, entry_id, kind, tags),), self.position, entry_id))
+        return self.position
+
+    def later(self, seconds: float, *, lease: bool = True) -> None:
+        """Turn the clock; with `lease` the follower hears that nothing is new at the end of it."""
+        self.clock.advance(seconds)
+        if lease:
+            self.renew()
+
+    # -- viewers -------------------------------------------------------------------------------------------------------
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.gateway.address[1]}"
+
+    async def viewer(self) -> RawViewer:
+        viewer = await RawViewer.open(self.gateway.address)
+        self._viewers.append(viewer)
+        return viewer
+
+    async def get(self, target: str, *lines: str, method: str = "GET") -> RawResponse:
+        """One request on a connection of its own."""
+        viewer = await self.viewer()
+        viewer.get(target, self.host, *lines, method=method)
+        response = await viewer.response(to=method)
+        viewer.writer.transport.abort()
+        return response
+
+    def asking(self, target: str, *lines: str, method: str = "GET") -> asyncio.Task[RawResponse]:
+        """The same, under way."""
+        return asyncio.create_task(self.get(target, *lines, method=method))
+
+    async def until(self, statement: Callable[[], bool]) -> None:
+        """Let the loop turn until `statement` holds; AssertionError after five seconds."""
+        try:
+            async with asyncio.timeout(5):
+                while not statement():
+                    await asyncio.sleep(0)
+        except TimeoutError:
+            raise AssertionError("it did not come about within five seconds") from None
+
+    async def has_waiters(self, count: int) -> None:
+        """Until so many exchanges are waiting for the origin."""
+        server = self.gateway.server
+        assert server is not None
+        await self.until(lambda: sum(viewer._busy is not None for viewer in server.connections) >= count)
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        assert self.gateway._log is not None
+        self.gateway._log.flush()
+        return [json.loads(line) for line in self.log_path.read_text().splitlines()]
+
+
+async def all_of(*awaitables: Awaitable[RawResponse]) -> list[RawResponse]:
+    return list(await asyncio.gather(*awaitables))
