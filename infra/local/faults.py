@@ -66,7 +66,9 @@ class Faults:
             case "delay-replay":
                 delay_ms = command.get("ms")
                 if not isinstance(delay_ms, int) or isinstance(delay_ms, bool) or not 0 <= delay_ms <= HIGHEST_DELAY_MS:
-                    raise LocalError(f"delay-replay: ms is a whole number, 0 to {HIGHEST_DELAY_MS}, not {delay_ms!r}")
+                    raise LocalError(
+                        f"delay-replay: ms is a whole number from 0 to {HIGHEST_DELAY_MS}, not {delay_ms!r}"
+                    )
                 await self._on_standby(shop.servers.delay_replay(delay_ms))
             case _:
                 raise LocalError(f"unknown command {action!r}; docs/faults.md lists them")

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra.local.errors import LocalError
 from infra.local.processes import Account, Child, Log, Program, Tether, run_once, tail
+from infra.local.state import CHILD_OF, State
 
 if TYPE_CHECKING:
     import asyncpg
@@ -198,22 +199,22 @@ def _copy(parts: dict[Path, Path], record: Path, version: str) -> None:
 class Servers:
     """The data tier of one local shop: Valkey, the primary, the standby.
 
-    `home` holds programs and data and is kept; `runtime` holds the sockets and is the caller's to remove. The
-    children are ordinary Child objects: whoever runs the shop watches them and starts them again.
+    Programs and data are in the state folder and are kept; the sockets are in its runtime folder. The children are
+    ordinary Child objects: whoever runs the shop watches them and starts them again.
     """
 
-    def __init__(self, home: Path, runtime: Path, logs: Path, tether: Tether) -> None:
-        self.home = home
-        self.runtime = runtime
-        self.logs = logs
+    def __init__(self, state: State, tether: Tether) -> None:
+        self.state = state
+        self.home = state.servers()
+        self.logs = state.logs
         self.tether = tether
-        self.sockets = runtime / "pg"
-        self.valkey_socket = runtime / "valkey" / "socket"
+        self.sockets = state.runtime / "pg"
+        self.valkey_socket = state.runtime / "valkey" / "socket"
         self.binaries: Binaries | None = None
         self.valkey: Child | None = None
         self.primary: Child | None = None
         self.standby: Child | None = None
-        self._tools = Log(logs / "databases.log")
+        self._tools = Log(self.logs / "databases.log")
 
     # --- addresses ---
 
@@ -255,7 +256,8 @@ class Servers:
             # It carries wake-ups that may be lost: nothing is worth keeping.
             *("--dir", str(self.valkey_socket.parent), "--save", "", "--appendonly", "no"),
         )
-        program = Program("valkey", argv, _environment(), self.valkey_socket.parent, signal.SIGTERM, self._account)
+        environment = {**_environment(), CHILD_OF: str(self.state.folder)}
+        program = Program("valkey", argv, environment, self.valkey_socket.parent, signal.SIGTERM, self._account)
         self.valkey = Child(program, Log(self.logs / "valkey.log"), self.tether)
         await self.valkey.start()
         await self.until_valkey_answers()

@@ -21,6 +21,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -33,6 +34,8 @@ LAYOUT = "1"
 SOCKET_PATH_BYTES = 107
 """sizeof(sockaddr_un.sun_path) - 1 on Linux; macOS has 103."""
 LONGEST_SOCKET_NAME = len("/pg/.s.PGSQL.5432")
+CHILD_OF = "NEARSHELF_CHILD_OF"
+"""In the environment of each process of a shop except PostgreSQL's: the state folder it belongs to."""
 TETHER_S = 10.0
 """How long the tether of a killed run may still be at work."""
 
@@ -157,7 +160,10 @@ class State:
         return pid
 
     def _sweep(self) -> None:
-        """What a killed run left."""
+        """What a killed run left. We hold the folder, so whatever belongs to it belongs to nobody."""
+        for pid in _processes_of(self.folder):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(OSError):
             stale = Path((self.folder / "runtime").read_text().strip())
             if stale.name.startswith("nearshelf-"):
@@ -233,6 +239,17 @@ def reachable_by_others(folder: Path) -> bool:
     """Whether an account without rights of its own can get into `folder`."""
     real = folder.resolve()
     return all(path.stat().st_mode & 0o001 for path in (real, *real.parents))
+
+
+def _processes_of(folder: Path) -> list[int]:
+    """Our processes of that state folder (Linux). PostgreSQL, which must end in good order, is found by its data."""
+    marker = f"{CHILD_OF}={folder}".encode()
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if marker in environment.read_bytes().split(b"\0"):
+                found.append(int(environment.parent.name))
+    return [pid for pid in found if pid != os.getpid()]
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:

@@ -33,7 +33,7 @@ from infra.local.processes import (
     tail,
 )
 from infra.local.services import STANDBY, Servers
-from infra.local.state import State, write_atomically
+from infra.local.state import CHILD_OF, State, write_atomically
 from infra.local.topology import Options, Topology
 
 READY_S = 60.0
@@ -83,7 +83,7 @@ class Supervisor:
         self.children: dict[str, Child] = {}
         """In the order of starting."""
         self.tether = Tether(state.runtime, state.descriptor)
-        self.servers = Servers(state.servers(), state.runtime, state.logs, self.tether)
+        self.servers = Servers(state, self.tether)
         self.relay = RelayLink()
         self.faults = Faults(self)
         self.is_ready = False
@@ -137,11 +137,9 @@ class Supervisor:
         await self._control.start()
         await asyncio.to_thread(self.servers.prepare)
         await together(self._start_valkey(), self._start_postgres())
-        if importlib.util.find_spec("origin.__main__"):
-            await self.start_origin()
+        await self.start_origin()
         await self.start_relay()
-        if importlib.util.find_spec("edge.gateway.__main__"):
-            await self._start_edges()
+        await self._start_edges()
         self._write_files()
         self.is_ready = True
         self._greet()
@@ -201,8 +199,6 @@ class Supervisor:
 
     async def _once(self, name: str, *arguments: str) -> None:
         """Run `python -m origin ...` to its end."""
-        if not importlib.util.find_spec("origin.__main__"):
-            return
         program = self._python(name, "origin", self._origin_environment(admin=True), *arguments)
         await run_once(program, Log(self.state.logs / f"{name}.log"), self.tether)
 
@@ -239,7 +235,7 @@ class Supervisor:
         self, name: str, module: str, environment: dict[str, str], *arguments: str, talks: bool = False
     ) -> Program:
         """A process of ours. It inherits our environment, so that a person can tune what we do not set."""
-        env = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
+        env = {**os.environ, "PYTHONUNBUFFERED": "1", CHILD_OF: str(self.state.folder), **environment}
         if policies := env.get("NEARSHELF_POLICIES"):
             env["NEARSHELF_POLICIES"] = str(Path(policies).absolute())  # its working directory is another
         argv = (sys.executable, "-P", "-m", module, *arguments)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from infra.local.errors import LocalError
 
@@ -136,7 +137,7 @@ class Topology:
             "admin": {edge.name: [worker.admin_url for worker in edge.workers] for edge in self.edges},
         }
 
-    def relay_plan(self) -> dict[str, object]:
+    def relay_plan(self) -> dict[str, Any]:
         """The argument of infra.local.relay."""
         channels = []
         for edge in self.edges:

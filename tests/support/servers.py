@@ -82,7 +82,7 @@ class EmbeddedServers:
         self._thread.start()
         self._tether = Tether(self._state.runtime, self._state.descriptor)
         self.run(self._tether.start())
-        self.servers = Servers(self._state.servers(), self._state.runtime, self._state.logs, self._tether)
+        self.servers = Servers(self._state, self._tether)
         self.servers.prepare()
         return self
 
