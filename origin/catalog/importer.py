@@ -880,7 +880,7 @@ class _Shop:
         owned = select(tables.variant.c.sku, columns.external_id).join(
             tables.product, columns.id == tables.variant.c.product_id
         )
-        owners |= {sku: external_id for sku, external_id in await connection.execute(owned)}
+        owners |= {row.sku: row.external_id for row in await connection.execute(owned)}
         rows = list(await connection.execute(select(tables.category)))
         external = {row.id: row.external_id for row in rows}
         categories = {

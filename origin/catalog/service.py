@@ -93,6 +93,22 @@ async def most_popular(connection: AsyncConnection, limit: int) -> list[Card]:
     )
 
 
+async def best_of_departments(connection: AsyncConnection) -> dict[str, Card]:
+    """The most popular listed product of each department, by the department's path."""
+    department = func.split_part(category.c.path, "/", 1)
+    best = (
+        select(department.label("department"), product.c.sku)
+        .distinct(department)
+        .join(product_category, product_category.c.product_id == product.c.id)
+        .join(category, category.c.id == product_category.c.category_id)
+        .where(product.c.status == LISTED)
+        .order_by(department, product.c.popularity.desc(), product.c.sku)
+    )
+    skus = {row.department: row.sku for row in await connection.execute(best)}
+    found = {card.sku: card for card in await cards(connection, list(skus.values()))}
+    return {path: found[sku] for path, sku in skus.items()}
+
+
 async def all_products(connection: AsyncConnection, offset: int, limit: int) -> list[Card]:
     """Listed products by SKU: the order of the JSON list."""
     return await _cards(
