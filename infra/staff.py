@@ -26,6 +26,8 @@ from urllib.parse import quote, urlsplit
 
 import typer
 
+from infra.cli import default_state
+
 if TYPE_CHECKING:
     import httpx
     from rich.console import Console, RenderableType
@@ -453,8 +455,8 @@ def _default_url() -> str | None:
     if found := os.environ.get("NEARSHELF_ORIGIN_URL"):
         return found.rstrip("/")
     here = Path.cwd()
-    for folder in (here, *here.parents):
-        file = folder / ".nearshelf" / "env.json"
+    for state in (default_state(), *(folder / ".nearshelf" for folder in (here, *here.parents))):
+        file = state / "env.json"
         try:
             if file.is_file():
                 url = json.loads(file.read_text())["ORIGIN_URL"]

@@ -148,7 +148,7 @@ _ACCOUNTS = (
     """,
     "CREATE INDEX audit_purge ON accounts.audit (purge_id) WHERE purge_id IS NOT NULL",
     "CREATE INDEX audit_actor ON accounts.audit (actor, id DESC)",
-    # Rows are added and read. The application's role has no right to more; the triggers stop the owner and psql as well.
+    # Rows are added and read. The application's role has no right to more; the triggers stop the owner as well.
     """
     CREATE FUNCTION accounts.refuse_to_alter_audit() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
