@@ -1,0 +1,148 @@
+"""Freshness lifetime and age (RFC 9111 §4.2)."""
+
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.core.directives import response_directives
+from edge.core.freshness import (
+    Lifetimes,
+    current_age,
+    initial_age,
+    lifetimes,
+    parse_age,
+    parse_http_date,
+    proposed_freshness,
+)
+from edge.core.http import Headers
+from tests.support.builders import DATE, DATE_S, PAGE, stored
+
+LATER = "Sat, 21 Nov 2026 12:05:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected_s"),
+    [
+        pytest.param([], None, id="silent"),
+        pytest.param([("cache-control", "max-age=60")], 60, id="max-age"),
+        pytest.param([("cache-control", "max-age=60, s-maxage=600")], 600, id="s-maxage wins in a shared cache"),
+        pytest.param([("cache-control", "max-age=60, max-age=5")], 60, id="the first of duplicates"),
+        pytest.param([("cdn-cache-control", "max-age=5"), ("cache-control", "s-maxage=600")], 5, id="targeted wins"),
+        pytest.param([("cdn-cache-control", "max-age=5, s-maxage=9")], 5, id="s-maxage is no targeted directive"),
+        pytest.param(
+            [("cdn-cache-control", "public"), ("expires", LATER), ("date", DATE)], None, id="targeted replaces Expires"
+        ),
+        pytest.param([("expires", LATER), ("date", DATE)], 300, id="Expires minus Date"),
+        pytest.param([("expires", DATE), ("date", LATER)], 0, id="Expires before Date"),
+        pytest.param([("expires", LATER)], 0, id="Expires without Date"),
+        pytest.param([("expires", "0"), ("date", DATE)], 0, id="Expires: 0"),
+        pytest.param([("expires", LATER), ("expires", LATER), ("date", DATE)], 0, id="Expires twice"),
+        pytest.param(
+            [("cache-control", "max-age=60"), ("expires", "0"), ("date", DATE)], 60, id="max-age beats Expires"
+        ),
+        pytest.param(
+            [("cache-control", "max-age=x"), ("expires", LATER), ("date", DATE)], 0, id="unreadable means stale"
+        ),
+    ],
+)
+def test_freshness_that_the_origin_proposes(fields, expected_s):
+    headers = Headers(fields)
+    assert proposed_freshness(headers, response_directives(headers)) == expected_s
+
+
+@pytest.mark.parametrize(
+    ("status", "cache_control", "expected"),
+    [
+        pytest.param(200, "", Lifetimes(60, 30, 1000), id="silent: the policy's own"),
+        pytest.param(200, "max-age=300", Lifetimes(300, 30, 1000), id="below the ceiling"),
+        pytest.param(200, "max-age=9999", Lifetimes(600, 30, 1000), id="the policy caps"),
+        pytest.param(
+            200, "max-age=5, stale-while-revalidate=9, stale-if-error=0", Lifetimes(5, 9, 0), id="smaller windows"
+        ),
+        pytest.param(200, "max-age=5, stale-while-revalidate=99", Lifetimes(5, 30, 1000), id="windows are capped"),
+        pytest.param(200, "max-age=5, must-revalidate", Lifetimes(5, 0, 0), id="must-revalidate: never stale"),
+        pytest.param(200, "s-maxage=5", Lifetimes(5, 0, 0), id="s-maxage: never stale (RFC 9111 §5.2.2.10)"),
+        pytest.param(200, "max-age=5, no-cache", Lifetimes(0, 0, 0), id="no-cache: kept to be validated"),
+        pytest.param(404, "", Lifetimes(10, 0, 0), id="an error answer by negative_s"),
+        pytest.param(404, "max-age=300", Lifetimes(10, 0, 0), id="capped by it"),
+        pytest.param(404, "max-age=3", Lifetimes(3, 0, 0), id="or shorter"),
+        pytest.param(404, "no-cache", Lifetimes(0, 0, 0), id="an error answer with no-cache"),
+    ],
+)
+def test_the_origin_proposes_and_the_policy_caps(status, cache_control, expected):
+    headers = Headers([("cache-control", cache_control)])
+    assert lifetimes(status, headers, response_directives(headers), PAGE) == expected
+
+
+@pytest.mark.parametrize(
+    ("age", "expected_s"),
+    [
+        ("7", 7), (" 7 ", 7), ("7, 9", 7), ("0", 0), ("7.0", 0), ("-1", 0), ("abc", 0), ("", 0), ("², 3", 0),
+        ("99999999999", 2**31), ("4294967296", 2**31),
+    ],
+)  # fmt: skip
+def test_the_age_field(age, expected_s):
+    assert parse_age(Headers([("age", age)])) == expected_s
+
+
+def test_of_two_age_lines_the_first_counts():
+    assert parse_age(Headers([("age", "5"), ("age", "9")])) == 5
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected_s"),
+    [
+        pytest.param([], 2, id="the forward delay"),
+        pytest.param([("age", "30")], 32, id="Age and the forward delay"),
+        pytest.param([("date", DATE)], 10, id="ten seconds since Date"),
+        pytest.param([("date", DATE), ("age", "30")], 32, id="the larger of both"),
+        pytest.param([("date", LATER)], 2, id="an origin whose clock runs ahead"),
+        pytest.param([("date", "yesterday")], 2, id="a Date that is none"),
+    ],
+)
+def test_initial_age(fields, expected_s):
+    assert initial_age(Headers(fields), sent_at=98.0, received_at=100.0, wall_now=DATE_S + 10) == expected_s
+
+
+def test_current_age_goes_on_from_the_initial_age_and_never_back():
+    response = stored(initial_age_s=7.0, stored_at=100.0)
+    assert current_age(response, 105.5) == 12.5
+    assert current_age(response, 99.0) == 7.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Sat, 21 Nov 2026 12:00:00 UTC",
+        "Sat, 21 Nov 2026 12:00:00 AEST",
+        "Sat, 21 Nov 2026 12:00:00",
+        "Sat 21 Nov 2026 12:00:00 GMT",
+        "Sat, 21-Nov-2026 12:00:00 GMT",
+        "Saturday, 21-Nov-26 12:00:00 GMT",
+        "Sat Nov 21 12:00:00 2026",
+        "Sat, 21 Nov 26 12:00:00 GMT",
+        "Sat, 21 Nov 2026 2:00:00 GMT",
+        "Sat, 21  Nov 2026 12:00:00 GMT",
+        "sat, 21 nov 2026 12:00:00 gmt",
+        "Sat, 31 Feb 2026 12:00:00 GMT",
+        "Sat, 21 Nov 2026 24:00:00 GMT",
+        "Sat, 21 Nov 2026 12:60:00 GMT",
+        "Sat, 21 Nov 2026 12:00:00 GMT ",
+        "Sat, ２１ Nov 2026 12:00:00 GMT",
+        "1795262400",
+    ],
+)
+def test_a_date_in_any_other_form_is_none(text):
+    assert parse_http_date(text) is None
+
+
+def test_a_leap_second_is_a_date():
+    assert parse_http_date("Sat, 31 Dec 2016 23:59:60 GMT") == 1_483_228_800
+
+
+@given(st.integers(min_value=0, max_value=253_402_300_799))
+def test_dates_as_the_standard_library_writes_them(seconds):
+    assert parse_http_date(formatdate(seconds, usegmt=True)) == seconds
