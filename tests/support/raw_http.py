@@ -65,9 +65,9 @@ class RawViewer:
             if to == "HEAD" or status in (204, 304):
                 pass
             elif headers.get("transfer-encoding") == "chunked":
-                while size := int((await self.reader.readline()).strip(), 16):
+                while size := int((await self.reader.readuntil(b"\r\n")).strip(), 16):
                     body += (await self.reader.readexactly(size + 2))[:-2]
-                await self.reader.readline()
+                await self.reader.readuntil(b"\r\n")
             elif "content-length" in headers:
                 body = await self.reader.readexactly(int(headers["content-length"]))
             else:

@@ -71,7 +71,8 @@ def page(
 
 
 class Held:
-    """Requests of one path stopped at the origin. `arrived()` waits for one; `answer()` lets all of them go on."""
+    """Requests of one path stopped at the origin. `arrived()` waits for one; `answer()` lets all of them go on, and
+    whatever comes after that is not held."""
 
     def __init__(self) -> None:
         self._arrived: asyncio.Queue[Seen] = asyncio.Queue()
@@ -89,6 +90,8 @@ class Held:
         self._released.set()
 
     async def _wait(self, seen: Seen) -> Reply | None:
+        if self._released.is_set():
+            return None
         self.seen.append(seen)
         self._arrived.put_nowait(seen)
         await self._released.wait()
