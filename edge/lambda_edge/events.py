@@ -63,13 +63,13 @@ def request_of(cf_request: Mapping[str, Any]) -> Request:
 
 
 def replace_headers(cf_request: dict[str, Any], remove: Iterable[str], add: Iterable[tuple[str, str]]) -> None:
-    """Remove and set fields in place; fields that CloudFront guards at this event are left as they are."""
+    """Remove fields, then add lines, in place; fields that CloudFront guards at this event are not removed."""
     headers: dict[str, list[dict[str, str]]] = cf_request["headers"]
     for name in remove:
         if name not in READ_ONLY_AT_ORIGIN_REQUEST:
             headers.pop(name, None)
     for name, value in add:
-        headers[name] = [{"key": _title(name), "value": value}]
+        headers.setdefault(name, []).append({"key": _title(name), "value": value})
 
 
 def answer(status: int, fields: Mapping[str, str], text: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from edge.core.policy import CachePolicy, Match, PolicySet
 from edge.core.request_rules import UNKNOWN_COUNTRY, forward_request, refusal
 from edge.lambda_edge.events import (
     READ_ONLY_AT_ORIGIN_REQUEST,
+    BadEvent,
     answer,
     cf_request_of,
     replace_headers,
@@ -31,8 +32,6 @@ COUNTRY_FIELD = "cloudfront-viewer-country"
 """Written by CloudFront where the origin request policy asks for it: on routes that are never stored."""
 _COUNTRY = re.compile(r"[A-Z]{2}")
 
-KEPT = frozenset({*READ_ONLY_AT_ORIGIN_REQUEST, "host"})
-"""Fields left as CloudFront has them: Host is the origin's name by now."""
 NOT_OURS_TO_WRITE = frozenset({"via", "x-forwarded-proto"})
 """Fields of the gateway's forwarded request that a handler may not set: CloudFront writes Via, refuses the other."""
 
@@ -84,9 +83,18 @@ def prepare(cf_request: dict[str, Any], policies: PolicySet) -> dict[str, Any]:
     )
     cf_request["uri"] = key.path
     cf_request["querystring"] = query_text(key)
-    passed = [(name, value) for name, value in forwarded.headers if name not in KEPT | NOT_OURS_TO_WRITE]
-    replace_headers(cf_request, [name for name in cf_request["headers"] if name not in KEPT], passed)
+    left = READ_ONLY_AT_ORIGIN_REQUEST | NOT_OURS_TO_WRITE
+    passed = [(name, value) for name, value in forwarded.headers if name not in left]
+    replace_headers(cf_request, list(cf_request["headers"]), [*passed, ("host", origin_name(cf_request))])
     return cf_request
+
+
+def origin_name(cf_request: Mapping[str, Any]) -> str:
+    """The name by which the origin is asked, which its certificate is for; the viewer's is in X-Forwarded-Host."""
+    try:
+        return str(cf_request["origin"]["custom"]["domainName"])
+    except KeyError as exc:
+        raise BadEvent(f"not a CloudFront origin-request event of a custom origin: {exc} is missing") from exc
 
 
 def minimum_of(generation: str | None) -> Position | Literal["head"] | None:

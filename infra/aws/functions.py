@@ -11,6 +11,7 @@ The runtime knows ES 5.1 with some additions: no classes, spread, destructuring,
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 from edge.core.market import CRAWLERS
@@ -33,29 +34,30 @@ CLIENT_COPIES = (
 """Fields that only an edge may write: whatever the viewer sent under these names is deleted."""
 
 
-_USUAL_METHODS = ("GET", "HEAD")
-
-
 class FunctionTooLarge(Exception):
     """CloudFront would refuse the function. Reads: viewer-request.js: 10400 bytes, at most 10240; ..."""
 
 
 def viewer_request_function(policies: PolicySet, hosts: Sequence[str] = ()) -> str:
     """JavaScript source. `hosts`: names of the shop beside the distribution's own. Raises FunctionTooLarge."""
-    routes = ",\n".join(f"  {_route(policy)}" for policy in policies.policies)
+    kinds = list(dict.fromkeys(_kind(policy) for policy in policies.policies))
+    routes = ",\n".join(
+        f"  [{_text(policy.id)}, {_text(policy.path)}, {kinds.index(_kind(policy))}]" for policy in policies.policies
+    )
     countries = ",\n".join(
         f"  {_text(market.id)}: {_text(' '.join(market.countries))}" for market in policies.markets.all
     )
     source = (
-        _TEMPLATE.replace("$DIGEST$", policies.digest)
+        _indented_by_tabs(_TEMPLATE)
+        .replace("$DIGEST$", policies.digest)
         .replace("$HOSTS$", _list(hosts))
         .replace("$CLIENT_COPIES$", _list(CLIENT_COPIES))
         .replace("$GENERATION_FIELD$", _text(GENERATION_FIELD))
         .replace("$AUTHORITY_FIELD$", _text(AUTHORITY_FIELD))
         .replace("$CRAWLERS$", _text(" ".join(CRAWLERS)))
         .replace("$DEFAULT_MARKET$", _text(policies.markets.default))
-        .replace("$METHODS$", " ".join(_USUAL_METHODS))
         .replace("$COUNTRIES$", countries)
+        .replace("$KINDS$", ",\n".join(f"  {kind}" for kind in kinds))
         .replace("$ROUTES$", routes)
     )
     size = len(source.encode())
@@ -67,6 +69,11 @@ def viewer_request_function(policies: PolicySet, hosts: Sequence[str] = ()) -> s
     return source
 
 
+def _indented_by_tabs(source: str) -> str:
+    """Half a kilobyte less, and still easy to read."""
+    return re.sub(r"^(?:  )+", lambda blanks: "\t" * (len(blanks[0]) // 2), source, flags=re.MULTILINE)
+
+
 def _text(value: str) -> str:
     """A JavaScript string literal with single quotes."""
     return "'" + json.dumps(value)[1:-1].replace('\\"', '"').replace("'", "\\'") + "'"
@@ -76,12 +83,10 @@ def _list(values: Sequence[str]) -> str:
     return "[" + ", ".join(_text(value) for value in values) + "]"
 
 
-def _route(policy: CachePolicy) -> str:
-    """One entry of ROUTES: what the Function must know of a policy; what is false or empty is left out."""
-    fields = [f"id: {_text(policy.id)}", f"path: {_text(policy.path)}"]
-    methods = tuple(dict.fromkeys((*(policy.methods if policy.store else ()), *policy.forward_methods)))
-    if methods != _USUAL_METHODS:
-        fields.append(f"methods: {_text(' '.join(methods))}")
+def _kind(policy: CachePolicy) -> str:
+    """What the Function must know of a policy beside its path; what is false or empty is left out."""
+    methods = dict.fromkeys((*policy.methods, *policy.forward_methods))
+    fields = [f"methods: {_text(' '.join(methods))}"]
     if policy.query:
         fields.append(f"query: {_list(policy.query)}")
     if policy.store:
@@ -108,6 +113,10 @@ const CRAWLERS = $CRAWLERS$;
 const COUNTRIES = {
 $COUNTRIES$
 };
+const KINDS = [
+$KINDS$
+];
+// Id, pattern, kind.
 const ROUTES = [
 $ROUTES$
 ];
@@ -119,14 +128,13 @@ async function handler(event) {
   const path = normalisePath(request.uri);
   if (path.fault) return answer(400, 'Bad Request', path.fault);
   const found = match(path.text);
-  const route = found.route;
+  const route = KINDS[found.kind];
   const query = normaliseQuery(request.rawQueryString() || '', route.query);
   if (query.fault) return answer(400, 'Bad Request', query.fault);
   if (route.refuse) return answer(route.refuse, 'Refused');
-  const methods = route.methods || '$METHODS$';
-  if (methods.split(' ').indexOf(request.method) < 0) {
+  if (route.methods.split(' ').indexOf(request.method) < 0) {
     const refusal = answer(405, 'Method Not Allowed');
-    refusal.headers.allow = {value: methods.replace(/ /g, ', ')};
+    refusal.headers.allow = {value: route.methods.replace(/ /g, ', ')};
     return refusal;
   }
   if (route.redirect) {
@@ -214,10 +222,9 @@ function percent(character) {
 function match(path) {
   const segments = path.slice(1).split('/');
   for (let i = 0; i < ROUTES.length; i++) {
-    const at = captured(ROUTES[i].path.slice(1).split('/'), segments);
-    if (at) return {route: ROUTES[i], at: at};
+    const at = captured(ROUTES[i][1].slice(1).split('/'), segments);
+    if (at || i === ROUTES.length - 1) return {id: ROUTES[i][0], kind: ROUTES[i][2], at: at || {}};
   }
-  return {route: ROUTES[ROUTES.length - 1], at: {}};
 }
 
 function captured(pattern, segments) {

@@ -1,0 +1,1 @@
+"""CloudFormation templates as pure functions: values in, a dictionary out."""
