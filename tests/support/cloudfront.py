@@ -43,7 +43,7 @@ var KVS = null, outcome = null;
 
 
 class ViewerRequest:
-    """The generated Function in QuickJS. The engine knows more JavaScript than CloudFront; the source is checked apart."""
+    """The generated Function in QuickJS, which knows more JavaScript than CloudFront: the source is checked apart."""
 
     def __init__(self, source: str) -> None:
         self.context = quickjs.Context()
@@ -101,7 +101,7 @@ def viewer_event(
 
 
 def origin_event(request: Mapping[str, Any], *, cookies: bool = True) -> dict[str, Any]:
-    """The origin-request event that follows when the Function returned `request` and CloudFront found nothing stored."""
+    """The origin-request event of what the Function returned, when CloudFront has nothing stored for it."""
     headers = {name: [{"key": name, "value": field["value"]}] for name, field in request["headers"].items()}
     headers["host"] = [{"key": "Host", "value": "origin.example"}]
     headers["via"] = [{"key": "Via", "value": "2.0 cloudfront"}]
