@@ -97,10 +97,9 @@ def routes_of(shop: Shop) -> list[BaseRoute]:
     for name in _MODULES:
         try:
             join: Callable[[Shop], list[BaseRoute]] = import_module(name).routes
-        except ImportError:
+            routes.extend(join(shop))
+        except (ImportError, OSError):
             _log.exception("the routes of %s are missing", name)
-            continue
-        routes.extend(join(shop))
     return routes
 
 

@@ -6,7 +6,7 @@ The order is what the promise rests on: commit the contact, then read entries an
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from sqlalchemy import text
 
@@ -92,7 +92,7 @@ class Feed:
     def release(self) -> None:
         self._open -= 1
 
-    async def answer(self, question: Question) -> AsyncIterator[bytes]:
+    async def answer(self, question: Question) -> AsyncGenerator[bytes, None]:
         """The lines of the answer, each with its line feed: the first at once, then one whenever there are entries.
 
         Ends when the question has been open for L/4, or earlier when the worker has to ask anew anyhow: it starts,
@@ -114,7 +114,7 @@ class Feed:
         async for line in self._lines_after(page, started + self._hold_s):
             yield line
 
-    async def _lines_after(self, page: LogPage, until: float) -> AsyncIterator[bytes]:
+    async def _lines_after(self, page: LogPage, until: float) -> AsyncGenerator[bytes, None]:
         tail, at = self._tail, page.head
         tail.note_head(at)
         tail.held += 1

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 from sqlalchemy import text
@@ -434,7 +435,7 @@ class Observer:
 
     async def _read_one(self, edge: str, public_url: str, market: str, sku: str, amount: str) -> ReadBack:
         assert self._client is not None
-        url = httpx.URL(public_url).join(f"/api/v1/{market}/prices/").join(httpx.URL(path=sku).raw_path.decode())
+        url = httpx.URL(public_url).join(f"/api/v1/{market}/prices/{quote(sku, safe='')}")
         started = time.monotonic()
         try:
             response = await self._client.get(url)

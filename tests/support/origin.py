@@ -12,6 +12,7 @@ import httpx
 from cache_policies.feed import EDGE_KEY_FIELD, FEED_PATH, LEAVE_PATH, Answer, Question
 from cache_policies.positions import Position
 from origin.app import app_of
+from origin.events.feed import Feed
 from origin.settings import OriginSettings
 from origin.shop import Shop, open_shop
 from tests.support.servers import DatabaseUrls
@@ -29,20 +30,26 @@ def settings_of(database: DatabaseUrls, *, replicas: bool = True, redis_url: str
     )
 
 
+class OriginClient(httpx.AsyncClient):
+    """A client of the application, without a network between them."""
+
+    def __init__(self, shop: Shop) -> None:
+        super().__init__(transport=httpx.ASGITransport(app=app_of(shop)), base_url="http://origin", timeout=10)
+        self.shop = shop
+
+
 @asynccontextmanager
-async def running_shop(settings: OriginSettings) -> AsyncIterator[tuple[Shop, httpx.AsyncClient]]:
-    """A serving shop and a client of its application, without a network between them."""
-    async with open_shop(settings, serving=True) as shop:
-        transport = httpx.ASGITransport(app=app_of(shop))
-        async with httpx.AsyncClient(transport=transport, base_url="http://origin", timeout=10) as client:
-            yield shop, client
+async def running_shop(settings: OriginSettings) -> AsyncIterator[tuple[Shop, OriginClient]]:
+    """A serving shop, and a client of it."""
+    async with open_shop(settings, serving=True) as shop, OriginClient(shop) as client:
+        yield shop, client
 
 
 @dataclass
 class FakeWorker:
-    """One edge worker: asks when told to. ASGITransport gives an answer when it is complete, after the hold."""
+    """One edge worker: asks when told to."""
 
-    client: httpx.AsyncClient
+    client: OriginClient
     name: str
     edge: str = "eu"
     public_url: str = "http://127.0.0.1:9"
@@ -55,7 +62,7 @@ class FakeWorker:
         return Question(self.name, self.edge, self.contact, self.applied, self.applied_id, self.public_url)
 
     async def ask(self, question: Question | None = None) -> list[Answer]:
-        """Ask and hear the whole answer; nothing is applied."""
+        """Ask over HTTP and hear the whole answer, which takes as long as the origin holds it; nothing is applied."""
         question = question or self.question()
         response = await self.client.post(FEED_PATH, content=question.to_json(), headers={EDGE_KEY_FIELD: EDGE_KEY})
         assert response.status_code == 200, response.text
@@ -70,13 +77,21 @@ class FakeWorker:
         for entry in answer.entries:
             self.applied, self.applied_id = entry.position, entry.id
 
+    async def glance(self, question: Question | None = None) -> Answer:
+        """Ask and hang up after the first line, which comes at once."""
+        lines = Feed(self.client.shop.database, self.client.shop.tail).answer(question or self.question())
+        try:
+            return Answer.from_json(await anext(lines))
+        finally:
+            await lines.aclose()
+
     async def catch_up(self) -> None:
-        """Ask until everything is applied, and report that."""
+        """Ask until everything is applied and that is reported."""
         while True:
-            answers = await self.ask()
-            for answer in answers:
-                self.apply(answer)
-            if self.applied == answers[-1].head and answers[0].start is None:
+            asked_after = self.applied
+            answer = await self.glance()
+            self.apply(answer)
+            if asked_after == answer.head == self.applied:
                 return
 
     async def leave(self) -> None:

@@ -1,0 +1,409 @@
+"""When is a change live? Leases and standbys judged by a hand-turned clock, then the same on real servers (rule 6)."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from cache_policies.positions import Position, PurgeKind
+from origin.db import Database
+from origin.events.live import (
+    FORGET_S,
+    RUN_OUT_S,
+    Contact,
+    Leases,
+    LiveReport,
+    LiveState,
+    Observer,
+    Outcome,
+    ReadBack,
+    Standby,
+    StandbyReport,
+    View,
+    Watch,
+    WorkerReport,
+    read_view,
+)
+from origin.events.messages import TagsPurged
+from tests.support.origin import FakeWorker, running_shop, settings_of, until, without_standbys
+
+CHANGE = Position(1, 10)
+BEFORE = Position(1, 9)
+STANDBY = Standby("standby1", 500)
+
+
+def contact(worker: str, number: int, applied: Position) -> Contact:
+    return Contact(worker, worker[:2], number, applied, "http://127.0.0.1:9")
+
+
+def view(
+    *contacts: Contact, flushed: int = 400, standbys: tuple[Standby, ...] = (STANDBY,), instance: str = "a"
+) -> View:
+    return View(instance, flushed, contacts, standbys)
+
+
+class Story:
+    """An observer's looks, one after the other, at times told by the test."""
+
+    def __init__(self, committed_at: float = 100.0, standbys: tuple[str, ...] = ()) -> None:
+        self.leases = Leases()
+        self.watch = Watch(CHANGE, committed_at, standbys)
+
+    def before(self, now: float, seen: View) -> None:
+        """A look before the commit: leases only."""
+        self.leases.see(seen, now)
+
+    def look(self, now: float, seen: View) -> LiveReport:
+        if not self.leases.see(seen, now):
+            self.watch.start_over()
+        self.watch.judge(seen, self.leases, now)
+        return self.watch.report
+
+
+def outcomes(report: LiveReport) -> dict[str, Outcome]:
+    return {worker.worker: worker.outcome for worker in report.workers}
+
+
+def test_live_when_every_worker_has_asked_from_the_position():
+    story = Story()
+    report = story.look(100.01, view(contact("eu-1", 5, BEFORE), contact("us-1", 5, BEFORE)))
+    assert (report.state, report.done) == (LiveState.WAITING, 0)
+    report = story.look(100.02, view(contact("eu-1", 6, CHANGE), contact("us-1", 6, BEFORE)))
+    assert (report.state, report.done) == (LiveState.WAITING, 1)
+    report = story.look(100.03, view(contact("eu-1", 6, CHANGE), contact("us-1", 7, Position(1, 12))))
+    assert report.state is LiveState.LIVE
+    assert [(worker.worker, worker.ms) for worker in report.workers] == [("eu-1", 20.0), ("us-1", 30.0)]
+    assert report.elapsed_ms == 30.0
+
+
+def test_no_worker_means_nothing_to_wait_for():
+    assert Story().look(100.01, view()).state is LiveState.LIVE
+
+
+def test_a_silent_worker_is_waited_out_from_when_its_contact_was_first_seen():
+    silent = contact("eu-1", 5, BEFORE)
+    story = Story()
+    story.before(99.0, view(silent))
+    assert story.look(99.0 + RUN_OUT_S - 0.001, view(silent)).state is LiveState.WAITING
+    report = story.look(99.001 + RUN_OUT_S, view(silent))
+    assert report.state is LiveState.LIVE
+    assert outcomes(report) == {"eu-1": Outcome.LEASE_RAN_OUT}
+    assert report.workers[0].ms == pytest.approx((99.001 + RUN_OUT_S - 100.0) * 1000, abs=0.1)
+
+
+def test_a_worker_that_asks_without_having_applied_is_waited_for_again():
+    story = Story()
+    story.look(100.0, view(contact("eu-1", 5, BEFORE)))
+    story.look(101.9, view(contact("eu-1", 6, BEFORE)))
+    assert story.look(103.0, view(contact("eu-1", 6, BEFORE))).state is LiveState.WAITING
+    assert story.look(101.901 + RUN_OUT_S, view(contact("eu-1", 6, BEFORE))).state is LiveState.LIVE
+
+
+def test_a_worker_that_comes_back_after_its_lease_ran_out_is_named_acknowledged():
+    story = Story()
+    other = contact("us-1", 1, BEFORE)
+    story.before(90.0, view(contact("eu-1", 5, BEFORE)))
+    report = story.look(100.0, view(contact("eu-1", 5, BEFORE), other))
+    assert outcomes(report) == {"eu-1": Outcome.LEASE_RAN_OUT, "us-1": Outcome.WAITING}
+    report = story.look(100.5, view(contact("eu-1", 6, BEFORE), other))
+    assert outcomes(report)["eu-1"] is Outcome.LEASE_RAN_OUT  # it asked after the change: it was answered with it
+    report = story.look(100.6, view(contact("eu-1", 7, CHANGE), other))
+    assert outcomes(report)["eu-1"] is Outcome.ACKNOWLEDGED
+
+
+def test_a_worker_that_leaves_is_done():
+    story = Story()
+    story.look(100.0, view(contact("eu-1", 5, BEFORE)))
+    report = story.look(100.1, view())
+    assert (report.state, outcomes(report)) == (LiveState.LIVE, {"eu-1": Outcome.LEFT})
+
+
+def test_a_worker_that_registers_later_is_not_waited_for():
+    story = Story()
+    story.look(100.0, view(contact("eu-1", 5, BEFORE)))
+    late = contact("eu-2", 1, Position(0, 0))
+    report = story.look(100.1, view(contact("eu-1", 6, CHANGE), late))
+    assert (report.state, outcomes(report)) == (LiveState.LIVE, {"eu-1": Outcome.ACKNOWLEDGED})
+
+
+def test_an_older_epoch_acknowledges_nothing():
+    story = Story()
+    report = story.look(100.0, view(contact("eu-1", 5, Position(0, 99))))
+    assert report.state is LiveState.WAITING
+
+
+def test_another_server_means_starting_over():
+    silent = contact("eu-1", 5, BEFORE)
+    story = Story()
+    story.before(90.0, view(silent))
+    asked = contact("us-1", 3, CHANGE)
+    pending = contact("ap-1", 3, BEFORE)
+    assert story.look(100.0, view(silent, asked, pending)).done == 2
+    report = story.look(100.1, view(silent, contact("us-1", 3, BEFORE), pending, instance="b"))
+    assert (report.state, report.done) == (LiveState.WAITING, 0)
+    assert story.look(100.101 + RUN_OUT_S, view(silent, pending, instance="b")).state is LiveState.LIVE
+
+
+def test_a_broken_connection_forgets_what_was_observed():
+    leases = Leases()
+    silent = contact("eu-1", 5, BEFORE)
+    leases.see(view(silent), 90.0)
+    assert leases.still_for_s(silent, 100.0) == 10.0
+    leases.start_over()
+    assert leases.see(view(silent), 100.0) is False
+    assert leases.still_for_s(silent, 100.0) == 0.0
+
+
+DONE = contact("eu-1", 6, CHANGE)
+
+
+@pytest.mark.parametrize(
+    ("promotable", "standbys", "state", "further"),
+    [
+        pytest.param((), (Standby("s1", 400),), LiveState.LIVE, False, id="flushed"),
+        pytest.param((), (Standby("s1", 399),), LiveState.SHOWN, True, id="not flushed yet"),
+        pytest.param((), (Standby("s1", None),), LiveState.SHOWN, True, id="has not said"),
+        pytest.param((), (), LiveState.SHOWN, False, id="no standby"),
+        pytest.param((), (Standby("s1", 400), Standby("s2", 1)), LiveState.SHOWN, True, id="all that stream count"),
+        pytest.param(("s1",), (Standby("s1", 400), Standby("s2", 1)), LiveState.LIVE, False, id="s2 is no heir"),
+        pytest.param(("s1", "s2"), (Standby("s1", 400),), LiveState.SHOWN, False, id="an heir is away"),
+    ],
+)
+def test_live_needs_the_change_on_every_standby_that_may_be_promoted(promotable, standbys, state, further):
+    story = Story(standbys=promotable)
+    report = story.look(100.01, view(DONE, standbys=standbys))
+    assert report.state is state
+    assert story.watch.can_come_further is further
+
+
+def test_what_the_primary_writes_later_need_not_be_flushed():
+    story = Story()
+    story.look(100.0, view(contact("eu-1", 5, BEFORE), flushed=400, standbys=(Standby("s1", 300),)))
+    report = story.look(100.1, view(DONE, flushed=900, standbys=(Standby("s1", 450),)))
+    assert report.state is LiveState.LIVE
+
+
+def test_shown_becomes_live_when_the_standby_has_it():
+    story = Story()
+    assert story.look(100.1, view(DONE, standbys=())).state is LiveState.SHOWN
+    report = story.look(100.5, view(DONE))
+    assert (report.state, report.elapsed_ms) == (LiveState.LIVE, 500.0)
+
+
+def test_a_report_survives_its_stored_form():
+    report = LiveReport(
+        CHANGE,
+        LiveState.SHOWN,
+        12.5,
+        (WorkerReport("eu", "w", Outcome.LEASE_RAN_OUT, 3.25, "http://127.0.0.1:1"),),
+        (StandbyReport("standby1", False),),
+    )
+    assert LiveReport.from_json(report.to_json()) == report
+
+
+# --- on real servers --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def origin(database):
+    async with running_shop(settings_of(database)) as running:
+        yield running
+
+
+async def purge(database: Database) -> Position:
+    async with database.unit_of_work(actor="a", cause="b") as work:
+        work.record(TagsPurged(("t",), PurgeKind.HARD))
+    assert work.position is not None
+    return work.position
+
+
+async def test_live_names_every_worker_and_the_standby(origin, postgres):
+    shop, client = origin
+    workers = [FakeWorker(client, f"worker-{edge}", edge) for edge in ("us", "eu", "ap")]
+    await asyncio.gather(*(worker.catch_up() for worker in workers))
+    position = await purge(shop.database)
+    waiting = asyncio.ensure_future(shop.observer.wait_live(position, 10))
+    await workers[0].catch_up()
+    await until(lambda: shop.observer._watches[position].report.done == 1)
+    assert not waiting.done()
+    await asyncio.gather(workers[1].catch_up(), workers[2].catch_up())
+    report = await waiting
+    assert report.state is LiveState.LIVE
+    assert [(worker.edge, worker.outcome) for worker in report.workers] == [
+        ("ap", Outcome.ACKNOWLEDGED),
+        ("eu", Outcome.ACKNOWLEDGED),
+        ("us", Outcome.ACKNOWLEDGED),
+    ]
+    assert report.standbys == (StandbyReport(postgres.standby_name, True),)
+    assert all(0 < worker.ms <= report.elapsed_ms for worker in report.workers)
+
+
+async def test_without_a_standby_that_may_be_promoted_it_is_shown_never_live(database):
+    async with running_shop(without_standbys(settings_of(database))) as (shop, client):
+        worker = FakeWorker(client, "worker-1")
+        await worker.catch_up()
+        position = await purge(shop.database)
+        await worker.catch_up()
+        report = await shop.observer.wait_live(position, 10)
+        assert report.state is LiveState.SHOWN
+
+
+async def test_a_wait_ends_with_what_is_known(origin):
+    shop, client = origin
+    await FakeWorker(client, "worker-1").catch_up()
+    position = await purge(shop.database)
+    report = await shop.observer.wait_live(position, 0.05)
+    assert (report.state, outcomes(report)) == (LiveState.WAITING, {"worker-1": Outcome.WAITING})
+
+
+async def test_the_registry_is_read_after_the_commit(origin, monkeypatch):
+    """A look that was sent before the commit must not decide: a worker may have registered in between."""
+    shop, client = origin
+    sent, go_on = asyncio.Event(), asyncio.Event()
+    gate_open = False
+
+    async def held(connection):
+        seen = await read_view(connection)
+        if not gate_open:
+            sent.set()
+            await go_on.wait()
+        return seen
+
+    monkeypatch.setattr("origin.events.live.read_view", held)
+    await sent.wait()  # this look saw an empty registry
+    worker = FakeWorker(client, "worker-1")
+    await worker.ask()
+    position = await purge(shop.database)
+    waiting = asyncio.ensure_future(shop.observer.wait_live(position, 0.3))
+    await asyncio.sleep(0)
+    gate_open = True
+    go_on.set()
+    report = await waiting
+    assert (report.state, outcomes(report)) == (LiveState.WAITING, {"worker-1": Outcome.WAITING})
+
+
+async def test_progress_can_be_told_by_another_worker_and_later(origin, database):
+    shop, client = origin
+    worker = FakeWorker(client, "worker-1")
+    await worker.catch_up()
+    position = await purge(shop.database)
+    await worker.catch_up()
+    report = await shop.observer.wait_live(position, 10)
+    assert report.state is LiveState.LIVE
+    await until(lambda: not shop.observer._unwritten)
+    other = Observer(shop.database)  # not started: knows only what is written
+
+    async def told() -> LiveReport | None:
+        return await other.report(position)
+
+    async with asyncio.timeout(5):
+        while (known := await told()) != report:
+            other = Observer(shop.database)
+            await asyncio.sleep(0.005)
+    assert known == report
+    assert await other.report(Position(1, 999)) is None
+
+
+async def test_a_change_made_elsewhere_is_followed_when_somebody_asks(origin, database):
+    """A commit by another process, the command line say: whoever asks for it makes this worker watch it."""
+    shop, client = origin
+    worker = FakeWorker(client, "worker-1")
+    await worker.catch_up()
+    other = Database(database.primary, markets=shop.markets)
+    try:
+        position = await purge(other)
+    finally:
+        await other.close()
+    assert (await shop.observer.report(position)).state is LiveState.WAITING
+    await worker.catch_up()
+    report = await shop.observer.wait_live(position, 10)
+    assert (report.state, report.done) == (LiveState.LIVE, 1)
+
+
+async def test_a_registration_that_stood_still_is_removed_only_at_that_number(origin):
+    shop, _ = origin
+    now = 1000.0
+    observer = Observer(shop.database, clock=lambda: now)
+    async with shop.database.log.connect() as connection:
+        insert = text("INSERT INTO events.contact VALUES (:worker, 'eu', 7, 0, 0, 'http://127.0.0.1:9')")
+        for worker in ("dead-worker", "late-worker"):
+            await connection.execute(insert, {"worker": worker})
+        await observer._look_once(connection)
+        now += FORGET_S - 0.1
+        await observer._look_once(connection)
+        query = text("SELECT worker FROM events.contact ORDER BY worker")
+        assert (await connection.execute(query)).scalars().all() == ["dead-worker", "late-worker"]
+        now += 0.2
+        seen = await read_view(connection)
+        await connection.execute(text("UPDATE events.contact SET contact = 8 WHERE worker = 'late-worker'"))
+
+        async def stale(_):
+            return seen
+
+        patch = pytest.MonkeyPatch()
+        patch.setattr("origin.events.live.read_view", stale)
+        try:
+            await observer._look_once(connection)
+        finally:
+            patch.undo()
+        assert (await connection.execute(query)).scalars().all() == ["late-worker"]
+
+
+async def test_a_restarted_observer_connection_starts_over(origin, database):
+    shop, client = origin
+    await FakeWorker(client, "worker-1").catch_up()
+    await until(lambda: shop.observer._leases._since)
+    first_seen = shop.observer._leases._since["worker-1"][1]
+    async with shop.database.writes.connect() as connection:
+        kill = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND usename = current_user AND datname = current_database()"
+        )
+        await connection.execute(text(kill))
+    await until(lambda: shop.observer._leases._since.get("worker-1", (0, first_seen))[1] > first_seen)
+
+
+class Edges(httpx.AsyncBaseTransport):
+    """Three edges: one shows the new price, one the old one, one is down."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(str(request.url))
+        match request.url.host:
+            case "us":
+                return httpx.Response(200, json={"amount": "12.00"}, headers={"cache-status": "edge-us; hit"})
+            case "eu":
+                return httpx.Response(200, json={"amount": "11.00"})
+            case _:
+                raise httpx.ConnectError("refused", request=request)
+
+
+async def test_the_price_is_read_back_through_every_edge(origin):
+    shop, _ = origin
+    edges = Edges()
+    await shop.observer._client.aclose()
+    shop.observer._client = httpx.AsyncClient(transport=edges)
+    base = WorkerReport("us", "a", Outcome.ACKNOWLEDGED, 1.0, "http://us")
+    workers = (
+        base,
+        replace(base, worker="b"),
+        replace(base, edge="eu", public_url="http://eu:8082"),
+        replace(base, edge="ap", public_url="http://ap"),
+    )
+    report = LiveReport(CHANGE, LiveState.LIVE, 1.0, workers)
+    backs = {back.edge: back for back in await shop.observer.read_back(report, "eu-eur", "SKU 1/ä", "12.00")}
+    assert edges.asked == [
+        "http://ap/api/v1/eu-eur/prices/SKU%201%2F%C3%A4",
+        "http://eu:8082/api/v1/eu-eur/prices/SKU%201%2F%C3%A4",
+        "http://us/api/v1/eu-eur/prices/SKU%201%2F%C3%A4",
+    ]
+    assert isinstance(backs["us"], ReadBack)
+    assert (backs["us"].as_expected, backs["us"].amount, backs["us"].cache_status) == (True, "12.00", "edge-us; hit")
+    assert (backs["eu"].as_expected, backs["eu"].amount, backs["eu"].status) == (False, "11.00", 200)
+    assert (backs["ap"].as_expected, backs["ap"].status, backs["ap"].error) == (False, 0, "refused")
