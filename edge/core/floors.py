@@ -56,7 +56,12 @@ class Floors:
         return self._everything_hard
 
     def __len__(self) -> int:
+        """How many floors tags have of their own, `*` left out."""
         return len(self._hard) + len(self._soft)
+
+    def __bool__(self) -> bool:
+        """Never empty: with no tag of its own left, `*` may still be raised."""
+        return True
 
     def apply(self, entry: PurgeEntry) -> None:
         """Raise the floors of the entry's tags to its position. Applying twice changes nothing."""
