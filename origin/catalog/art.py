@@ -49,7 +49,7 @@ def motif_of(name: str, category_path: str) -> str | None:
     """What to draw: the last word of the name that says so, else the last of the category; None for a monogram."""
     for text in (name, *reversed(category_path.split("/"))):
         words = _WORD.findall(text.lower())
-        for length in (2, 1):
+        for length in (3, 2, 1):
             for at in range(len(words) - length, -1, -1):
                 if (motif := _motif_of_word(" ".join(words[at : at + length]))) is not None:
                     return motif

@@ -839,8 +839,10 @@ _MAKERS: Final = (
 )  # fmt: skip
 _PLACES: Final = ("England", "Portugal", "Japan", "Denmark", "Italy", "Wales", "France", "Scotland", "Sweden", "India")
 
-_EXPLICIT_PERCENT: Final = 18
-"""So many of a hundred products have a price of their own in a market; the others are converted."""
+_EXPLICIT_PERCENT: Final = 12
+"""So many of a hundred products have prices of their own in some markets; the others are converted."""
+_EXPLICIT_PERCENT_POPULAR: Final = 90
+"""The same among the tenth that sells best: these a merchandiser prices by hand."""
 
 
 def demo_catalog(products: int = 5_000, seed: int = 1) -> Iterator[dict[str, Any]]:
@@ -854,7 +856,7 @@ def demo_catalog(products: int = 5_000, seed: int = 1) -> Iterator[dict[str, Any
     seen: set[str] = set()
     for number in range(products):
         kind = _KINDS[number % len(_KINDS)] if number < len(_KINDS) else _KINDS[rng.randrange(len(_KINDS))]
-        yield _product(rng, kind, number, ranks[number], seen)
+        yield _product(rng, kind, number, ranks[number], products, seen)
 
 
 def _categories() -> Iterator[dict[str, Any]]:
@@ -880,7 +882,7 @@ def _category_id(names: Sequence[str]) -> str:
     return "/".join([SOURCE, *(name.lower().replace(" ", "-") for name in names)])
 
 
-def _product(rng: random.Random, kind: _Kind, number: int, rank: int, seen: set[str]) -> dict[str, Any]:
+def _product(rng: random.Random, kind: _Kind, number: int, rank: int, products: int, seen: set[str]) -> dict[str, Any]:
     while True:
         collection, material = _pick(rng, _COLLECTIONS), _pick(rng, kind.materials.split("|"))
         style, noun = _pick(rng, kind.styles.split("|")), _pick(rng, kind.noun.split("|"))
@@ -912,7 +914,7 @@ def _product(rng: random.Random, kind: _Kind, number: int, rank: int, seen: set[
         "name": name,
         "description": _describe(rng, kind, material, noun),
         "category_ids": [_category_id(kind.category.split(" > "))],
-        "prices": _prices(rng, cents),
+        "prices": _prices(rng, cents, popular=rank * 10 < products),
         "attributes": attributes,
         "quantity": _stock(rng),
         "popularity": 240_000 // (rank + 12),
@@ -1000,10 +1002,10 @@ def _ending_like(model: int, cents: int) -> int:
     return cents // step * step + model % step
 
 
-def _prices(rng: random.Random, cents: int) -> list[dict[str, str]]:
+def _prices(rng: random.Random, cents: int, *, popular: bool) -> list[dict[str, str]]:
     """The price in dollars and, for some products, in other currencies as a merchandiser would set it."""
     prices = [{"currency": BASE_CURRENCY, "amount": _amount(cents)}]
-    if rng.randrange(100) >= _EXPLICIT_PERCENT:
+    if rng.randrange(100) >= (_EXPLICIT_PERCENT_POPULAR if popular else _EXPLICIT_PERCENT):
         return prices
     for currency, percent in (("EUR", 95), ("GBP", 82), ("CAD", 135)):
         if rng.randrange(3):

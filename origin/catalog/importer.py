@@ -114,6 +114,8 @@ class Reporter(Protocol):
 
     def read(self, file: str, rows: int, done_bytes: int, total_bytes: int) -> None: ...
 
+    def finished(self, file: str, rows: int) -> None: ...
+
     def written(self, rows: int, of: int) -> None: ...
 
 
@@ -239,18 +241,23 @@ class Importer:
         self._keep_valid = keep_valid
         self._rejects = rejects
         self._read = _Read()
+        self._shop = _Shop.empty()
+        self._lacking: Mapping[str, list[str]] = {}
         self.outcome = Outcome()
 
     async def run(self, sources: Sequence[Source]) -> Outcome:
         """Imports `sources` as one. Database errors are the caller's; what is wrong with rows is reported."""
         started = time.monotonic()
+        await self._look_at_the_shop()
         with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as spool:
             for source in sources:
                 self._read_source(source, spool)
+            self._check_cycles()
             self._check_parents()
+            self._make_missing()
             for name, count in sorted(self._read.unknown_fields.items()):
-                rows = "1 row" if count == 1 else f"{count:,} rows"
-                self._warn(Place(sources[0].name, 1), name, f"not a field of docs/catalog-import.md, ignored in {rows}")
+                text = f"not a field of docs/catalog-import.md, ignored in {_count(count, 'row')}"
+                self._warn(Place(sources[0].name, 1), name, text)
             self.outcome.categories = len(self._read.categories)
             if not self.outcome.faults or self._keep_valid:
                 with contextlib.suppress(_Rejected, _NothingChanged):
@@ -258,10 +265,20 @@ class Importer:
                         await self._write(work, spool)
                     self.outcome.position = str(work.position)
                 self.outcome.committed = not self.outcome.faults or self._keep_valid
-            else:
-                await self._check_against_shop(spool)
         self.outcome.seconds = time.monotonic() - started
         return self.outcome
+
+    async def _look_at_the_shop(self) -> None:
+        """Reads what rows are checked against, in a unit of work that is rolled back: nobody is kept waiting meanwhile.
+
+        The second pass looks again, under a lock.
+        """
+        with contextlib.suppress(_NothingChanged):
+            async with self._database.unit_of_work(actor=self._actor, cause="catalog import") as work:
+                await pricing.ensure_rates(work.connection, self._markets, self._actor)
+                self._shop = await _Shop.load(work.connection)
+                self._lacking = await self._lacking_rates(work.connection)
+                raise _NothingChanged
 
     # First pass: rows by themselves, and against the rows before them.
 
@@ -277,7 +294,7 @@ class Importer:
             if rows % 250 == 0:
                 self._report.read(source.name, rows, source.done_bytes(), source.total_bytes)
             self._read_row(place, line.rstrip(b"\r\n"), spool)
-        self._report.read(source.name, rows, source.total_bytes, source.total_bytes)
+        self._report.finished(source.name, rows)
 
     def _read_row(self, place: Place, line: bytes, spool: IO[bytes]) -> None:
         try:
@@ -312,8 +329,7 @@ class Importer:
     def _read_product(self, place: Place, line: bytes, value: dict[str, Any], spool: IO[bytes]) -> None:
         row = _Row(place, value)
         record = row.product()
-        skus = [("sku", record["sku"])]
-        skus += [(f"variants[{at}].sku", each["sku"]) for at, each in enumerate(record["variants"])]
+        skus = _skus_of(record)
         own: dict[str, str] = {}
         for name, sku in skus:
             if sku and (first := self._read.skus.get(sku)):
@@ -323,6 +339,7 @@ class Importer:
             own.setdefault(sku, name)
         if record["id"] and (first := self._read.product_ids.get(record["id"])):
             row.fault("id", f"duplicate product {record['id']!r}, first at {first}")
+        row.faults += [*self._faults_of_skus(self._shop, place, record), *self._faults_of_rates(place, record)]
         self._read.unknown_fields.update(value.keys() - _PRODUCT_FIELDS)
         # A row that is rejected has used its names all the same: its twin is a duplicate, not a replacement.
         for _, sku in skus:
@@ -337,8 +354,8 @@ class Importer:
         spool.write(b"%d %s\n" % (place.line, place.file.encode()))
         spool.write(orjson.dumps(record) + b"\n" + line + b"\n")
 
-    def _check_parents(self) -> None:
-        """Cycles among the files' categories; parents that are nowhere are found when the shop's are known."""
+    def _check_cycles(self) -> None:
+        """Categories that are their own ancestors."""
         state: dict[str, int] = {}
         for start in list(self._read.categories):
             trail: list[str] = []
@@ -358,19 +375,48 @@ class Importer:
             for each in trail:
                 state[each] = 2
 
-    # Second pass: against the shop, and into it.
+    def _check_parents(self) -> None:
+        """Categories with a parent that is nowhere, or too many; and those below them, until all is said."""
+        known, shop = self._read.categories, self._shop.categories
+        while True:
+            bad = []
+            for row in known.values():
+                if row.parent_id and row.parent_id not in known and row.parent_id not in shop:
+                    bad.append((row, f"unknown parent {row.parent_id!r}: neither a good row here nor the shop has it"))
+                elif (level := self._level_of(row)) > MAX_LEVEL:
+                    bad.append((row, f"this is level {level} of the tree, which has at most {MAX_LEVEL}"))
+            for row, text in bad:
+                del known[row.id]
+                self._reject(row.raw, [Fault(row.place, "parent_id", text)])
+            if not bad:
+                return
 
-    async def _check_against_shop(self, spool: IO[bytes]) -> None:
-        """Finds the faults that only the shop can show, in a unit of work that is always rolled back."""
-        with contextlib.suppress(_Rejected):
-            async with self._database.unit_of_work(actor=self._actor, cause="catalog import") as work:
-                shop = await _Shop.load(work.connection)
-                self._merge_categories(shop)
-                await pricing.ensure_rates(work.connection, self._markets, self._actor)
-                rated = await self._rated_currencies(work.connection)
-                for place, record, line in _spooled(spool):
-                    self._checked(shop, rated, place, record, line)
-                raise _Rejected
+    def _level_of(self, row: _CategoryRow) -> int:
+        level, at = 1, row.parent_id
+        while at is not None and level <= MAX_LEVEL:
+            described = self._read.categories.get(at)
+            stored = self._shop.categories.get(at)
+            at = described.parent_id if described is not None else stored.parent if stored is not None else None
+            level += 1
+        return level
+
+    def _make_missing(self) -> None:
+        """Categories that products name and nobody describes are made from their ids, parents included."""
+        for category_id, (place, name) in self._read.category_uses.items():
+            parts = category_id.split("/")
+            if len(parts) > MAX_LEVEL:
+                parts = [category_id]
+            for length in range(len(parts), 0, -1):
+                made_id = "/".join(parts[:length])
+                if made_id in self._read.categories or made_id in self._shop.categories:
+                    break
+                parent = "/".join(parts[: length - 1]) or None
+                words = parts[length - 1].replace("-", " ").replace("_", " ").strip() or made_id
+                title = tidy_name(words)[: tables.MAX_NAME]
+                self._read.categories[made_id] = _CategoryRow(made_id, parent, title, place, b"")
+                self._warn(place, name, f"no file describes category {made_id!r}, it was made from its id as {title!r}")
+
+    # Second pass: against the shop as it is now, and into it.
 
     async def _write(self, work: UnitOfWork, spool: IO[bytes]) -> None:
         connection = work.connection
@@ -378,13 +424,16 @@ class Importer:
         await connection.execute(select(func.pg_advisory_xact_lock(0x6E656172, 0x696D70)))
         shop = await _Shop.load(connection)
         rates_added = await pricing.ensure_rates(connection, self._markets, self._actor)
-        rated = await self._rated_currencies(connection)
         changed_categories = await self._write_categories(connection, shop)
         batch: list[_Prepared] = []
         done = 0
         for place, record, line in _spooled(spool):
             done += 1
-            if self._checked(shop, rated, place, record, line):
+            if faults := self._faults_of_skus(shop, place, record):
+                # Somebody else's import came in between.
+                self.outcome.products -= 1
+                self._reject(line, faults)
+            else:
                 digest = hashlib.sha256(orjson.dumps(record, option=orjson.OPT_SORT_KEYS)).digest()
                 known = shop.products.get(record["id"])
                 if known is not None and known.digest == digest:
@@ -407,82 +456,34 @@ class Importer:
             raise _NothingChanged
         work.record(CatalogReplaced())
 
-    async def _rated_currencies(self, connection: AsyncConnection) -> dict[str, list[str]]:
-        """Which currencies a base price may have, by the market currencies that have no rate from it."""
+    async def _lacking_rates(self, connection: AsyncConnection) -> dict[str, list[str]]:
+        """By the currency of a base price, the markets' currencies without a rate; one without any is absent."""
         rates = await pricing.currencies_with_rates(connection)
         wanted = {market.currency for market in self._markets.all}
         bases = {base for base, _ in rates} | wanted
         return {base: sorted(to for to in wanted if to != base and (base, to) not in rates) for base in bases}
 
-    def _checked(
-        self, shop: _Shop, rated: Mapping[str, list[str]], place: Place, record: dict[str, Any], line: bytes
-    ) -> bool:
-        """Whether the product fits into the shop as it is; rejects it otherwise."""
-        faults = []
-        names = [("sku", record["sku"])]
-        names += [(f"variants[{at}].sku", each["sku"]) for at, each in enumerate(record["variants"])]
-        for name, sku in names:
-            owner = shop.sku_owners.get(sku)
-            if owner is not None and owner != record["id"]:
-                faults.append(Fault(place, name, f"SKU {sku!r} belongs to product {owner!r}, which is in the shop"))
+    def _faults_of_skus(self, shop: _Shop, place: Place, record: Mapping[str, Any]) -> list[Fault]:
+        """SKUs that another product of the shop has."""
+        return [
+            Fault(place, name, f"SKU {sku!r} belongs to product {owner!r}, which is in the shop")
+            for name, sku in _skus_of(record)
+            if (owner := shop.sku_owners.get(sku, record["id"])) != record["id"]
+        ]
+
+    def _faults_of_rates(self, place: Place, record: Mapping[str, Any]) -> list[Fault]:
+        """Prices that could not be converted for every market."""
         based = [("prices[0].currency", record["prices"])]
         based += [(f"variants[{at}].prices[0].currency", each["prices"]) for at, each in enumerate(record["variants"])]
+        faults = []
         for name, prices in based:
-            if prices and (missing := rated.get(prices[0][0], ["any market's currency"])):
+            if prices and (missing := self._lacking.get(prices[0][0], ["any market's currency"])):
                 text = f"there is no rate from {prices[0][0]} to {', '.join(missing)}: set one first"
                 faults.append(Fault(place, name, text))
-        if faults:
-            self.outcome.products -= 1
-            self._reject(line, faults)
-        return not faults
-
-    def _merge_categories(self, shop: _Shop) -> list[_ShopCategory]:
-        """Puts the files' categories into the shop's, in order; gives those that are new or differ.
-
-        Rejects what has a parent that is nowhere, and then what has such a parent, until all is said.
-        """
-        while True:
-            lost = [
-                row
-                for row in self._read.categories.values()
-                if row.parent_id and row.parent_id not in self._read.categories and row.parent_id not in shop.categories
-            ]
-            for row in lost:
-                del self._read.categories[row.id]
-                text = f"unknown parent {row.parent_id!r}: neither a good row here nor the shop has it"
-                self._reject(row.raw, [Fault(row.place, "parent_id", text)])
-            if not lost:
-                break
-        self._make_missing(shop)
-        changed = shop.merge(self._read.categories.values())
-        for category in list(changed):
-            described = self._read.categories.get(category.external_id)
-            if described is None:
-                continue
-            if category.level > MAX_LEVEL or len(category.path) > tables.MAX_PATH:
-                text = (
-                    f"{category.level} levels deep with a path of {len(category.path)} characters"
-                    f", at most {MAX_LEVEL} and {tables.MAX_PATH}"
-                )
-                self._fault(described.place, "parent_id", text)
-        return changed
-
-    def _make_missing(self, shop: _Shop) -> None:
-        """Categories that products name and nobody describes are made from their ids, parents included."""
-        for category_id, (place, name) in self._read.category_uses.items():
-            parts = category_id.split("/")
-            for length in range(len(parts), 0, -1):
-                made_id = "/".join(parts[:length])
-                if made_id in self._read.categories or made_id in shop.categories:
-                    break
-                parent = "/".join(parts[: length - 1]) or None
-                words = parts[length - 1].replace("-", " ").replace("_", " ").strip() or made_id
-                title = tidy_name(words)[: tables.MAX_NAME]
-                self._read.categories[made_id] = _CategoryRow(made_id, parent, title, place, b"")
-                self._warn(place, name, f"no file describes category {made_id!r}, it was made from its id as {title!r}")
+        return faults
 
     async def _write_categories(self, connection: AsyncConnection, shop: _Shop) -> int:
-        changed = self._merge_categories(shop)
+        changed = shop.merge(self._read.categories.values())
         if not changed:
             return 0
         moved = [category.id for category in changed if category.stored_path not in {None, category.path}]
@@ -725,6 +726,9 @@ class _Row:
                 text = "missing" if amount is None else f"{_kind_of(amount)}, which may not be exact"
                 self.fault(f"{where}.amount", f'{text}, expected a decimal in quotes such as "12.00"')
                 continue
+            if amount.strip().startswith("-"):
+                self.fault(f"{where}.amount", f"{amount[:40]!r} is negative, expected a price of zero or more")
+                continue
             try:
                 money = parse_amount(amount, currency)
             except MoneyError as exc:
@@ -870,6 +874,10 @@ class _Shop:
     now: datetime
 
     @classmethod
+    def empty(cls) -> _Shop:
+        return cls({}, {}, set(), {}, datetime.now(UTC))
+
+    @classmethod
     async def load(cls, connection: AsyncConnection) -> _Shop:
         products, owners, slugs = {}, {}, set()
         columns = tables.product.c
@@ -959,7 +967,7 @@ class _Shop:
                 # Those that have an address choose first: a newcomer never takes it away.
                 for each in sorted(children.get(parent, ()), key=lambda one: (one.stored_path is None, one.position)):
                     prefix = f"{parent_path}/" if parent_path else ""
-                    own = each.stored_path.rpartition("/")[2] if each.stored_path else slugify(each.name, 60)
+                    own = each.stored_path.rpartition("/")[2] if each.stored_path else slugify(each.name, 50)
                     whole_id = slugify(each.external_id, 60)
                     digest = hashlib.sha256(each.external_id.encode()).hexdigest()[:8]
                     each.path = next(
@@ -973,11 +981,24 @@ class _Shop:
             parents, level = following, level + 1
 
 
+def _skus_of(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The SKUs of a product and its variants, each with the field that says it."""
+    return [
+        ("sku", record["sku"]),
+        *((f"variants[{at}].sku", each["sku"]) for at, each in enumerate(record["variants"])),
+    ]
+
+
 def _spooled(spool: IO[bytes]) -> Iterator[tuple[Place, dict[str, Any], bytes]]:
     spool.seek(0)
     while head := spool.readline():
         line, _, name = head.rstrip(b"\n").partition(b" ")
         yield Place(name.decode(), int(line)), orjson.loads(spool.readline()), spool.readline().rstrip(b"\n")
+
+
+def _count(number: int, noun: str) -> str:
+    many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else many}"
 
 
 def _kind_of(value: object) -> str:
@@ -1012,9 +1033,10 @@ class Plain:
     def warning(self, fault: Fault) -> None:
         self._write(f"{fault} (warning)")
 
-    def read(self, file: str, rows: int, done_bytes: int, total_bytes: int) -> None:
-        if done_bytes == total_bytes:
-            self._write(f"read {file}: {rows:,} rows")
+    def read(self, file: str, rows: int, done_bytes: int, total_bytes: int) -> None: ...
+
+    def finished(self, file: str, rows: int) -> None:
+        self._write(f"read {file}: {_count(rows, 'row')}")
 
     def written(self, rows: int, of: int) -> None:
         if rows >= of or rows - self._written >= 10_000:
@@ -1040,7 +1062,10 @@ class Bars:
         self._console.print(f"{fault} (warning)", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     def read(self, file: str, rows: int, done_bytes: int, total_bytes: int) -> None:
-        self._show(f"reading {Path(file).name}", done_bytes, total_bytes, f"{rows:,} rows")
+        self._show(f"reading {Path(file).name}", done_bytes, total_bytes, _count(rows, "row"))
+
+    def finished(self, file: str, rows: int) -> None:
+        self._show(f"reading {Path(file).name}", 1, 1, _count(rows, "row"))
 
     def written(self, rows: int, of: int) -> None:
         self._show("writing products", rows, of, f"{rows:,} of {of:,}")
@@ -1048,7 +1073,7 @@ class Bars:
     def _show(self, step: str, done: int, of: int, told: str) -> None:
         if step not in self._tasks:
             self._tasks[step] = self.progress.add_task(step, total=max(of, 1), told=told)
-        self.progress.update(self._tasks[step], completed=done if of else 1, told=told)
+        self.progress.update(self._tasks[step], total=max(of, 1), completed=done if of else 1, told=told)
 
 
 class Silent:
@@ -1061,6 +1086,8 @@ class Silent:
         raise AssertionError(f"the demo catalog is at fault: {fault}")
 
     def read(self, file: str, rows: int, done_bytes: int, total_bytes: int) -> None: ...
+
+    def finished(self, file: str, rows: int) -> None: ...
 
     def written(self, rows: int, of: int) -> None: ...
 
@@ -1092,12 +1119,12 @@ def command(files: list[Path], *, keep_valid: bool, rejects: Path | None, dsn: s
 
 def summary(outcome: Outcome, rejects: Path | None = None) -> list[str]:
     """What to say at the end."""
-    faults = "1 fault" if outcome.faults == 1 else f"{outcome.faults:,} faults"
-    rows = "1 row" if outcome.rejected == 1 else f"{outcome.rejected:,} rows"
+    faults, rows = _count(outcome.faults, "fault"), _count(outcome.rejected, "row")
     if not outcome.committed:
         return [f"{faults} in {rows}: nothing was changed. Mend them, or import the rest with --keep-valid."]
+    good = f"{_count(outcome.products, 'product')} and {_count(outcome.categories, 'category')}"
     done = f"{outcome.added:,} added, {outcome.updated:,} updated, {outcome.unchanged:,} unchanged"
-    lines = [f"{outcome.products:,} products and {outcome.categories:,} categories in {outcome.seconds:.1f} s: {done}."]
+    lines = [f"{good} in {outcome.seconds:.1f} s: {done}."]
     if outcome.faults:
         where = f"they are in {rejects}" if rejects is not None else "name a file with --rejects to keep them"
         lines.append(f"{faults} in {rows} that were not imported; {where}.")

@@ -254,6 +254,7 @@ class Pages:
             price_text=offers.text(chosen),
             band=offers.band(chosen),
             band_word=_BAND_WORDS[offers.band(chosen)],
+            choose=_choice_of(product),
             variants=[offers.variant(product, variant, chosen) for variant in product.variants],
             trail=frame.tree.trail(path),
             facts=_facts(product.attributes),
@@ -274,6 +275,12 @@ class Pages:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _choice_of(product: Product) -> str:
+    """`Choose a size and colour`."""
+    names = [str(option["name"]).replace("_", " ") for option in product.options]
+    return f"Choose a {' and '.join(names)}" if names else "Choose one"
 
 
 def _page_numbers(page: int, pages: int) -> list[int]:
@@ -298,7 +305,7 @@ def _shortened(text: str) -> str:
 
 def _facts(attributes: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = []
-    for name, value in attributes.items():
+    for name, value in sorted(attributes.items(), key=lambda pair: pair[0].lower()):
         if text := _fact(value):
             label = name.replace("_", " ").strip()
             facts.append((label[:1].upper() + label[1:], text))
