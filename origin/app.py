@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hmac
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from importlib import import_module
 
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,12 +18,16 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cache_policies.feed import EDGE_KEY_FIELD, MIN_VERSION_FIELD
+from origin.accounts import staff_api as accounts
+from origin.catalog import api as catalog
+from origin.console import pages as console
 from origin.errors import TooLarge
+from origin.events import api as events
+from origin.inventory import api as inventory
+from origin.pricing import api as pricing
 from origin.problems import handlers
 from origin.settings import OriginSettings
 from origin.shop import Shop, open_shop
-
-_log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 65_536
 """More in one request's body is refused; nothing that is sent to the origin over HTTP comes near."""
@@ -57,15 +59,15 @@ PAGE_POLICY = (
 PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 """The same for a picture that is opened by itself: it may style itself and do nothing else."""
 
-_MODULES = (
-    "origin.events.api",
-    "origin.console.pages",
-    "origin.accounts.staff_api",
-    "origin.pricing.api",
-    "origin.inventory.api",
-    "origin.catalog.api",
+_MODULES: tuple[Callable[[Shop], list[BaseRoute]], ...] = (
+    events.routes,
+    console.routes,
+    accounts.routes,
+    pricing.routes,
+    inventory.routes,
+    catalog.routes,
 )
-"""Each has `routes(shop)`. In the order in which addresses are matched: the catalog's `/{market}/...` come last."""
+"""In the order in which addresses are matched: the catalog's `/{market}/...` come last."""
 
 
 def make_app(settings: OriginSettings) -> Starlette:
@@ -94,12 +96,8 @@ def app_of(shop: Shop) -> Starlette:
 def routes_of(shop: Shop) -> list[BaseRoute]:
     """Health, then the routes of every module."""
     routes: list[BaseRoute] = [Route("/livez", _live), Route("/readyz", _ready)]
-    for name in _MODULES:
-        try:
-            join: Callable[[Shop], list[BaseRoute]] = import_module(name).routes
-            routes.extend(join(shop))
-        except (ImportError, OSError):
-            _log.exception("the routes of %s are missing", name)
+    for module_routes in _MODULES:
+        routes.extend(module_routes(shop))
     return routes
 
 

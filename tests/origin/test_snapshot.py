@@ -108,7 +108,7 @@ async def test_a_replica_that_stands_still_gives_way_to_the_primary_and_comes_ba
 
 
 async def test_no_read_ever_lies_below_its_minimum(shop_database, postgres):
-    """Reads race with changes and a lagging replica; each snapshot is at or above what was asked, and says the truth."""
+    """Reads race with changes and a lagging replica; each is at or above what was asked, and says the truth."""
     postgres.delay_replay(20)
     try:
         snapshots = Snapshots(shop_database)

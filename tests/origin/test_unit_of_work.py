@@ -32,7 +32,8 @@ async def test_what_happened_becomes_one_entry(shop: Shop):
     async with shop.database.unit_of_work(actor="anna@example.com", cause="price set") as work:
         work.record(PriceChanged("eu-eur", "SKU-1", ("shoes",)))
         work.record(ProductCopyChanged("SKU-2", "sku-2", ()))
-        assert work.position is None
+        before = work.position
+    assert before is None
     assert work.position == Position(1, 2)
     entry = (await log_of(shop.database))[-1]
     assert (entry.id, entry.actor, entry.cause, entry.kind) == (work.purge_id, "anna@example.com", "price set", "hard")

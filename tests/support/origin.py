@@ -95,9 +95,7 @@ class FakeWorker:
                 return
 
     async def leave(self) -> None:
-        response = await self.client.post(
-            LEAVE_PATH, json={"worker": self.name}, headers={EDGE_KEY_FIELD: EDGE_KEY}
-        )
+        response = await self.client.post(LEAVE_PATH, json={"worker": self.name}, headers={EDGE_KEY_FIELD: EDGE_KEY})
         assert response.status_code == 204, response.text
 
 
