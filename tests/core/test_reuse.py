@@ -1,4 +1,4 @@
-"""From candidates to one decision: floors first, nothing fresh without a lease (RFC 9111 §4, RFC 5861, rules 2, 5, 7)."""
+"""From candidates to one decision: floors first, nothing fresh without a lease (RFC 9111 §4; rules 2, 5, 7)."""
 
 from dataclasses import replace
 

@@ -1,0 +1,122 @@
+"""What reaches the origin of a viewer's request."""
+
+from dataclasses import replace
+
+import pytest
+
+from cache_policies.positions import Position
+from edge.core.key import CacheKey
+from edge.core.policy import ALL_QUERY
+from edge.core.request_rules import forward_request, refusal
+from tests.support.builders import KEY, PAGE, match, request, stored
+
+CONSOLE = replace(PAGE, store=False, cookies=True, query=ALL_QUERY)
+EDGE_OWN = {"x-forwarded-host": "shop.example", "x-forwarded-proto": "http", "via": "1.1 nearshelf"}
+VIEWER_FIELDS = {
+    "accept": "text/html",
+    "accept_encoding": "gzip",
+    "accept_language": "de",
+    "authorization": "Bearer x",
+    "cache_control": "no-cache",
+    "connection": "x-csrf-token",
+    "content_type": "text/plain",
+    "cookie": "a=b",
+    "forwarded": "for=1.2.3.4",
+    "host": "evil.example",
+    "if_none_match": '"viewer"',
+    "min_catalog_version": "0.0",
+    "nearshelf_country": "XX",
+    "nearshelf_edge_key": "guess",
+    "range": "bytes=0-1",
+    "te": "trailers",
+    "traceparent": "00-1-2-01",
+    "user_agent": "x",
+    "x_anything": "1",
+    "x_csrf_token": "named by Connection",
+    "x_forwarded_for": "1.2.3.4",
+    "x_forwarded_host": "evil.example",
+}
+
+
+def forwarded(asked, policy=PAGE, key=KEY, **how):
+    return forward_request(asked, match(policy), key, **{"minimum": None, "country": "DE", **how})
+
+
+def test_on_a_stored_route_nothing_passes_that_is_not_in_the_key():
+    made = forwarded(request(**VIEWER_FIELDS))
+    assert dict(made.headers) == {"traceparent": "00-1-2-01", **EDGE_OWN}
+
+
+def test_but_what_the_policy_lists():
+    made = forwarded(
+        request(**VIEWER_FIELDS), replace(PAGE, request_fields=("accept-language",), vary=("accept-language",))
+    )
+    assert made.headers.get("accept-language") == "de"
+    assert "accept" not in made.headers
+
+
+def test_the_target_is_rebuilt_from_the_key():
+    key = CacheKey("shop.example", "/eu-eur/c/a", (("sort", "a b"),), "eu-eur")
+    made = forwarded(request(path="/eu-eur/c/%61", query="utm=1&sort=a+b"), key=key)
+    assert (made.method, made.authority, made.path, made.query) == ("GET", "shop.example", "/eu-eur/c/a", "sort=a%20b")
+
+
+def test_head_on_a_stored_route_is_asked_for_as_get():
+    assert forwarded(request("HEAD")).method == "GET"
+    assert forwarded(request("HEAD"), CONSOLE).method == "HEAD"
+
+
+def test_the_precondition_is_the_edges_own():
+    made = forwarded(request(if_none_match='"viewer"', if_modified_since="x"), stored=stored(etag='"ours"'))
+    assert made.headers.lines("if-none-match") == ['"ours"']
+    assert "if-modified-since" not in made.headers
+    assert "if-none-match" not in forwarded(request(), stored=stored(etag='W/"weak"')).headers
+
+
+@pytest.mark.parametrize(("minimum", "text"), [(Position(1, 7), "1.7"), ("head", "head")])
+def test_the_minimum(minimum, text):
+    assert forwarded(request(min_catalog_version="0.0"), minimum=minimum).headers.lines("min-catalog-version") == [text]
+
+
+def test_on_an_unstored_route_what_an_application_needs_passes_and_client_copies_of_ours_do_not():
+    made = forwarded(request("POST", **VIEWER_FIELDS), CONSOLE)
+    fields = dict(made.headers)
+    assert made.method == "POST"
+    assert fields["cookie"] == "a=b"
+    assert fields["authorization"] == "Bearer x"
+    assert fields["nearshelf-country"] == "DE"
+    assert fields["x-forwarded-for"] == "192.0.2.7"
+    assert fields["x-forwarded-host"] == "shop.example"
+    assert not fields.keys() & {
+        "connection", "te", "x-csrf-token", "x-anything", "forwarded", "host", "min-catalog-version",
+        "nearshelf-edge-key",
+    }  # fmt: skip
+    assert len(fields) == len(made.headers.pairs)
+
+
+def test_cookies_pass_only_where_the_policy_says_so():
+    assert "cookie" not in forwarded(request(cookie="a=b"), replace(CONSOLE, cookies=False)).headers
+
+
+def test_a_write_to_a_stored_route_is_forwarded_like_any_write():
+    made = forwarded(request("POST", content_type="text/plain", if_match='"a"'), stored=stored())
+    assert made.headers.get("content-type") == "text/plain"
+    assert made.headers.get("if-match") == '"a"'
+    assert "if-none-match" not in made.headers
+    assert "cookie" not in made.headers
+
+
+def test_a_refused_route_is_answered_by_the_edge():
+    answer = refusal(request(), match(refuse_status=404, store=False))
+    assert answer is not None
+    assert answer.status == 404
+    assert answer.headers.get("cache-control") == "no-store"
+
+
+def test_a_method_that_is_neither_answered_nor_forwarded():
+    route = match(forward_methods=("GET", "HEAD"))
+    assert refusal(request("HEAD"), route) is None
+    answer = refusal(request("POST"), route)
+    assert answer is not None
+    assert (answer.status, answer.headers.get("allow")) == (405, "GET, HEAD")
+    assert refusal(request("POST"), match()) is None
