@@ -29,10 +29,11 @@ from pathlib import Path
 from loadtests import people
 from loadtests.discovery import discover
 from loadtests.faults import Faults, FaultsUnavailable
-from loadtests.http1 import Answer, Connection, NoAnswer
-from loadtests.oracle import Change, Oracle, PriceKey, Verdict
-from loadtests.reading import Unreadable, cache_status, is_marked, shown_prices
+from loadtests.http1 import Connection, NoAnswer
+from loadtests.judge import Findings, Judge, violation_line
+from loadtests.oracle import Change, Oracle, PriceKey
 from loadtests.staff import StaffApi, StaffError
+from loadtests.statistics import percentile_text, percentiles
 from loadtests.target import BadTarget, Target, load_target
 
 LIVE_STATES = frozenset({"live", "shown"})
@@ -43,8 +44,8 @@ RECONNECT_AFTER = 100
 """Requests on one connection; the next connection may land on the edge's other worker."""
 FAULT_PERIOD_S = 8.0
 """A fault asked for half of the time is on for half of this, then off for half; longer than the lease of 2 s."""
-REMEMBERED_BODIES = 20_000
-KEPT_VIOLATIONS = 50
+PRODUCTS = 40
+"""Products that shoppers know; found by following links."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,8 @@ class Plan:
 
     changes: int = 500
     seed: int = 1
-    products: int = 40
-    """Products whose prices change; few, so that caches hold them when they do."""
+    prices: int = 60
+    """Prices (a product in a market) that change; few, so that caches hold what shows them when they do."""
     parallel: int = 4
     """Changes on their way at the same time."""
     connections: int = 6
@@ -68,147 +69,26 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Violation:
-    """An answer that broke the promise."""
-
-    verdict: str
-    edge: str
-    target: str
-    market: str
-    sku: str
-    shown: int
-    expected: int | None
-    replaced_s: float
-    """How long before the request was sent a live change had replaced what was shown."""
-    method: str
-    cache_status: str
-
-
-@dataclass(slots=True)
-class Report:
+class Report(Findings):
     """What a run found; times in milliseconds."""
 
-    seed: int
+    seed: int = 0
     changes: int = 0
     changes_failed: list[str] = field(default_factory=list)
     states: dict[str, int] = field(default_factory=dict)
-    answers: int = 0
-    answers_checked: int = 0
-    """Answers that showed a price this run watches."""
-    answers_telling: int = 0
-    """Of these, how many showed a price that a live change had touched: they could have been wrong."""
-    prices_checked: int = 0
-    old_prices_after_live: int = 0
-    wrong_prices: int = 0
-    """Prices that were never this product's in this market."""
-    marked_pages: int = 0
-    """Pages that said that their prices were being confirmed; not judged as current."""
-    by_status: dict[str, int] = field(default_factory=dict)
-    by_code: dict[str, int] = field(default_factory=dict)
-    by_edge: dict[str, int] = field(default_factory=dict)
     no_answer: int = 0
-    unreadable: list[str] = field(default_factory=list)
     live_ms: dict[str, float] = field(default_factory=dict)
     """p50, p99 and max from sending a change to the report that it is live."""
     after_commit_ms: dict[str, float] = field(default_factory=dict)
     """The same from the answer that it is committed."""
     waited_out: dict[str, int] = field(default_factory=dict)
     """Workers whose lease had to run out before a change was live -> for how many changes."""
-    violations: list[Violation] = field(default_factory=list)
     duration_s: float = 0.0
     faults: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
-        return not (self.old_prices_after_live or self.wrong_prices or self.changes_failed or self.unreadable) and (
-            self.changes > 0 and self.answers_telling > 0
-        )
-
-
-class Judge:
-    """Turns answers into verdicts and counts."""
-
-    def __init__(self, oracle: Oracle, report: Report) -> None:
-        self.oracle = oracle
-        self.report = report
-        self._statuses: Counter[str] = Counter()
-        self._codes: Counter[str] = Counter()
-        self._edges: Counter[str] = Counter()
-        # What an ETag of an address stands for; the same on every edge, because it is a digest of the body.
-        self._bodies: OrderedDict[tuple[str, str], list[tuple[PriceKey, int]]] = OrderedDict()
-
-    def answered(self, edge: str, method: str, visit: people.Visit, answer: Answer) -> None:
-        """Count an answer and judge every price that it shows, or that the body its ETag names shows."""
-        report = self.report
-        report.answers += 1
-        status = cache_status(answer.headers)
-        self._statuses[str(status)] += 1
-        self._codes[str(answer.status)] += 1
-        self._edges[edge] += 1
-        etag = answer.headers.get("etag")
-        if answer.status == 200 and method == "GET":
-            try:
-                shown = shown_prices(visit.market, answer.headers.get("content-type", ""), answer.body)
-            except Unreadable as exc:
-                if len(report.unreadable) < KEPT_VIOLATIONS:
-                    report.unreadable.append(f"{edge} {visit.target}: {exc}")
-                return
-            if is_marked(answer.headers, answer.body):
-                report.marked_pages += 1
-                return
-            if etag is not None:
-                self._remember(visit.target, etag, shown)
-        elif etag is not None and (answer.status == 304 or (answer.status == 200 and method == "HEAD")):
-            shown = self._bodies.get((visit.target, etag), [])
-        else:
-            return
-        self._judge(edge, method, visit, answer, shown)
-
-    def _remember(self, target: str, etag: str, shown: list[tuple[PriceKey, int]]) -> None:
-        self._bodies[target, etag] = shown
-        self._bodies.move_to_end((target, etag))
-        if len(self._bodies) > REMEMBERED_BODIES:
-            self._bodies.popitem(last=False)
-
-    def _judge(
-        self, edge: str, method: str, visit: people.Visit, answer: Answer, shown: list[tuple[PriceKey, int]]
-    ) -> None:
-        checked = telling = False
-        for key, amount in shown:
-            judged = self.oracle.judge(key, amount, answer.sent_at, answer.received_at)
-            if judged is None:
-                continue
-            checked = True
-            telling = telling or not judged.vacuous
-            self.report.prices_checked += 1
-            if judged.verdict is Verdict.OK:
-                continue
-            if judged.verdict is Verdict.SUPERSEDED:
-                self.report.old_prices_after_live += 1
-            else:
-                self.report.wrong_prices += 1
-            if len(self.report.violations) < KEPT_VIOLATIONS:
-                self.report.violations.append(
-                    Violation(
-                        verdict=judged.verdict.value,
-                        edge=edge,
-                        target=visit.target,
-                        market=key.market,
-                        sku=key.sku,
-                        shown=amount,
-                        expected=judged.superseded_by.amount if judged.superseded_by else self.oracle.current(key),
-                        replaced_s=round(judged.replaced_s, 4),
-                        method=method,
-                        cache_status=answer.headers.get("cache-status", ""),
-                    )
-                )
-        self.report.answers_checked += checked
-        self.report.answers_telling += telling
-
-    def finish(self) -> None:
-        self.report.by_status = dict(self._statuses.most_common())
-        self.report.by_code = dict(sorted(self._codes.items()))
-        self.report.by_edge = dict(sorted(self._edges.items()))
+        return self.is_clean and not self.changes_failed and self.changes > 0 and self.answers_telling > 0
 
 
 class Shopper:
@@ -335,25 +215,24 @@ class Observer:
         """Follow links to find products, then read the price that each shows in each market before any change."""
         first = next(iter(self.target.edges.values()))
         async with Connection(first) as connection:
-            self.front = await discover(connection, self.plan.products)
+            self.front = await discover(connection, PRODUCTS)
             if not self.front.products:
                 raise BadTarget(f"{first}: no product was found by following links; is the shop seeded?")
             self.popularity = people.popularity_of(self.front, self.plan.seed)
             self._by_sku = {item.sku: item for item in self.front.products}
-            for market in self.front.markets:
-                for sku in self._by_sku:
-                    visit = people.price(market, sku)
-                    try:
-                        answer = await connection.request("GET", visit.target)
-                    except NoAnswer as exc:
-                        raise BadTarget(str(exc)) from exc
-                    if answer.status != 200:
-                        raise BadTarget(f"{first}{visit.target}: {answer.status}, expected a price")
-                    body = json.loads(answer.body)
-                    key = PriceKey(market, sku)
-                    self.oracle.start(key, body["amount_minor"])
-                    self._digits[market] = len(body["amount"].partition(".")[2])
-                    self._keys.append(key)
+            every = [PriceKey(market, sku) for market in self.front.markets for sku in self._by_sku]
+            self._keys = self.rng.sample(every, min(self.plan.prices, len(every)))
+            for key in self._keys:
+                target = people.price(*key).target
+                try:
+                    answer = await connection.request("GET", target)
+                except NoAnswer as exc:
+                    raise BadTarget(str(exc)) from exc
+                if answer.status != 200:
+                    raise BadTarget(f"{first}{target}: {answer.status}, expected a price")
+                body = json.loads(answer.body)
+                self.oracle.start(key, body["amount_minor"])
+                self._digits[key.market] = len(body["amount"].partition(".")[2])
 
     def watched_visit(self, rng: random.Random) -> people.Visit:
         """Somewhere a watched price is shown: often one that changed a moment ago."""
@@ -459,19 +338,6 @@ class Observer:
             await faults.heal(self.plan.cut)
 
 
-def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
-    """p50, p99 and max; empty for nothing."""
-    if not milliseconds:
-        return {}
-    ordered = sorted(milliseconds)
-    last = len(ordered) - 1
-    return {
-        "p50": round(ordered[round(last * 0.5)], 1),
-        "p99": round(ordered[round(last * 0.99)], 1),
-        "max": round(ordered[last], 1),
-    }
-
-
 def render(report: Report) -> str:
     """The report as text for a person."""
     lines = [
@@ -483,8 +349,8 @@ def render(report: Report) -> str:
         f"old prices shown after live    {report.old_prices_after_live}",
         f"prices never set               {report.wrong_prices}",
         f"pages marked as unconfirmed    {report.marked_pages}",
-        f"change to live, ms             {_percentile_text(report.live_ms)}",
-        f"  after its commit, ms         {_percentile_text(report.after_commit_ms)}",
+        f"change to live, ms             {percentile_text(report.live_ms)}",
+        f"  after its commit, ms         {percentile_text(report.after_commit_ms)}",
         "by edge                        " + _counts(report.by_edge),
         "by status code                 " + _counts(report.by_code),
         "by cache status",
@@ -494,12 +360,7 @@ def render(report: Report) -> str:
     ]
     lines += [f"failed: {text}" for text in report.changes_failed]
     lines += [f"unreadable: {text}" for text in report.unreadable]
-    lines += [
-        f"{violation.verdict.upper()}: {violation.edge} {violation.method} {violation.target} showed {violation.sku} "
-        f"({violation.market}) for {violation.shown}, expected {violation.expected}, replaced "
-        f"{violation.replaced_s:.3f} s before; Cache-Status: {violation.cache_status}"
-        for violation in report.violations
-    ]
+    lines += [violation_line(violation) for violation in report.violations]
     if report.changes and not report.answers_telling:
         lines.append("nothing was proved: no answer showed a price that had changed")
     lines.append("PASSED" if report.passed else "FAILED")
@@ -510,16 +371,12 @@ def _counts(counts: dict[str, int]) -> str:
     return "  ".join(f"{name} {count}" for name, count in counts.items())
 
 
-def _percentile_text(values: dict[str, float]) -> str:
-    return "  ".join(f"{name} {value:.1f}" for name, value in values.items()) or "-"
-
-
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.freshness", description=__doc__.partition("\n")[0])
     plan = Plan()
     parser.add_argument("--changes", type=int, default=plan.changes, help="price changes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=plan.seed)
-    parser.add_argument("--products", type=int, default=plan.products, help="products whose prices change")
+    parser.add_argument("--prices", type=int, default=plan.prices, help="how many different prices change")
     parser.add_argument("--parallel", type=int, default=plan.parallel, help="changes on their way at the same time")
     parser.add_argument("--connections", type=int, default=plan.connections, help="shoppers of each edge")
     parser.add_argument("--rate", type=float, default=plan.rate, help="requests a second in all; 0: no pauses")
@@ -545,7 +402,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = Plan(
         changes=options.changes,
         seed=options.seed,
-        products=options.products,
+        prices=options.prices,
         parallel=options.parallel,
         connections=options.connections,
         rate=options.rate,

@@ -93,7 +93,7 @@ class Status:
     """Where an answer came from, by the member of Cache-Status nearest to the viewer (RFC 9211)."""
 
     name: str
-    """`hit`, `stale`, or the reason for forwarding: `uri-miss`, `bypass`, `request`..."""
+    """`hit`, `hit, stale`, the reason for forwarding (`fwd=uri-miss`, `fwd=stale`...), `edge` or `none`."""
     detail: str = ""
 
     def __str__(self) -> str:
@@ -103,7 +103,8 @@ class Status:
 def cache_status(headers: Mapping[str, str]) -> Status:
     """The last member of Cache-Status; `none` where there is no such field (the origin itself, a refusal).
 
-    A stored response served although it is not fresh says `hit` with a detail that names staleness or a negative ttl.
+    A stored response served although it is not fresh has a detail that names staleness, or a negative ttl. `edge` is
+    the edge's own answer, such as a refusal.
     """
     field = headers.get("cache-status", "")
     if not field:
@@ -115,9 +116,9 @@ def cache_status(headers: Mapping[str, str]) -> Status:
     detail = parameters.get("detail", "")
     if "hit" in parameters:
         stale = detail.startswith("stale") or parameters.get("ttl", "0").startswith("-")
-        return Status("stale" if stale else "hit", detail if stale else "")
+        return Status("hit, stale" if stale else "hit", detail if stale else "")
     if "fwd" in parameters:
-        return Status(parameters["fwd"], detail)
+        return Status(f"fwd={parameters['fwd']}", detail)
     return Status("edge", detail)
 
 

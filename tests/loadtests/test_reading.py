@@ -76,11 +76,11 @@ def test_products_of_a_listing_and_its_links():
     ("field", "expected"),
     [
         ("eu-1; hit; ttl=12", Status("hit")),
-        ("eu-1; hit; ttl=-3; detail=stale-while-revalidate", Status("stale", "stale-while-revalidate")),
-        ("eu-1; hit; detail=stale-marked", Status("stale", "stale-marked")),
-        ("eu-1; fwd=stale; fwd-status=200; detail=purged-hard", Status("stale", "purged-hard")),
-        ("origin; hit, eu-1; fwd=uri-miss; stored", Status("uri-miss")),
-        ('eu-1; fwd=bypass; detail="policy-never-stores"', Status("bypass", "policy-never-stores")),
+        ("eu-1; hit; ttl=-3; detail=stale-while-revalidate", Status("hit, stale", "stale-while-revalidate")),
+        ("eu-1; hit; detail=stale-marked", Status("hit, stale", "stale-marked")),
+        ("eu-1; fwd=stale; fwd-status=200; detail=purged-hard", Status("fwd=stale", "purged-hard")),
+        ("origin; hit, eu-1; fwd=uri-miss; stored", Status("fwd=uri-miss")),
+        ('eu-1; fwd=bypass; detail="policy-never-stores"', Status("fwd=bypass", "policy-never-stores")),
     ],
 )
 def test_cache_status(field, expected):

@@ -1,0 +1,151 @@
+"""Answers judged one by one: what they showed, against what was live when their request was sent."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+
+from loadtests.http1 import Answer
+from loadtests.oracle import Oracle, PriceKey, Verdict
+from loadtests.people import Visit
+from loadtests.reading import Unreadable, cache_status, is_marked, shown_prices
+
+REMEMBERED_BODIES = 20_000
+KEPT_VIOLATIONS = 50
+
+
+@dataclass(slots=True)
+class Violation:
+    """An answer that broke the promise."""
+
+    verdict: str
+    edge: str
+    target: str
+    market: str
+    sku: str
+    shown: int
+    expected: int | None
+    replaced_s: float
+    """How long before the request was sent a live change had replaced what was shown."""
+    method: str
+    cache_status: str
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was seen while judging."""
+
+    answers: int = 0
+    answers_checked: int = 0
+    """Answers that showed a price this run watches."""
+    answers_telling: int = 0
+    """Of these, how many showed a price that a live change had touched: they could have been wrong."""
+    prices_checked: int = 0
+    old_prices_after_live: int = 0
+    wrong_prices: int = 0
+    """Prices that were never this product's in this market."""
+    marked_pages: int = 0
+    """Pages that said that their prices were being confirmed; not judged as current."""
+    by_status: dict[str, int] = field(default_factory=dict)
+    by_code: dict[str, int] = field(default_factory=dict)
+    by_edge: dict[str, int] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        """No answer broke the promise, and none hid what it showed."""
+        return not (self.old_prices_after_live or self.wrong_prices or self.unreadable)
+
+
+class Judge:
+    """Turns answers into verdicts and counts."""
+
+    def __init__(self, oracle: Oracle, findings: Findings) -> None:
+        self.oracle = oracle
+        self.findings = findings
+        self._statuses: Counter[str] = Counter()
+        self._codes: Counter[str] = Counter()
+        self._edges: Counter[str] = Counter()
+        # What an ETag of an address stands for; the same on every edge, because it is a digest of the body.
+        self._bodies: OrderedDict[tuple[str, str], list[tuple[PriceKey, int]]] = OrderedDict()
+
+    def answered(self, edge: str, method: str, visit: Visit, answer: Answer) -> None:
+        """Count an answer and judge every price that it shows, or that the body its ETag names shows."""
+        findings = self.findings
+        findings.answers += 1
+        status = cache_status(answer.headers)
+        self._statuses[str(status)] += 1
+        self._codes[str(answer.status)] += 1
+        self._edges[edge] += 1
+        etag = answer.headers.get("etag")
+        if answer.status == 200 and method == "GET":
+            try:
+                shown = shown_prices(visit.market, answer.headers.get("content-type", ""), answer.body)
+            except Unreadable as exc:
+                if len(findings.unreadable) < KEPT_VIOLATIONS:
+                    findings.unreadable.append(f"{edge} {visit.target}: {exc}")
+                return
+            if is_marked(answer.headers, answer.body):
+                findings.marked_pages += 1
+                return
+            if etag is not None:
+                self._remember(visit.target, etag, shown)
+        elif etag is not None and (answer.status == 304 or (answer.status == 200 and method == "HEAD")):
+            shown = self._bodies.get((visit.target, etag), [])
+        else:
+            return
+        self._judge(edge, method, visit, answer, shown)
+
+    def _remember(self, target: str, etag: str, shown: list[tuple[PriceKey, int]]) -> None:
+        self._bodies[target, etag] = shown
+        self._bodies.move_to_end((target, etag))
+        if len(self._bodies) > REMEMBERED_BODIES:
+            self._bodies.popitem(last=False)
+
+    def _judge(self, edge: str, method: str, visit: Visit, answer: Answer, shown: list[tuple[PriceKey, int]]) -> None:
+        checked = telling = False
+        for key, amount in shown:
+            judged = self.oracle.judge(key, amount, answer.sent_at, answer.received_at)
+            if judged is None:
+                continue
+            checked = True
+            telling = telling or not judged.vacuous
+            self.findings.prices_checked += 1
+            if judged.verdict is Verdict.OK:
+                continue
+            if judged.verdict is Verdict.SUPERSEDED:
+                self.findings.old_prices_after_live += 1
+            else:
+                self.findings.wrong_prices += 1
+            if len(self.findings.violations) < KEPT_VIOLATIONS:
+                self.findings.violations.append(
+                    Violation(
+                        verdict=judged.verdict.value,
+                        edge=edge,
+                        target=visit.target,
+                        market=key.market,
+                        sku=key.sku,
+                        shown=amount,
+                        expected=judged.superseded_by.amount if judged.superseded_by else self.oracle.current(key),
+                        replaced_s=round(judged.replaced_s, 4),
+                        method=method,
+                        cache_status=answer.headers.get("cache-status", ""),
+                    )
+                )
+        self.findings.answers_checked += checked
+        self.findings.answers_telling += telling
+
+    def finish(self) -> None:
+        self.findings.by_status = dict(self._statuses.most_common())
+        self.findings.by_code = dict(sorted(self._codes.items()))
+        self.findings.by_edge = dict(sorted(self._edges.items()))
+
+
+def violation_line(violation: Violation) -> str:
+    """One violation for a person."""
+    return (
+        f"{violation.verdict.upper()}: {violation.edge} {violation.method} {violation.target} showed {violation.sku} "
+        f"({violation.market}) for {violation.shown}, expected {violation.expected}, replaced "
+        f"{violation.replaced_s:.3f} s before; Cache-Status: {violation.cache_status}"
+    )
