@@ -241,8 +241,7 @@ async def test_bulk_rows_replace_what_was_there_and_the_last_of_equal_skus_wins(
     "statement",
     [
         "UPDATE pricing.base_price SET minor_units = minor_units + 1",
-        "INSERT INTO pricing.price (sku, market, currency, minor_units, version, updated_by)"
-        " VALUES ('LAMP-1', 'eu-eur', 'EUR', 1, 1, 'psql')",
+        "INSERT INTO pricing.price VALUES ('LAMP-1', 'eu-eur', 'EUR', 1, 1, now(), 'psql')",
         "DELETE FROM pricing.rate",
     ],
 )
