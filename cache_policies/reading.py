@@ -235,5 +235,9 @@ def _value(node: Any, file: str, path: str, faults: list[Fault]) -> Value:
             first = fields[name][0]
             faults.append(Fault(at, below, f"written a second time, first on line {first.line}; expected once"))
             continue
-        fields[name] = (at, _value(item, file, below, faults))
+        value = _value(item, file, below, faults)
+        if value.written == "" and not value.quoted:
+            # YAML puts an absent value at the next token, which may be lines further down.
+            value.place = at
+        fields[name] = (at, value)
     return Value(place, path, fields, faults)

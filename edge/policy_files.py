@@ -292,10 +292,10 @@ def _check_shadows(routes: Sequence[_Route], markets: Markets) -> None:
     for number, (policy, value) in enumerate(routes):
         for earlier, _ in routes[:number]:
             if covers(earlier.path, policy.path, markets):
-                place, path = value.fields()["path"]
+                _, path = value.fields()["path"]
                 value.faults.append(
                     Fault(
-                        place,
+                        path.place,
                         path.path,
                         f"{policy.path} is never reached: {earlier.id} ({earlier.where}) matches all of it first, "
                         "expected another path or an earlier place",

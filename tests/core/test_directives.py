@@ -1,5 +1,7 @@
 """Cache-Control and CDN-Cache-Control, read the way that keeps less where they are ambiguous."""
 
+from typing import Any
+
 import http_sf
 import pytest
 from hypothesis import given
@@ -113,7 +115,7 @@ _TEXT = st.text(alphabet='ab*-_.=,;() "\\?01:@%xA~5\t', max_size=24)
 @given(_TEXT)
 def test_a_dictionary_parses_exactly_where_another_parser_says_so(text):
     try:
-        theirs: dict | None = http_sf.parse(text.encode(), tltype="dictionary") if text.strip(" ") else {}
+        theirs: Any = http_sf.parse(text.encode(), tltype="dictionary") if text.strip(" ") else {}
     except http_sf.StructuredFieldError:
         theirs = None
     ours = parse_dictionary(text)

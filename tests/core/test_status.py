@@ -1,5 +1,7 @@
 """Cache-Status as text (RFC 9211)."""
 
+from typing import Any
+
 import http_sf
 import pytest
 
@@ -22,6 +24,7 @@ from edge.core.status import CacheStatus
 )
 def test_the_text_of_a_status(status, text):
     assert status.text() == text
-    (member,) = http_sf.parse(text.encode(), tltype="list")
-    assert str(member[0]) == status.cache
-    assert set(member[1]) <= {"hit", "fwd", "fwd-status", "ttl", "stored", "collapsed", "detail"}
+    members: Any = http_sf.parse(text.encode(), tltype="list")
+    ((cache, parameters),) = members
+    assert str(cache) == status.cache
+    assert set(parameters) <= {"hit", "fwd", "fwd-status", "ttl", "stored", "collapsed", "detail"}
