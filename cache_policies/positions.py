@@ -89,7 +89,7 @@ class PurgeEntry:
         if not isinstance(entry_id, str) or not entry_id:
             raise WireError("a purge entry must have an id")
         try:
-            kind = PurgeKind(value.get("kind"))
+            kind = PurgeKind(str(value.get("kind")))
         except ValueError as exc:
             raise WireError(f"purge kind {value.get('kind')!r} is not understood") from exc
         return cls(Position.parse(str(value.get("position"))), entry_id, kind, tuple(tags))
