@@ -10,9 +10,11 @@ import signal
 import sys
 import time
 from asyncio.subprocess import Process
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from infra.local.errors import LocalError
 
@@ -84,6 +86,19 @@ class Tether:
             await self._process.wait()
 
 
+class Running(Protocol):
+    """A started process; asyncio's Process is one."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None:
+        """Negative for a signal; None while it runs."""
+
+    async def wait(self) -> int: ...
+    def send_signal(self, signal: int, /) -> None: ...
+
+
 class Log:
     """The file that a process prints to. The one of the run before is kept as NAME.log.1."""
 
@@ -119,7 +134,9 @@ class Child:
     program: Program
     log: Log
     tether: Tether
-    process: Process | None = None
+    nursery: Nursery | None = None
+    """Who forks it; None: it is executed."""
+    process: Running | None = None
     started_at: float = 0.0
     """On the monotonic clock."""
     restarts: int = 0
@@ -142,13 +159,16 @@ class Child:
         """Raises LocalError when the program cannot be executed."""
         program = self.program
         self._log_from = self.log.size()
-        output = self.log.open()
-        try:
-            self.process = await _spawn(program, output)
-        except OSError as exc:
-            raise LocalError(f"{self.name} cannot be started: {program.argv[0]}: {exc.strerror}") from exc
-        finally:
-            os.close(output)
+        if self.nursery is not None:
+            self.process = await self.nursery.fork(program, self.log)
+        else:
+            output = self.log.open()
+            try:
+                self.process = await _spawn(program, output)
+            except OSError as exc:
+                raise LocalError(f"{self.name} cannot be started: {program.argv[0]}: {exc.strerror}") from exc
+            finally:
+                os.close(output)
         self.tether.add(self.process.pid, program.stop_signal)
         self.started_at = time.monotonic()
         self.frozen = False
@@ -208,6 +228,102 @@ class Child:
     def last_words(self, count: int = 1) -> list[str]:
         """What it printed last since it was started."""
         return self.log.last_lines(count, self._log_from)
+
+
+class Worker:
+    """A process that a nursery forked."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._ended = asyncio.Event()
+
+    def end(self, status: int) -> None:
+        self.returncode = status
+        self._ended.set()
+
+    async def wait(self) -> int:
+        await self._ended.wait()
+        assert self.returncode is not None
+        return self.returncode
+
+    def send_signal(self, signal: int, /) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, signal)
+
+
+class Nursery:
+    """Our end of infra.local.nursery: workers of one module, forked from a process that has read it already.
+
+    When the nursery ends, nobody could tell any more how its workers end: they are killed, and whoever keeps them
+    starts them again from a new nursery.
+    """
+
+    def __init__(self, program: Program, log: Log, tether: Tether) -> None:
+        self._child = Child(program, log, tether)
+        self._listening: asyncio.Task[None] | None = None
+        self._asked: deque[asyncio.Future[int]] = deque()
+        self._workers: dict[int, Worker] = {}
+        self._starting = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Does nothing when it runs. Raises LocalError when it cannot be executed."""
+        async with self._starting:
+            if not self._child.is_running:
+                if self._listening is not None:
+                    await self._listening
+                await self._child.start()
+                self._listening = asyncio.ensure_future(self._listen())
+
+    async def fork(self, program: Program, log: Log) -> Worker:
+        """Raises LocalError when the nursery could not read its modules."""
+        await self.start()
+        process = self._child.process
+        assert isinstance(process, Process)
+        assert process.stdin is not None
+        started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._asked.append(started)
+        process.stdin.write(json.dumps({"env": dict(program.env), "log": str(log.path)}).encode() + b"\n")
+        pid = await started
+        return self._workers[pid]
+
+    async def stop(self) -> None:
+        """Once its workers have ended."""
+        process = self._child.process
+        if isinstance(process, Process) and process.stdin is not None:
+            process.stdin.close()
+        await self._child.stop()
+        if self._listening is not None:
+            await self._listening
+
+    async def _listen(self) -> None:
+        process = self._child.process
+        assert isinstance(process, Process)
+        assert process.stdout is not None
+        while line := await process.stdout.readline():
+            news = json.loads(line)
+            if "started" in news:
+                pid = news["started"]
+                self._workers[pid] = Worker(pid)
+                started = self._asked.popleft()
+                if started.cancelled():
+                    os.kill(pid, signal.SIGKILL)  # nobody waits for it any more
+                else:
+                    started.set_result(pid)
+            elif (worker := self._workers.pop(news["ended"], None)) is not None:
+                worker.end(news["status"])
+        await self._child.wait()
+        for started in self._asked:
+            if not started.done():
+                child = self._child
+                words = tail(child.last_words(12), child.log)
+                started.set_exception(LocalError(f"{child.name} ended while starting; {words}"))
+        self._asked.clear()
+        for worker in self._workers.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGKILL)
+            worker.end(-signal.SIGKILL)
+        self._workers.clear()
 
 
 async def _spawn(program: Program, output: int) -> Process:

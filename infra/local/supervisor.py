@@ -13,6 +13,7 @@ import secrets
 import signal
 import sys
 import time
+from asyncio.subprocess import Process
 from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from infra.local.processes import (
     SETTLED_S,
     Child,
     Log,
+    Nursery,
     Program,
     Tether,
     describe_status,
@@ -85,6 +87,7 @@ class Supervisor:
         self.tether = Tether(state.runtime, state.descriptor)
         self.servers = Servers(state, self.tether)
         self.relay = RelayLink()
+        self.nurseries = {module: self._nursery(module) for module in ("origin", "edge.gateway")}
         self.faults = Faults(self)
         self.is_ready = False
         self.resting: dict[str, None] = {}
@@ -135,11 +138,11 @@ class Supervisor:
             self.ready_file.unlink(missing_ok=True)
         await self.tether.start()
         await self._control.start()
+        for nursery in self.nurseries.values():
+            await nursery.start()  # reads modules while the databases start
         await asyncio.to_thread(self.servers.prepare)
         await together(self._start_valkey(), self._start_postgres())
-        await self.start_origin()
-        await self.start_relay()
-        await self._start_edges()
+        await self._start_origin_and_edges()
         self._write_files()
         self.is_ready = True
         self._greet()
@@ -153,6 +156,8 @@ class Supervisor:
         await self._control.stop()
         for names in ([*self._edge_names()], ["relay"], [*self.topology.origin_workers]):
             await asyncio.gather(*(self.children[name].stop() for name in names if name in self.children))
+        for nursery in self.nurseries.values():
+            await nursery.stop()
         await self.servers.stop()
         await self.tether.stop()
 
@@ -202,17 +207,19 @@ class Supervisor:
         program = self._python(name, "origin", self._origin_environment(admin=True), *arguments)
         await run_once(program, Log(self.state.logs / f"{name}.log"), self.tether)
 
-    async def start_origin(self) -> None:
-        """All origin workers that do not run, until the origin answers."""
+    async def _start_origin_and_edges(self) -> None:
+        """Edges are forked while the origin's workers connect: they wait for it by themselves, and cores are few."""
         environment = self._origin_environment(admin=False)
         programs = [self._python(name, "origin", environment) for name in self.topology.origin_workers]
-        workers = [await self._ensure(program) for program in programs]
+        origin = [await self._ensure(program, self.nurseries["origin"]) for program in programs]
+        await together(self._await_origin(origin), self._start_edges())
+
+    async def _await_origin(self, workers: list[Child]) -> None:
         await self._until_ready(workers, [f"{self.topology.origin_url}/readyz"])
         self._keep(*workers)
-        if not self.is_ready:
-            self.voice.step(f"the origin answers ({len(workers)} workers)")
+        self.voice.step(f"the origin answers ({len(workers)} workers)")
 
-    async def start_relay(self) -> None:
+    async def _start_relay(self) -> None:
         plan = json.dumps(self.topology.relay_plan())
         program = self._python("relay", "infra.local.relay", {}, plan, talks=True)
         relay = await self._ensure(program)
@@ -220,12 +227,13 @@ class Supervisor:
         self._keep(relay)
 
     async def _start_edges(self) -> None:
-        workers = [await self._ensure(program) for program in self._edge_programs()]
-        await self.until_edges_ready(workers)
+        await self._start_relay()
+        workers = [await self._ensure(program, self.nurseries["edge.gateway"]) for program in self._edge_programs()]
+        await self._until_edges_ready(workers)
         self._keep(*workers)
         self.voice.step(f"{len(self.topology.edges)} edges answer ({len(workers)} workers)")
 
-    async def until_edges_ready(self, workers: list[Child]) -> None:
+    async def _until_edges_ready(self, workers: list[Child]) -> None:
         admin = {worker.name: worker.admin_url for edge in self.topology.edges for worker in edge.workers}
         await self._until_ready(workers, [f"{admin[worker.name]}/readyz" for worker in workers])
 
@@ -264,11 +272,15 @@ class Supervisor:
     def _edge_names(self) -> Iterable[str]:
         return (worker.name for edge in self.topology.edges for worker in edge.workers)
 
-    async def _ensure(self, program: Program) -> Child:
+    def _nursery(self, module: str) -> Nursery:
+        program = self._python(f"{module} nursery", "infra.local.nursery", {}, module, talks=True)
+        return Nursery(program, Log(self.state.logs / f"{module}.nursery.log"), self.tether)
+
+    async def _ensure(self, program: Program, nursery: Nursery | None = None) -> Child:
         """The child of this name, running."""
         child = self.children.get(program.name)
         if child is None:
-            child = Child(program, Log(self.state.logs / f"{program.name}.log"), self.tether)
+            child = Child(program, Log(self.state.logs / f"{program.name}.log"), self.tether, nursery)
             self.children[program.name] = child
         if not child.is_running:
             await child.start()
@@ -333,7 +345,7 @@ class Supervisor:
         if origin:
             await self._until_ready(origin, [f"{self.topology.origin_url}/readyz"])
         if edges:
-            await self.until_edges_ready(edges)
+            await self._until_edges_ready(edges)
         self._keep(*stopped)
 
     async def _until_ready(self, children: list[Child], urls: list[str]) -> None:
@@ -351,7 +363,7 @@ class Supervisor:
                     + tail(children[0].last_words(12), children[0].log)
                 )
             if waiting:
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.03)
 
     # --- telling ---
 
@@ -453,7 +465,6 @@ class RelayLink:
 
     async def attach(self, child: Child) -> None:
         """Talk to this process from now on. Raises LocalError when it does not come up."""
-        assert child.process is not None
         self._child = child
         self._ready.clear()
         self._listening = asyncio.ensure_future(self._listen(child))
@@ -468,8 +479,10 @@ class RelayLink:
     async def ask(self, command: dict[str, Any]) -> dict[str, Any]:
         """Raises LocalError when the relay refuses, or is not there."""
         child = self._child
-        if child is None or not child.is_running or child.process is None or child.process.stdin is None:
+        if child is None or not child.is_running:
             raise LocalError("the relay is not running; try again in a second")
+        assert isinstance(child.process, Process)
+        assert child.process.stdin is not None
         self._number += 1
         number = self._number
         answer = asyncio.get_running_loop().create_future()
@@ -487,7 +500,7 @@ class RelayLink:
         return result
 
     async def _listen(self, child: Child) -> None:
-        assert child.process is not None
+        assert isinstance(child.process, Process)
         assert child.process.stdout is not None
         while line := await child.process.stdout.readline():
             message = json.loads(line)
