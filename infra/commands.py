@@ -306,7 +306,7 @@ def catalog_import(
     ] = None,
     state: State = default_state(),  # noqa: B008
 ) -> None:
-    """Import products and categories (docs/catalog.md), and report every fault with its line and field.
+    """Import products and categories (docs/catalog-import.md), and report every fault with its line and field.
 
     The database is that of the running shop, or the one in DATABASE_URL.
 
