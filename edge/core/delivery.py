@@ -85,14 +85,17 @@ def deliver_forwarded(request: Request, response: Response, policy: CachePolicy,
     return _whole(request, response.status, headers, response.body, added)
 
 
-def deliver_marked(request: Request, stored: StoredResponse, policy: CachePolicy, status: CacheStatus) -> Response:
+def deliver_marked(
+    request: Request, stored: StoredResponse, policy: CachePolicy, now: float, status: CacheStatus
+) -> Response:
     """The stale-marked answer (rule 5): a full 200 without validators that nobody keeps, its notice slot filled.
 
-    For when the lease has run out and the origin does not answer. Preconditions are not evaluated.
+    For when the lease has run out and the origin does not answer. Preconditions are not evaluated. `now` as in
+    `deliver`.
     """
     headers = viewer_headers(stored.headers, policy).without(("cache-control", "etag", "expires", "last-modified"))
     body = stored.body.replace(NOTICE_SLOT, NOTICE, 1)
-    added = (("cache-control", "no-store"), *_status_line(status))
+    added = (("cache-control", "no-store"), ("age", str(int(current_age(stored, now)))), *_status_line(status))
     return _whole(request, stored.status, headers, body, added)
 
 

@@ -186,17 +186,18 @@ def test_a_stale_marked_page_is_whole_without_validators_and_kept_by_nobody(aske
     body = b"<body>" + NOTICE_SLOT + b"text" + NOTICE_SLOT + b"</body>"
     kept = stored(body=body, headers=response(last_modified=DATE, expires=DATE, cache_control="max-age=9").headers)
     status = CacheStatus("nearshelf-eu", hit=True, ttl=-90, detail="stale-marked")
-    answer = deliver_marked(asked, kept, PRICED, status)
+    answer = deliver_marked(asked, kept, PRICED, 250.0, status)
     assert answer.status == 200
     assert answer.body == b"<body>" + NOTICE + b"text" + NOTICE_SLOT + b"</body>"
     assert answer.headers.lines("cache-control") == ["no-store"]
+    assert answer.headers.lines("age") == ["150"]
     assert answer.headers.lines("content-length") == [str(len(answer.body))]
     assert answer.headers.lines("cache-status") == [status.text()]
     assert not {"etag", "last-modified", "expires", "catalog-version"} & set(names(answer.headers))
 
 
 def test_a_page_without_a_slot_is_marked_by_its_fields_only():
-    assert deliver_marked(request(), stored(), PRICED, HIT).body == b"body"
+    assert deliver_marked(request(), stored(), PRICED, 250.0, HIT).body == b"body"
 
 
 def test_the_notice_is_announced_to_everybody():
