@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from email.utils import formatdate
 from enum import StrEnum
 
 from cache_policies.feed import TAGS_FIELD, VERSION_FIELD
@@ -163,7 +164,7 @@ def may_store(
             key=key,
             policy_id=policy.id,
             status=response.status,
-            headers=end_to_end(response.headers),
+            headers=dated(end_to_end(response.headers), wall_now),
             body=response.body,
             vary=vary_values(request.headers, policy, sorted(varies_on)),
             etag=response.headers.get("etag"),
@@ -215,6 +216,11 @@ def _set_ends(stored: StoredResponse, lived: Lifetimes, policy: CachePolicy, end
     stored.error_until = min(expires + lived.stale_if_error_s, end)
     last = max(stored.fresh_until, stored.revalidate_until, stored.error_until)
     stored.keep_until = max(last, stored.stored_at) + policy.keep_s
+
+
+def dated(headers: Headers, wall_now: float) -> Headers:
+    """`headers` with a Date, which a recipient adds where the origin left it out (RFC 9110 §6.6.1)."""
+    return headers if "date" in headers else headers.with_(("date", formatdate(wall_now, usegmt=True)))
 
 
 def list_members(text: str | None) -> list[str]:

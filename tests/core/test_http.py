@@ -25,7 +25,7 @@ def test_equal_by_their_lines():
     assert Headers(LINES) == LINES
     assert hash(Headers(LINES)) == hash(LINES)
     assert Headers([("b", "2"), ("a", "1"), ("a", "3")]) != LINES
-    assert LINES != LINES.pairs
+    assert LINES.pairs != LINES
 
 
 def test_the_size_of_a_stored_response_grows_with_what_it_holds():

@@ -147,7 +147,11 @@ def test_a_hard_end_ends_every_lifetime():
 def test_the_apparent_age_counts():
     assert stored_of(wall_now=DATE_S + 30.0).initial_age_s == 30.0
     assert stored_of(response(date=None), wall_now=DATE_S + 30.0).initial_age_s == 1.0
-    assert DATE.endswith("GMT")
+
+
+def test_a_response_without_a_date_gets_that_of_its_arrival():
+    assert stored_of(response(date=None), wall_now=DATE_S + 0.7).headers.lines("date") == [DATE]
+    assert stored_of(wall_now=DATE_S + 5.0).headers.lines("date") == [DATE]
 
 
 def test_variants_by_the_fields_that_reach_the_origin():
