@@ -271,25 +271,22 @@ class Exchange:
         )
         body = parsed.body
         try:
-            response = await self._fills.send(
+            answer = await self._fills.send(
                 forward, key, None if body is None else body.pieces(), None if body is None else body.length
             )
         except OriginError as exc:
             self._error(parsed, request, exc, exc.kind.value, record, self._clock())
             return
         except BodyTooLarge:
-            self._write_whole(
-                parsed,
-                _closing(unavailable(413, REFUSALS[Refusal.BODY_TOO_LARGE][2], request)),
-                _ended(record, "edge", Refusal.BODY_TOO_LARGE.value),
-            )
+            response = unavailable(413, REFUSALS[Refusal.BODY_TOO_LARGE][2], request)
+            parsed.viewer.write(self._own_answer(response, parsed, record, Refusal.BODY_TOO_LARGE.value))
             return
         except ViewerGone:
             self._book.note(_ended(record, "gone", record.reason))
             raise
-        record.fwd_status = response.status
-        record.origin_s = response.head_at - response.sent_at
-        await self._hand_over(parsed, request, response, match, record)
+        record.fwd_status = answer.status
+        record.origin_s = answer.head_at - answer.sent_at
+        await self._hand_over(parsed, request, answer, match, record)
 
     # -- delivering ----------------------------------------------------------------------------------------------------
 
@@ -322,7 +319,7 @@ class Exchange:
         record.age_s = int(current_age(found.stored, now))
         status = self._status(record, hit=False)
         if found.why is Why.STALE_MARKED:
-            response = deliver_marked(request, found.stored, policy, status)
+            response = deliver_marked(request, found.stored, policy, now, status)
         else:
             response = deliver(request, found.stored, policy, now, status)
         self._write_whole(parsed, response, record)

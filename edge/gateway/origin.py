@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -149,8 +150,8 @@ class _Connection(asyncio.Protocol):
     # -- asyncio's side --------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # Not `isinstance`: uvloop's transports only look like asyncio's.
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         if self._parser is None:
@@ -290,13 +291,10 @@ class _Connection(asyncio.Protocol):
             self._writable = self._loop.create_future()
             await self._writable
 
-    @property
-    def head_arrived(self) -> bool:
-        return self._head_done or self._error is not None
-
     async def wait_for_head(self) -> None:
+        """Raises OriginError. May be waited for more than once."""
         assert self._head is not None
-        await self._head
+        await asyncio.shield(self._head)
 
     async def next_chunk(self) -> bytes:
         """The next piece of the body; empty at its end. Raises OriginError when the body was cut short."""
@@ -492,8 +490,7 @@ class OriginPool:
         try:
             connection.begin(method, target, head + body if isinstance(body, bytes) else head)
             if body is not None and not isinstance(body, bytes):
-                chunked = b"\r\ntransfer-encoding: chunked\r\n" in head
-                await self._send_body(connection, body, chunked)
+                await self._send_body(connection, body, chunked=b"\r\ntransfer-encoding: chunked\r\n" in head)
             async with asyncio.timeout(head_s or self.deadlines.head_s):
                 await connection.wait_for_head()
         except TimeoutError as exc:
@@ -504,13 +501,28 @@ class OriginPool:
             raise
         return OriginResponse(self, connection, target, sent_at, self._clock())
 
-    async def _send_body(self, connection: _Connection, body: AsyncIterator[bytes], chunked: bool) -> None:
-        async for data in body:
-            if connection.head_arrived:
-                # An early response, usually a refusal: the rest of the body is of no interest to the origin. The
-                # connection cannot be used again, because the origin still waits for that rest.
+    async def _send_body(self, connection: _Connection, body: AsyncIterator[bytes], *, chunked: bool) -> None:
+        """Send the pieces as they come, until the last or until the origin answers before it.
+
+        An early answer is usually a refusal, and the sender may be waiting for it. The connection cannot be used again
+        then, because the origin still waits for the rest.
+        """
+        sending = asyncio.create_task(self._send_pieces(connection, body, chunked=chunked))
+        answered = asyncio.ensure_future(connection.wait_for_head())
+        try:
+            await asyncio.wait((sending, answered), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+            else:
+                answered.result()
                 connection.may_keep = False
-                return
+        finally:
+            for task in (sending, answered):
+                task.cancel()
+            await asyncio.gather(sending, answered, return_exceptions=True)
+
+    async def _send_pieces(self, connection: _Connection, body: AsyncIterator[bytes], *, chunked: bool) -> None:
+        async for data in body:
             if data:
                 async with asyncio.timeout(self.deadlines.idle_s):
                     await connection.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)

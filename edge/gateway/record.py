@@ -121,7 +121,7 @@ class RecordBook:
         self.edge = edge
         self.log = log
         self.hits = 0
-        """Plain hits; all else is in `counts`."""
+        """Hits answered the short way; all else is in `counts`."""
         self.bytes_sent = 0
         self.counts: Counter[tuple[str, str]] = Counter()
         self._clock = clock
@@ -183,7 +183,7 @@ class RecordBook:
 
     def by_cache_status(self) -> dict[str, int]:
         """How many exchanges ended how: `hit` and `OUTCOME:REASON`."""
-        found = {"hit": self.hits}
+        found = Counter({"hit": self.hits})
         for (outcome, reason), count in sorted(self.counts.items()):
-            found[f"{outcome}:{reason}" if reason else outcome] = count
-        return found
+            found[f"{outcome}:{reason}" if reason else outcome] += count
+        return dict(found)

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 
@@ -298,12 +298,12 @@ class ViewerConnection(asyncio.Protocol):
     # -- asyncio's side --------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        peername = transport.get_extra_info("peername")
+        # Not `isinstance`: uvloop's transports only look like asyncio's.
+        self.transport = cast(asyncio.Transport, transport)
+        peername = self.transport.get_extra_info("peername")
         self.peer = peername[0] if peername else ""
         self.active_at = self._now = self._server.clock()
-        transport.set_write_buffer_limits(high=self._server.limits.write_buffer_bytes)
+        self.transport.set_write_buffer_limits(high=self._server.limits.write_buffer_bytes)
         self._server.joined(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ PRICE = "/api/v1/eu-eur/prices/sku-1"
 TAG = "p:eu-eur:sku-1"
 
 
-def price(amount: str, position: str, **more: str) -> Reply:
+def price(amount: str, position: str, **more: Any) -> Reply:
     return page(f'{{"amount":"{amount}"}}'.encode(), position=position, etag=f'"{amount}"', **more)
 
 

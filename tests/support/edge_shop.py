@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from tests.support.scripted_origin import ScriptedOrigin
 
 START = Position(1, 5)
 WALL = 1_795_000_000.0
+
+
+_packaged = cache(load_policies)
+"""Reading YAML takes longer than most stories."""
 
 
 class _Silent:
@@ -58,7 +63,7 @@ class EdgeShop:
         began = self.clock.time
         self.gateway = Gateway(
             settings,
-            load_policies(self._policies),
+            _packaged(self._policies),
             clock=self.clock,
             wall=lambda: WALL + self.clock.time - began,
         )

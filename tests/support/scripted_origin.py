@@ -181,7 +181,7 @@ class ScriptedOrigin:
         if "content-length" in headers:
             body = await reader.readexactly(int(headers["content-length"]))
         elif headers.get("transfer-encoding") == "chunked":
-            while size := int((await reader.readline()).strip(), 16):
+            while size := int((await reader.readuntil(b"\r\n")).strip(), 16):
                 body += (await reader.readexactly(size + 2))[:-2]
             await reader.readline()
         seen = Seen(method, target, headers, body, pairs)

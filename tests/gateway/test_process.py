@@ -1,0 +1,129 @@
+"""`python -m edge.gateway` as a process, with a purge log over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+import httpx
+import pytest
+
+from cache_policies.feed import FEED_PATH, LEAVE_PATH, Answer, Question
+from cache_policies.positions import Position, PurgeEntry, PurgeKind
+from tests.support.scripted_origin import Reply, ScriptedOrigin, Seen, page
+
+PAGE = "/eu-eur/products/lamp"
+
+
+class Log:
+    """A purge log that answers each question at once with what comes after it."""
+
+    def __init__(self, origin: ScriptedOrigin) -> None:
+        self.entries: list[PurgeEntry] = []
+        self.reported: list[Position] = []
+        origin.on(FEED_PATH, self.answer)
+        origin.on(LEAVE_PATH, Reply(b"", 204))
+
+    @property
+    def head(self) -> Position:
+        return self.entries[-1].position if self.entries else Position(1, 5)
+
+    def answer(self, seen: Seen) -> Reply:
+        assert seen.headers["nearshelf-edge-key"] == "the-key"
+        question = Question.from_json(seen.body)
+        if question.after is None:
+            answer = Answer((), self.head, str(self.head), (self.head, str(self.head)))
+        else:
+            self.reported.append(question.after)
+            new = tuple(entry for entry in self.entries if entry.position > question.after)
+            answer = Answer(new, self.head, str(self.head))
+        return Reply(answer.to_json() + b"\n", headers={"content-type": "application/x-ndjson"}, chunked=True)
+
+    def purge(self, *tags: str) -> Position:
+        position = Position(1, self.head.cv + 1)
+        self.entries.append(PurgeEntry(position, str(position), PurgeKind.HARD, tags))
+        return position
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_a_worker_starts_follows_the_log_and_leaves(tmp_path, loop):
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    async with ScriptedOrigin() as origin:
+        log = Log(origin)
+        origin.on(PAGE, page(b"old"))
+        port, admin_port = free_port(), free_port()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "edge.gateway",
+            env=os.environ
+            | {
+                "NEARSHELF_EDGE": "eu",
+                "NEARSHELF_LISTEN": f"127.0.0.1:{port}",
+                "NEARSHELF_ADMIN_LISTEN": f"127.0.0.1:{admin_port}",
+                "NEARSHELF_ORIGIN_URL": origin.url,
+                "NEARSHELF_EDGE_KEY": "the-key",
+                "NEARSHELF_ADMIN_TOKEN": "the-token",
+                "NEARSHELF_ACCESS_LOG": str(tmp_path / "access.log"),
+                "NEARSHELF_LOOP": loop,
+            },
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with httpx.AsyncClient(trust_env=False) as client:
+                async with asyncio.timeout(20):
+                    while True:
+                        try:
+                            if (await client.get(f"http://127.0.0.1:{admin_port}/readyz")).status_code == 200:
+                                break
+                        except httpx.ConnectError:
+                            await asyncio.sleep(0.05)
+                url = f"http://127.0.0.1:{port}{PAGE}"
+                assert (await client.get(url)).text == "old"
+                assert "; hit" in (await client.get(url)).headers["cache-status"]
+                position = log.purge("p:eu-eur:sku-1")
+                origin.on(PAGE, page(b"new", position=str(position)))
+                async with asyncio.timeout(5):
+                    while position not in log.reported:
+                        await asyncio.sleep(0.01)
+                assert (await client.get(url)).text == "new"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, errors = await asyncio.wait_for(process.communicate(), 15)
+        assert process.returncode == 0, errors.decode()
+        assert origin.count(LEAVE_PATH) == 1
+        assert (tmp_path / "access.log").read_text().count("\n") == 3
+
+
+async def test_a_taken_address_is_named(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "edge.gateway",
+            env=os.environ
+            | {
+                "NEARSHELF_EDGE": "eu",
+                "NEARSHELF_LISTEN": f"127.0.0.1:{port}",
+                "NEARSHELF_ADMIN_LISTEN": "127.0.0.1:0",
+                "NEARSHELF_ORIGIN_URL": "http://127.0.0.1:9",
+                "NEARSHELF_EDGE_KEY": "the-key",
+                "NEARSHELF_ADMIN_TOKEN": "the-token",
+            },
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, errors = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 4
+    assert f"127.0.0.1:{port}" in errors.decode()
+    assert "Traceback" not in errors.decode()
