@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.core.policy import CachePolicy, DataClass, OnLeaseLapse, PolicySet
+from edge.core.policy import CachePolicy, DataClass, OnLeaseLapse, PolicySet, Redirect
 from edge.policy_files import load_policies
 from infra.aws.functions import MAX_FUNCTION_BYTES, viewer_request_function
 from infra.aws.lint import Finding, lint
@@ -177,6 +177,9 @@ def _of_route(policy: CachePolicy, pattern: str | None) -> Iterator[tuple[str, s
     methods = {*policy.methods, *policy.forward_methods}
     if policy.refuse_status:
         yield "refuse", f"answered with {policy.refuse_status} by the Function"
+        return
+    if policy.redirect is Redirect.MARKET:
+        yield "redirect", "answered by the Function, by CloudFront's country of the viewer"
         return
     if pattern is None:
         yield "path", "no behaviour of its own: the default one, or that of the route with the same pattern"
