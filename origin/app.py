@@ -25,7 +25,7 @@ from origin.errors import TooLarge
 from origin.events import api as events
 from origin.inventory import api as inventory
 from origin.pricing import api as pricing
-from origin.problems import handlers
+from origin.problems import handlers, unexpected
 from origin.settings import OriginSettings
 from origin.shop import Shop, open_shop
 
@@ -102,7 +102,38 @@ def routes_of(shop: Shop) -> list[BaseRoute]:
 
 
 def _middleware(settings: OriginSettings) -> list[Middleware]:
-    return [Middleware(SecurityFields), Middleware(EdgeKey, key=settings.edge_key), Middleware(BodyLimit)]
+    return [
+        Middleware(SecurityFields),
+        Middleware(Faults),
+        Middleware(EdgeKey, key=settings.edge_key),
+        Middleware(BodyLimit),
+    ]
+
+
+class Faults:
+    """Answers for a handler that failed. When the answer had begun already, the connection ends in its middle."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as exc:
+            response = unexpected(Request(scope), exc)
+            if begun:
+                raise
+            await response(scope, receive, send)
 
 
 class EdgeKey:

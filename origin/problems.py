@@ -59,7 +59,6 @@ def handlers() -> dict[int | type[Exception], ExceptionHandler]:
         DBAPIError: _database_error,
         PoolTimeout: _database_error,
         OSError: _database_error,
-        Exception: _unexpected,
     }
 
 
@@ -111,12 +110,19 @@ def _wire_error(request: Request, exc: Exception) -> Response:
 
 def _http_exception(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
-    return problem(request, exc.status_code, exc.detail, headers=exc.headers)
+    detail = _SAID_BY_STARLETTE.get(exc.status_code, exc.detail)
+    return problem(request, exc.status_code, detail, headers=exc.headers)
+
+
+_SAID_BY_STARLETTE = {
+    404: "There is nothing at this address.",
+    405: "This address does not take requests of that method.",
+}
 
 
 def _database_error(request: Request, exc: Exception) -> Response:
     if isinstance(exc, DBAPIError) and not _is_passing(exc):
-        return _unexpected(request, exc)
+        return unexpected(request, exc)
     _log.warning("%s %s: the database did not answer: %s", request.method, request.url.path, exc)
     detail = "The shop's database cannot be reached just now. Please try again in a moment."
     return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"retry-after": "1"})
@@ -140,7 +146,8 @@ def _is_passing(exc: DBAPIError) -> bool:
     return str(state).startswith(_PASSING)
 
 
-def _unexpected(request: Request, exc: Exception) -> Response:
+def unexpected(request: Request, exc: Exception) -> Response:
+    """The answer to a fault of our own: noted here with its traceback, which nobody else sees."""
     _log.error("%s %s failed", request.method, request.url.path, exc_info=exc)
     detail = "Something went wrong here. It has been noted; trying again may help."
     return problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, detail)
