@@ -259,7 +259,10 @@ class Observer:
             for _ in numbers:
                 if limit_s is not None and time.monotonic() - begun > limit_s:
                     return
-                key = self.rng.choice([key for key in self._keys if key not in self._busy])
+                free = [key for key in self._keys if key not in self._busy]
+                if not free:
+                    return
+                key = self.rng.choice(free)
                 self._busy.add(key)
                 current = self.oracle.current(key)
                 assert current is not None

@@ -13,9 +13,9 @@ POLICIES = load_policies()
 HANDLER = handler_for(POLICIES.policies, POLICIES.markets)
 
 
-def event(uri="/eu-eur/products/oak", method="GET", query="", cookies=None, **headers: str | None):
+def event(uri="/eu-eur/products/oak", method="GET", query="", cookies=None, **headers):
     """What CloudFront sends after the Function: `x_y` is the field x-y."""
-    fields = {"x-forwarded-host": DISTRIBUTION, "nearshelf-generation": "1.9"}
+    fields: dict[str, str | None] = {"x-forwarded-host": DISTRIBUTION, "nearshelf-generation": "1.9"}
     fields |= {name.replace("_", "-"): value for name, value in headers.items()}
     return origin_event(
         {
