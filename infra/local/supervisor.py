@@ -517,11 +517,15 @@ async def together(*work: Coroutine[Any, Any, None]) -> None:
     """Do all of it at once; the first failure ends the rest and is raised as it is."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
     try:
-        await asyncio.gather(*tasks)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     finally:
+        # Once each: a second cancellation would reach what a task does to tidy up after the first, which gather() does.
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait(tasks)
+    failures = [exc for task in tasks if not task.cancelled() and (exc := task.exception()) is not None]
+    if failures:
+        raise failures[0]
 
 
 async def answers(url: str, within_s: float = 2.0) -> bool:
