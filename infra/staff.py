@@ -85,7 +85,7 @@ price_app = typer.Typer(help="Look at prices and change them.", no_args_is_help=
 
 @_told
 def login(
-    email: Annotated[str | None, typer.Option(help="Who you are; asked for when left out.")] = None,
+    email: Annotated[str | None, typer.Option(help="Who you are.")] = None,
     password_file: Annotated[
         Path | None,
         typer.Option(help="File whose first line is the password; - reads it from the input. Else it is asked for."),
@@ -94,9 +94,13 @@ def login(
 ) -> None:
     """Sign in; the other commands use the session for 30 days.
 
+    Without any option, at a shop that `nearshelf up` runs here: as its first admin.
+
     Example: nearshelf login --email anna@example.com
     """
     origin = _origin_url(url)
+    if email is None and password_file is None:
+        email, password_file = _first_admin(origin)
     email = email or typer.prompt("E-mail", err=True)
     password = _password(password_file) if password_file else typer.prompt("Password", hide_input=True, err=True)
     answer = _Origin(origin, None).ask("POST", "/login", {"email": email, "password": password})
@@ -297,6 +301,8 @@ def _names(workers: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(f"{worker['edge']} {worker['worker'][:6]}" for worker in workers) or "the edges' first reports"
 
 
+_OUTCOMES: Final = {"acknowledged": "applied", "left": "stopped"}
+"""What people are told instead of the report's own words."""
 _WORKER_HEAD: Final = ("edge", "worker", "outcome", "ms")
 _STANDBY_HEAD: Final = ("standby", "flushed")
 _READ_HEAD: Final = ("read back from", "price", "ms", "Cache-Status")
@@ -304,7 +310,8 @@ _READ_HEAD: Final = ("read back from", "price", "ms", "Cache-Status")
 
 def _worker_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return [
-        (worker["edge"], worker["worker"][:6], worker["outcome"], _ms(worker["ms"])) for worker in report["workers"]
+        (worker["edge"], worker["worker"][:6], _OUTCOMES.get(worker["outcome"], worker["outcome"]), _ms(worker["ms"]))
+        for worker in report["workers"]
     ]
 
 
@@ -454,13 +461,29 @@ def _origin_url(url: str | None) -> str:
 def _default_url() -> str | None:
     if found := os.environ.get("NEARSHELF_ORIGIN_URL"):
         return found.rstrip("/")
+    running = _running_shop()
+    return None if running is None else running["ORIGIN_URL"].rstrip("/")
+
+
+def _first_admin(origin: str) -> tuple[str | None, Path | None]:
+    """E-mail and password file of the first admin of the shop that runs here, if `origin` is that shop."""
+    running = _running_shop()
+    if running is None or running["ORIGIN_URL"].rstrip("/") != origin:
+        return None, None
+    password_file = running.get("ADMIN_PASSWORD_FILE")
+    return running.get("ADMIN_EMAIL"), None if password_file is None else Path(password_file)
+
+
+def _running_shop() -> dict[str, str] | None:
+    """What `nearshelf up` wrote down about the shop that it runs in this project (`env.json`)."""
     here = Path.cwd()
     for state in (default_state(), *(folder / ".nearshelf" for folder in (here, *here.parents))):
         file = state / "env.json"
         try:
             if file.is_file():
-                url = json.loads(file.read_text())["ORIGIN_URL"]
-                return str(url).rstrip("/")
+                shop: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+                if isinstance(shop["ORIGIN_URL"], str):
+                    return shop
         except (OSError, ValueError, KeyError, TypeError) as exc:
             raise Refused(f"{file} cannot be read ({exc}); name the origin with --url") from exc
     return None

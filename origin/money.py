@@ -130,7 +130,8 @@ def format_money(money: Money, language: str) -> str:
     # Exact: the pattern has as many digits as the number, so nothing is left to be rounded.
     value = Decimal(money.minor_units).scaleb(-digits_of(money.currency))
     shown: str = pattern.apply(value, locale, currency=money.currency, currency_digits=False)
-    return _LETTER_BESIDE_DIGIT.sub("\u00a0", shown)
+    # The narrow yen sign: CLDR's wide one needs a Japanese font, which pages in English cannot count on.
+    return _LETTER_BESIDE_DIGIT.sub("\u00a0", shown.replace("\uffe5", "\u00a5"))
 
 
 @lru_cache(maxsize=256)

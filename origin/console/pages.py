@@ -252,8 +252,15 @@ class _Console:
         # The page itself comes at once; only the script waits, so that it need not ask so often.
         wait_s = min(_seconds(params.get("wait_s", "")), MAX_WAIT_S) if part else 0.0
         progress = await progress_of(self._shop, visit.request.path_params["position"], wait_s=wait_s, read_back=True)
-        template = "progress.html" if part else "change.html"
-        return self._render(template, visit, progress=progress, edges=_by_edge(progress), longest_ms=_longest(progress))
+        values: dict[str, Any] = {"progress": progress, "edges": _by_edge(progress), "longest_ms": _longest(progress)}
+        if part:
+            return self._render("progress.html", visit, **values)
+        name = None
+        if progress.price is not None:
+            async with self._shop.database.writes.connect() as connection:
+                product = await catalog.product_of(connection, progress.price.sku)
+                name = None if product is None else product.name
+        return self._render("change.html", visit, name=name, **values)
 
     # --- purging ---
 

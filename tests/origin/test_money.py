@@ -157,7 +157,7 @@ def test_a_plain_rate_is_read_exactly():
 )
 def test_money_is_shown_in_the_reader_s_language(money, language, expected):
     shown = format_money(money, language)
-    assert shown.replace("\u00a0", " ").replace("\u202f", " ").replace("\uffe5", "¥") == expected
+    assert shown.replace("\u00a0", " ").replace("\u202f", " ") == expected
 
 
 def test_an_unknown_language_is_named():
