@@ -20,45 +20,44 @@ import httptools
 
 logger = logging.getLogger("nearshelf.server")
 
-PIECE_BYTES = 16_384
-"""Bytes given to the parser at a time. It cannot be stopped inside a piece, so this bounds what one read can queue."""
-PLAIN_FIELDS = frozenset(
-    name.encode()
-    for name in (
-        "accept",
-        "accept-charset",
-        "accept-encoding",
-        "accept-language",
-        "cookie",
-        "device-memory",
-        "dnt",
-        "downlink",
-        "ect",
-        "from",
-        "keep-alive",
-        "origin",
-        "priority",
-        "purpose",
-        "referer",
-        "rtt",
-        "save-data",
-        "sec-ch-ua",
-        "sec-ch-ua-mobile",
-        "sec-ch-ua-platform",
-        "sec-fetch-dest",
-        "sec-fetch-mode",
-        "sec-fetch-site",
-        "sec-fetch-user",
-        "sec-gpc",
-        "sec-purpose",
-        "upgrade-insecure-requests",
-        "user-agent",
-        "via",
-        "x-forwarded-for",
-        "x-requested-with",
-    )
+READ_BYTES = 16_384
+"""Bytes read and given to the parser at a time. It cannot be stopped in between, which bounds what a read queues."""
+_PLAIN_NAMES = (
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "cookie",
+    "device-memory",
+    "dnt",
+    "downlink",
+    "ect",
+    "from",
+    "keep-alive",
+    "origin",
+    "priority",
+    "purpose",
+    "referer",
+    "rtt",
+    "save-data",
+    "sec-ch-ua",
+    "sec-ch-ua-mobile",
+    "sec-ch-ua-platform",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "sec-fetch-user",
+    "sec-gpc",
+    "sec-purpose",
+    "upgrade-insecure-requests",
+    "user-agent",
+    "via",
+    "x-forwarded-for",
+    "x-requested-with",
 )
-"""Fields on which no decision about a stored response without Vary depends. Any other takes the longer way."""
+PLAIN_FIELDS = frozenset(spelt.encode() for name in _PLAIN_NAMES for spelt in (name, name.title()))
+"""Fields on which no decision about a stored response without Vary depends, as clients spell them. Any other takes the
+longer way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +233,11 @@ class _Refused(Exception):
     """Stops the parser; why is in the connection's `_refusal`."""
 
 
-class ViewerConnection(asyncio.Protocol):
-    """One viewer. Requests are answered in order; at most one is being worked on."""
+class ViewerConnection(asyncio.BufferedProtocol):
+    """One viewer. Requests are answered in order; at most one is being worked on.
+
+    All read into the server's one buffer: both loops call `buffer_updated` in the step in which they filled it.
+    """
 
     __slots__ = (
         "_at_end",
@@ -253,7 +255,6 @@ class ViewerConnection(asyncio.Protocol):
         "_refusal",
         "_server",
         "_target",
-        "_unfed",
         "_unread_head",
         "_writable",
         "_write_paused",
@@ -284,7 +285,6 @@ class ViewerConnection(asyncio.Protocol):
         self._busy: asyncio.Task[None] | None = None
         self._at_end = False
         """No further request is read: the last response is under way."""
-        self._unfed = b""
         self._unread_head = 0
         """Bytes of an unfinished head received so far."""
         self._head_started: float | None = None
@@ -321,38 +321,23 @@ class ViewerConnection(asyncio.Protocol):
         if self._body is not None and not self._body.complete:
             self._body.cut()
         self._at_end = True
-        self._unfed = b""
         return self._busy is not None or bool(self._queue)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._server.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         # Read after the bytes were: whatever is answered now was asked before `now`, however long this process slept.
         self._now = self.active_at = self._server.clock()
-        if self._unfed:
-            self._unfed += data
-            return
         if self._at_end:
             return
-        if len(data) <= PIECE_BYTES:
-            self._feed(data)
-        else:
-            self._feed_pieces(data)
+        self._feed(self._server.buffer[:nbytes])
         if self._queue and self._busy is None:
             self._advance()
         else:
             self._flush()
 
-    def _feed_pieces(self, data: bytes) -> None:
-        view = memoryview(data)
-        for start in range(0, len(data), PIECE_BYTES):
-            if self._at_end:
-                return
-            if self._is_full():
-                self._unfed = bytes(view[start:])
-                self._hold_reading()
-                return
-            self._feed(bytes(view[start : start + PIECE_BYTES]))
-
-    def _feed(self, data: bytes) -> None:
+    def _feed(self, data: memoryview) -> None:
         self._unread_head += len(data)
         try:
             self._parser.feed_data(data)
@@ -542,21 +527,17 @@ class ViewerConnection(asyncio.Protocol):
         while True:
             if self._out_size >= self._server.limits.write_buffer_bytes:
                 self._flush()
-            if self._queue and self._busy is None and self._has_room():
-                waiting = self._queue.popleft()
-                if isinstance(waiting, Refusal):
-                    self._out.append(self._server.application.refuse(waiting, None, self._now))
-                    self._queue.clear()
-                    self._at_end = True
-                else:
-                    self._start(waiting)
-            elif self._unfed and not self._at_end and not self._is_full():
-                data, self._unfed = self._unfed, b""
-                self._feed_pieces(data)
-            else:
+            if not self._queue or self._busy is not None or not self._has_room():
                 break
+            waiting = self._queue.popleft()
+            if isinstance(waiting, Refusal):
+                self._out.append(self._server.application.refuse(waiting, None, self._now))
+                self._queue.clear()
+                self._at_end = True
+            else:
+                self._start(waiting)
         self._flush()
-        if self._reading_paused and not self._is_full() and not self._unfed and self.transport is not None:
+        if self._reading_paused and not self._is_full() and self.transport is not None:
             self._reading_paused = False
             if not self.gone and not self.transport.is_closing():
                 self.transport.resume_reading()
@@ -575,7 +556,6 @@ class ViewerConnection(asyncio.Protocol):
 
     def _stop_with(self, refusal: Refusal) -> None:
         """Nothing more is read; the refusal goes out after the answers to what came before it."""
-        self._unfed = b""
         self._head_started = None
         if self._body is not None:
             # The broken part is the body of a request that is being answered, or waits to be.
@@ -668,12 +648,7 @@ class ViewerConnection(asyncio.Protocol):
         elif self._body is not None:
             if now - self._body.progressed_at > limits.body_idle_s and not self._reading_paused:
                 self._abort()
-        elif (
-            self._busy is None
-            and not self._queue
-            and not self._unfed
-            and (size == 0 and now - self.active_at > limits.idle_s)
-        ):
+        elif self._busy is None and not self._queue and (size == 0 and now - self.active_at > limits.idle_s):
             transport.close()
 
     @property
@@ -704,6 +679,7 @@ class GatewayServer:
         self.clock = clock
         self.limits = limits or Limits()
         self.draining = False
+        self.buffer = memoryview(bytearray(READ_BYTES))
         self.connections: set[ViewerConnection] = set()
         self.accepted = 0
         self._listener: asyncio.Server | None = None

@@ -41,9 +41,9 @@ class GatewaySettings:
     """Where fills and forwarded writes go: NEARSHELF_ORIGIN_URL."""
     feed_url: str
     """Where questions go: NEARSHELF_FEED_URL, default the origin's."""
-    edge_key: str
+    edge_key: str = field(repr=False)
     """Secret shared with the origin: NEARSHELF_EDGE_KEY."""
-    admin_token: str
+    admin_token: str = field(repr=False)
     """Bearer token of the admin listener: NEARSHELF_ADMIN_TOKEN."""
     policies: Path | None = None
     """Directory of the cache policies: NEARSHELF_POLICIES, default the packaged one."""

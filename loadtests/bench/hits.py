@@ -43,7 +43,6 @@ FIELDS = {
 }
 TICKS = os.sysconf("SC_CLK_TCK")
 MAX_FOREIGN_CORES = 0.12
-MAX_TRIES = 6
 
 
 def main() -> int:
@@ -51,6 +50,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=7, help="rounds of the interleaved run (default 7)")
     parser.add_argument("--seconds", type=int, default=3, help="length of one run (default 3)")
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--tries", type=int, default=6, help="repetitions of a run that was disturbed (default 6)")
     parser.add_argument("--only", default="", help="comma list of targets, by the start of their names")
     parser.add_argument("--loop", default="asyncio", help="the gateway's event loop: asyncio, uvloop or both")
     options = parser.parse_args()
@@ -91,7 +91,7 @@ def main() -> int:
             target.warm()
         for number in range(options.pairs):
             for target in targets:
-                run = measure(target, options.seconds, options.connections)
+                run = measure(target, options.seconds, options.connections, options.tries)
                 target.runs.append(run)
                 print(
                     f"round {number + 1}: {target.name:32} {run.per_s:9,.0f} req/s {run.cpu_us:6.2f} us "
@@ -161,10 +161,10 @@ class Target:
         raise RuntimeError(f"{self.name} gives no hit: {name}: {said}")
 
 
-def measure(target: Target, seconds: int, connections: int) -> Run:
-    """One run of wrk; the quietest of `MAX_TRIES` when none is quiet enough."""
+def measure(target: Target, seconds: int, connections: int, max_tries: int) -> Run:
+    """One run of wrk; the quietest of `max_tries` when none is quiet enough."""
     best: Run | None = None
-    for tries in range(1, MAX_TRIES + 1):
+    for tries in range(1, max_tries + 1):
         run = measure_once(target, seconds, connections, tries)
         if best is None or run.foreign < best.foreign:
             best = run
