@@ -7,8 +7,8 @@ that it shows (origin/events/purge_map.py says what a response has to carry).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final, Generic, TypeVar
 from urllib.parse import parse_qsl, quote, unquote
 
 import orjson
@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from cache_policies.markets import Market, Markets
+from cache_policies.positions import Position
 from cache_policies.tags import (
     asset_tag,
     category_prices_tag,
@@ -64,6 +65,9 @@ _AUTHORITY: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]
 _PATH: Final = re.compile(r"/[^\x00-\x20\x7f\\]*")
 
 
+T = TypeVar("T")
+
+
 def routes(shop: Shop) -> list[BaseRoute]:
     """Every route of the storefront. The last one takes whatever is left below a market: it must stay last."""
     store = Storefront(shop)
@@ -88,6 +92,8 @@ class Storefront:
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
         self._pages = Pages()
+        self._trees = Remembered(service.tree)
+        self._showcases = Remembered(service.best_of_departments)
 
     # The way in.
 
@@ -128,8 +134,8 @@ class Storefront:
     async def home(self, request: Request) -> Response:
         market = self._market(request)
         async with self._snapshot(request) as snapshot:
-            tree = await service.tree(snapshot.connection)
-            showcase = await service.best_of_departments(snapshot.connection)
+            tree = await self._trees.at(snapshot)
+            showcase = await self._showcases.at(snapshot)
             popular = await service.most_popular(snapshot.connection, POPULAR_ON_HOME)
             offers = await _offers(snapshot.connection, market, [card.sku for card in popular])
         frame = self._frame(request, market, tree, f"/{market.id}/")
@@ -142,7 +148,7 @@ class Storefront:
         market, path = self._market(request), request.path_params["path"]
         sort, page = _sort_of(request), _page_of(request)
         async with self._snapshot(request) as snapshot:
-            tree = await service.tree(snapshot.connection)
+            tree = await self._trees.at(snapshot)
             category = tree.at(path)
             if category is None:
                 what = "There is no such department. It may have moved; the others are above."
@@ -165,7 +171,7 @@ class Storefront:
     async def product(self, request: Request) -> Response:
         market, slug = self._market(request), request.path_params["slug"]
         async with self._snapshot(request) as snapshot:
-            tree = await service.tree(snapshot.connection)
+            tree = await self._trees.at(snapshot)
             product = await service.product_by_slug(snapshot.connection, slug)
             if product is None:
                 what = "We no longer have this product, or never had it."
@@ -191,7 +197,7 @@ class Storefront:
         """A page that does not exist, below a market that does."""
         market = self._market(request)
         async with self._snapshot(request) as snapshot:
-            tree = await service.tree(snapshot.connection)
+            tree = await self._trees.at(snapshot)
         return self._not_found(request, snapshot, market, tree, "There is no page at this address.", [])
 
     def _not_found(
@@ -311,6 +317,28 @@ class Storefront:
         return Frame(market, self._shop.markets, tree, origin, path)
 
 
+class Remembered(Generic[T]):
+    """What a read of the catalog gave, for as long as the position stays the same.
+
+    A position names one state of all public tables (rule 11: none changes without taking the next), so what was read
+    at it is what would be read at it again. Only the newest is kept.
+    """
+
+    def __init__(self, read: Callable[[AsyncConnection], Awaitable[T]]) -> None:
+        self._read = read
+        self._kept: tuple[Position, T] | None = None
+
+    async def at(self, snapshot: Snapshot) -> T:
+        """The value in `snapshot`."""
+        kept = self._kept
+        if kept is not None and kept[0] == snapshot.position:
+            return kept[1]
+        value = await self._read(snapshot.connection)
+        if self._kept is None or self._kept[0] < snapshot.position:
+            self._kept = snapshot.position, value
+        return value
+
+
 def same_page_in(markets: Markets, market: Market, return_to: str) -> str:
     """The address of the page `return_to` in `market`; its home page when that is no page of this shop.
 
@@ -359,8 +387,7 @@ async def _listing(
     """How many products the categories have, those of one page, and what these cost."""
     offset = (page - 1) * PAGE_SIZE
     if not sort.by_price:
-        count = await service.count_in(connection, categories)
-        cards = await service.page_of(connection, categories, sort, offset, PAGE_SIZE)
+        count, cards = await service.page_of(connection, categories, sort, offset, PAGE_SIZE)
         return count, cards, await _offers(connection, market, [card.sku for card in cards])
     skus = await service.skus_in(connection, categories)
     prices = await pricing.prices(connection, market, skus)

@@ -1039,7 +1039,7 @@ class Plain:
         self._write(f"read {file}: {_count(rows, 'row')}")
 
     def written(self, rows: int, of: int) -> None:
-        if rows >= of or rows - self._written >= 10_000:
+        if rows != self._written and (rows >= of or rows - self._written >= 10_000):
             self._written = rows
             self._write(f"checked and wrote {rows:,} of {of:,} products")
 

@@ -46,25 +46,22 @@ async def tree(connection: AsyncConnection) -> Tree:
     return Tree([Category(row.id, row.name, row.path, row.level, row.position) for row in rows])
 
 
-async def count_in(connection: AsyncConnection, categories: Sequence[uuid.UUID]) -> int:
-    """How many listed products are in any of `categories`."""
-    count = await connection.scalar(select(func.count()).select_from(product).where(*_members(categories)))
-    return int(count or 0)
-
-
 async def page_of(
     connection: AsyncConnection, categories: Sequence[uuid.UUID], sort: Sort, offset: int, limit: int
-) -> list[Card]:
-    """Listed products of any of `categories` in the order of `sort`, which must not be one by price."""
+) -> tuple[int, list[Card]]:
+    """How many listed products any of `categories` has, and some of them in the order of `sort`, not one by price.
+
+    Past the last there is nothing to count: 0 and no products.
+    """
     assert not sort.by_price, "the catalog knows no prices"
     order: dict[Sort, Sequence[Any]] = {
         Sort.POPULAR: (product.c.popularity.desc(), product.c.sku),
         Sort.NAME: (func.lower(product.c.name), product.c.sku),
         Sort.NEWEST: (product.c.listed_at.desc(), product.c.sku),
     }
-    return await _cards(
-        connection, select(*_CARD).where(*_members(categories)).order_by(*order[sort]).offset(offset).limit(limit)
-    )
+    counted = select(*_CARD, func.count().over().label("of")).where(*_members(categories)).order_by(*order[sort])
+    rows = (await connection.execute(counted.offset(offset).limit(limit))).all()
+    return (rows[0].of if rows else 0), [_card_of(row) for row in rows]
 
 
 async def skus_in(connection: AsyncConnection, categories: Sequence[uuid.UUID]) -> list[str]:
