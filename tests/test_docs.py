@@ -1,0 +1,118 @@
+"""Every command in the documents runs, links lead somewhere, and every setting that is read is documented."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("*/decisions/*.md")]
+)
+
+RUN_ELSEWHERE = {
+    "./dev up": "tests/infra/test_up.py",
+    "./dev test": "tests/test_docs.py",
+    "./dev lint": ".ci/run",
+    "./dev clean": "tests/test_dev.py",
+    "./dev lock": "tests/test_dev.py",
+    "locust -f loadtests/locustfile.py": "tests/loadtests/test_locust.py",
+    "python -m loadtests.freshness": "tests/loadtests/test_freshness_on_the_real_shop.py",
+    "python -m loadtests.bench.hits": "tests/gateway/test_bench.py",
+}
+"""Commands that are too long, or that the run itself is: the file that runs them."""
+
+DOCUMENTED_SKU = "MIL-HAZ-10000"
+"""A product of the default catalog that the documents change the price of; the tests' shop is smaller."""
+
+BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)\s#]+)")
+
+
+def commands() -> list[tuple[str, str]]:
+    """(document, command) for each command line of each `sh` block, lines ending in a backslash joined."""
+    found = []
+    for document in DOCUMENTS:
+        for block in BLOCK.findall(document.read_text()):
+            for line in block.replace("\\\n", " ").splitlines():
+                command = line.split(" #", 1)[0].strip()
+                if command and not command.startswith("#"):
+                    found.append((str(document.relative_to(ROOT)), command))
+    return found
+
+
+def covered_elsewhere(command: str) -> str | None:
+    bare = command.replace("./dev python", "python").replace(".venv/bin/", "")
+    return next(
+        (
+            file
+            for start, file in RUN_ELSEWHERE.items()
+            if bare == start or bare.startswith((start + " ", start + "\t"))
+        ),
+        None,
+    )
+
+
+def test_the_documents_hold_commands():
+    assert len(commands()) >= 10
+
+
+@pytest.mark.parametrize("start", RUN_ELSEWHERE)
+def test_the_file_that_runs_a_command_exists(start):
+    assert (ROOT / RUN_ELSEWHERE[start]).is_file()
+
+
+@pytest.mark.database
+def test_every_command_in_the_documents_runs(stack, tmp_path):
+    """On the running shop, with the default addresses replaced by this run's."""
+    environment = stack.command_environment() | {"NO_COLOR": "1"}
+    listed = httpx.get(f"{stack.origin}/api/v1/eu-eur/products").json()
+    sku = listed["products"][0]["sku"]
+    replaced = {DOCUMENTED_SKU: sku, ".nearshelf/": f"{stack.state}/", "build/": f"{tmp_path}/"}
+
+    def here(command: str) -> str:
+        for documented, real in replaced.items():
+            command = command.replace(documented, real)
+        return stack.with_its_addresses(command)
+
+    failed = []
+    for document, command in commands():
+        if covered_elsewhere(command):
+            continue
+        run = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", here(command)],
+            cwd=ROOT,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            stdin=subprocess.DEVNULL,
+        )
+        if run.returncode != 0:
+            failed.append(
+                f"{document}: {command}\n  exit {run.returncode}\n  {run.stdout[-400:]}\n  {run.stderr[-800:]}"
+            )
+    assert not failed, "\n".join(failed)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document):
+    missing = [target for target in LINK.findall(document.read_text()) if not (document.parent / target).exists()]
+    assert not missing
+
+
+def test_every_setting_that_is_read_is_documented():
+    settings = (ROOT / "docs/settings.md").read_text()
+    read: set[str] = set()
+    for package in ("edge", "origin", "infra", "loadtests"):
+        for source in (ROOT / package).rglob("*.py"):
+            read |= set(
+                re.findall(r"""["'](NEARSHELF_[A-Z_]+|[A-Z]+_URLS?|PG_BIN|VALKEY_BIN)["']""", source.read_text())
+            )
+    assert len(read) > 10
+    assert sorted(name for name in read if f"`{name}`" not in settings) == []
