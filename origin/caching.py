@@ -138,13 +138,14 @@ def _for_edges(hints: CacheHints) -> str:
 def _for_cloudfront(hints: CacheHints) -> str:
     """The same for a cache that does not know CDN-Cache-Control. Browsers ask again each time, but for immutables.
 
-    `stale-if-error=0` is said, because CloudFront takes silence for leave to serve expired copies on errors. `no-cache`
-    would bind CloudFront too: viewers get that word from the edge.
+    `stale-if-error=0` is said, because CloudFront takes silence for leave to serve expired copies on errors; always where
+    a price shows, because CloudFront has no floor below which a copy is gone and no notice to fill. `no-cache` would
+    bind CloudFront too: viewers get that word from the edge.
     """
     if hints.immutable:
         return f"public, max-age={hints.fresh_s}, immutable"
     parts = ["public", "max-age=0", f"s-maxage={hints.fresh_s}"]
     if hints.stale_while_revalidate_s:
         parts.append(f"stale-while-revalidate={hints.stale_while_revalidate_s}")
-    parts.append(f"stale-if-error={hints.stale_if_error_s}")
+    parts.append(f"stale-if-error={0 if hints.shows_price else hints.stale_if_error_s}")
     return ", ".join(parts)

@@ -201,7 +201,7 @@ def _of_route(policy: CachePolicy, pattern: str | None) -> Iterator[tuple[str, s
         )
         yield (
             "stale_if_error",
-            "0 s: the origin must send stale-if-error=0, or CloudFront serves an expired copy on any error",
+            "0 s, which the origin says too, because CloudFront serves expired copies on errors unless told not to",
         )
     elif max_ttl_s(policy):
         yield (
