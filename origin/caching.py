@@ -138,9 +138,9 @@ def _for_edges(hints: CacheHints) -> str:
 def _for_cloudfront(hints: CacheHints) -> str:
     """The same for a cache that does not know CDN-Cache-Control. Browsers ask again each time, but for immutables.
 
-    `stale-if-error=0` is said, because CloudFront takes silence for leave to serve expired copies on errors; always where
-    a price shows, because CloudFront has no floor below which a copy is gone and no notice to fill. `no-cache` would
-    bind CloudFront too: viewers get that word from the edge.
+    `stale-if-error=0` is said, because CloudFront takes silence for leave to serve expired copies on errors; always
+    where a price shows, because CloudFront has no floor below which a copy is gone and no notice to fill. `no-cache`
+    would bind CloudFront too: viewers get that word from the edge.
     """
     if hints.immutable:
         return f"public, max-age={hints.fresh_s}, immutable"
