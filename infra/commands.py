@@ -366,3 +366,39 @@ def policy_check(
         f"no fault in {folder}: {len(policies.policies)} routes, {len(policies.markets.all)} markets, "
         f"digest {policies.digest}; {spent_ms:.0f} ms"
     )
+
+
+aws = typer.Typer(help="The same shop on CloudFront.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(aws, name="aws")
+
+
+@aws.command("compile")
+def aws_compile(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files are written.")],
+    policies: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the *.yaml files are; left out: those of this shop.")
+    ] = None,
+    host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A name of the shop beside the distribution's; repeat it.")
+    ] = None,
+) -> None:
+    """Compile the policies for CloudFront: a template, a Function, a Lambda@Edge package, and what differs.
+
+    \b
+    Examples:
+      nearshelf aws compile --out build/aws
+      nearshelf aws compile --out build/aws --host shop.example --host www.shop.example
+    """
+    from cache_policies.reading import PolicyError
+    from infra.aws.compile import CompileError, compile_to
+    from infra.aws.functions import FunctionTooLarge
+    from infra.aws.package_lambda import PackageTooLarge
+    from infra.errors import CommandError
+
+    try:
+        report = compile_to(policies, out, host or ())
+    except (PolicyError, CompileError, FunctionTooLarge, PackageTooLarge) as exc:
+        raise CommandError(f"nothing was compiled:\n{exc}") from exc
+    except OSError as exc:
+        raise CommandError(f"{exc.filename or out} cannot be written: {exc.strerror}; see --out") from exc
+    print(report.text(), end="")

@@ -145,7 +145,7 @@ class Supervisor:
         await self._start_origin_and_edges()
         self._write_files()
         self.is_ready = True
-        self._greet()
+        self._greet(await self._example_sku())
 
     async def stop(self) -> None:
         """Edges first, so that they can tell the origin that they leave; then the origin; then the databases."""
@@ -397,7 +397,13 @@ class Supervisor:
             if path is not None:
                 path.unlink(missing_ok=True)
 
-    def _greet(self) -> None:
+    async def _example_sku(self) -> str:
+        """A product to try things on; `SKU` in an empty shop."""
+        listing = await fetch(f"{self.topology.origin_url}/api/v1/eu-eur/products")
+        products = json.loads(listing)["products"] if listing else []
+        return str(products[0]["sku"]) if products else "SKU"
+
+    def _greet(self, sku: str) -> None:
         voice, edges = self.voice, self.topology.edges
         command = _how_to_call()
         far = max(edges, key=lambda edge: edge.rtt_ms)
@@ -417,7 +423,7 @@ class Supervisor:
         voice.line(f"       curl -sD- -o/dev/null {far.url}/eu-eur/")
         voice.line("  2. Sign in, then change a price and watch it become live on every edge:")
         voice.line(f"       {command} login")
-        voice.line(f"       {command} price set SKU --market eu-eur 12.00 --wait")
+        voice.line(f"       {command} price set {sku} --market eu-eur 12.00 --wait")
         voice.line("  3. Stop the origin and go on browsing; then let it come back:")
         voice.line(f"       {command} fault stop origin")
         voice.line(f"       {command} fault start origin")
@@ -528,21 +534,27 @@ async def together(*work: Coroutine[Any, Any, None]) -> None:
         raise failures[0]
 
 
-async def answers(url: str, within_s: float = 2.0) -> bool:
+async def answers(url: str) -> bool:
     """Whether a GET is answered with 200."""
+    return await fetch(url) is not None
+
+
+async def fetch(url: str, within_s: float = 2.0) -> bytes | None:
+    """The body of a 200; None for any other answer, and for none."""
     host, _, path = url.removeprefix("http://").partition("/")
     name, _, port = host.partition(":")
     try:
         async with asyncio.timeout(within_s):
             reader, writer = await asyncio.open_connection(name, int(port))
             try:
-                writer.write(f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-                status = await reader.readline()
+                # HTTP/1.0: the answer ends with the connection, and comes in one piece.
+                writer.write(f"GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
             finally:
                 writer.close()
     except (OSError, TimeoutError):
-        return False
-    return status.split(b" ")[1:2] == [b"200"]
+        return None
+    return body if head.split(b" ")[1:2] == [b"200"] else None
 
 
 def _digest_of_migrations() -> str:

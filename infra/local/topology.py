@@ -124,8 +124,8 @@ class Topology:
             found[edge.port] = f"edge {edge.name}"
             for worker in edge.workers:
                 found[worker.admin_port] = f"the admin listener of {worker.name}"
-            found[edge.fills_port] = f"the relay between {edge.name} and the origin"
-            found[edge.questions_port] = f"the relay between {edge.name} and the origin"
+            found[edge.fills_port] = f"the relay of {edge.name}'s fills"
+            found[edge.questions_port] = f"the relay of {edge.name}'s questions"
         return found
 
     def addresses(self) -> dict[str, object]:
