@@ -53,9 +53,12 @@ async def test_what_was_never_counted_is_out(shop):
 async def test_a_band_that_changes_is_purged_hard_in_every_market(shop):
     done = await set_stock(shop, ANNA, "LAMP-1-RED", 0, "last one broken")
     assert (done.before, done.band) == (Band.LOW, Band.OUT)
+    assert done.position is not None
     async with shop.database.writes.connect() as connection:
-        purge = (await entry_at(connection, done.position)).entry
+        logged = await entry_at(connection, done.position)
         [entry] = await audit.entries(connection, limit=1)
+    assert logged is not None
+    purge = logged.entry
     assert purge.kind is PurgeKind.HARD
     assert {f"p:{market.id}:lamp-1" for market in shop.markets.all} <= set(purge.tags)
     assert (entry.action, entry.subject, entry.reason) == ("stock.set", "LAMP-1-RED", "last one broken")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from decimal import Decimal
 
 import pytest
 from sqlalchemy import text
@@ -24,6 +25,7 @@ from origin.pricing.service import (
     ensure_rates,
     load_base_prices,
     load_prices,
+    market_of,
     price_facts,
     prices,
     remove_price,
@@ -44,7 +46,7 @@ async def shop(database: DatabaseUrls) -> AsyncIterator[Shop]:
 
 async def price_of(shop: Shop, sku: str, market: str):
     async with shop.database.writes.connect() as connection:
-        return (await prices(connection, shop.markets.by_id(market), [sku])).get(sku)
+        return (await prices(connection, market_of(shop.markets, market), [sku])).get(sku)
 
 
 async def last_audit(shop: Shop):
@@ -54,7 +56,9 @@ async def last_audit(shop: Shop):
 
 async def purge_at(shop: Shop, position):
     async with shop.database.writes.connect() as connection:
-        return (await entry_at(connection, position)).entry
+        logged = await entry_at(connection, position)
+    assert logged is not None
+    return logged.entry
 
 
 @pytest.mark.parametrize(
@@ -223,7 +227,7 @@ async def test_where_a_price_comes_from_is_told_per_market(shop):
     assert facts["eu-eur"].changed_by == ANNA
     assert facts["eu-eur"].converted == Money(860, "EUR")
     assert facts["gb-gbp"].own is None
-    assert str(facts["gb-gbp"].rate.normalize()) == "0.75"
+    assert facts["gb-gbp"].rate == Decimal("0.75")
 
 
 async def test_bulk_rows_replace_what_was_there_and_the_last_of_equal_skus_wins(shop):
