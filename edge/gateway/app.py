@@ -19,6 +19,7 @@ from cache_policies.feed import EDGE_KEY_FIELD, FEED_PATH, LEASE_S, LEAVE_PATH, 
 from edge import clock as edge_clock
 from edge.core.floors import Floors, Lease
 from edge.core.policy import PolicySet
+from edge.core.stored import StoredResponse
 from edge.gateway.admin import admin_app
 from edge.gateway.exchange import Exchange
 from edge.gateway.fills import Fills
@@ -29,6 +30,7 @@ from edge.gateway.server import GatewayServer
 from edge.gateway.settings import Address, GatewaySettings
 from edge.purge.follower import MAX_OPEN_STREAMS, Follower, FollowerLoop
 from edge.store.memory import MemoryStore
+from edge.store.siblings import Siblings
 
 logger = logging.getLogger("nearshelf.edge")
 
@@ -63,6 +65,11 @@ class Gateway:
         self.floors = Floors()
         self.lease = Lease(LEASE_S)
         self.store = MemoryStore(settings.store_bytes, self.floors, clock)
+        self.siblings = (
+            None
+            if settings.siblings is None
+            else Siblings(settings.siblings, self.worker, policies.digest, self.store.put, clock)
+        )
         self.follower = Follower(self.worker, settings.edge, settings.public_url, self.floors, self.lease)
         self.pool = OriginPool(settings.origin_url, clock)
         self.stopped = asyncio.Event()
@@ -78,6 +85,7 @@ class Gateway:
             self.floors,
             edge_key=settings.edge_key,
             applied=lambda: self.follower.applied,
+            on_kept=self._tell_siblings,
             clock=clock,
             wall=wall,
         )
@@ -104,6 +112,8 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen and begin to follow the log. Raises OSError when an address is taken."""
+        if self.siblings is not None:
+            self.siblings.open()
         self._admin_socket = _bind(self.settings.admin_listen)
         self.admin_address = self._admin_socket.getsockname()[:2]
         listen = self.settings.listen
@@ -155,6 +165,8 @@ class Gateway:
         if self.server is not None:
             await self.server.drain(DRAIN_S)
         await self._flights.stop()
+        if self.siblings is not None:
+            self.siblings.close()
         await self._feed.aclose()
         self.pool.close()
         if self._admin is not None:
@@ -186,8 +198,15 @@ class Gateway:
             "viewers": 0 if self.server is None else len(self.server.connections),
             "viewers_accepted": 0 if self.server is None else self.server.accepted,
             "origin": {"connections_opened": self.pool.opened, "left_alone": self.pool.breaker.is_open},
+            "siblings": None
+            if self.siblings is None
+            else {"told": self.siblings.told, "heard": self.siblings.heard, "lost": self.siblings.lost},
             "log_lines_lost": 0 if self._log is None else self._log.lost_lines,
         }
+
+    def _tell_siblings(self, stored: StoredResponse) -> None:
+        if self.siblings is not None:
+            self.siblings.tell(stored)
 
     async def _ask(self, question: Question) -> AsyncIterator[bytes]:
         """The lines of the origin's answer to `question`. Raises ConnectionError when there is none."""

@@ -35,7 +35,8 @@ class Keeps(Protocol):
 
 
 class Fills:
-    """`applied` gives the position this worker has applied; `clock` and `wall` are edge.clock's two readings."""
+    """`applied` gives the position this worker has applied; `on_kept` hears of what was stored; `clock` and `wall` are
+    edge.clock's two readings."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Fills:
         *,
         edge_key: str,
         applied: Callable[[], Position | None],
+        on_kept: Callable[[StoredResponse], None],
         clock: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
@@ -53,6 +55,7 @@ class Fills:
         self._floors = floors
         self._edge_key = edge_key
         self._applied = applied
+        self._on_kept = on_kept
         self._clock = clock
         self._wall = wall
 
@@ -98,9 +101,12 @@ class Fills:
                     stored = found
                 # From here to `put` there is no await.
                 if self._floors.judge(stored) is Verdict.CURRENT:
+                    taken = self._store.put(stored)
+                    if taken:
+                        self._on_kept(stored)
                     return Kept(
                         stored,
-                        self._store.put(stored),
+                        taken,
                         response.status,
                         response.sent_at,
                         self._clock() - began_at,

@@ -53,6 +53,9 @@ class GatewaySettings:
     """Path, `-` for standard output, empty for none: NEARSHELF_ACCESS_LOG."""
     hosts: tuple[str, ...] = ()
     """Authorities served besides the loopback ones on the listen port and the public one: NEARSHELF_HOSTS."""
+    siblings: Path | None = None
+    """Folder in which the edge's workers on this machine find each other, short enough to hold sockets:
+    NEARSHELF_SIBLINGS, default none."""
     loop: str = "asyncio"
     """`asyncio`, or `uvloop` where the extra `fast` is installed: NEARSHELF_LOOP."""
     limits: Limits = field(default_factory=Limits)
@@ -108,6 +111,7 @@ class GatewaySettings:
             store_bytes=int(store_bytes),
             access_log=env.get("NEARSHELF_ACCESS_LOG", ""),
             hosts=tuple(host.strip().lower() for host in env.get("NEARSHELF_HOSTS", "").split(",") if host.strip()),
+            siblings=Path(env["NEARSHELF_SIBLINGS"]) if env.get("NEARSHELF_SIBLINGS") else None,
             loop=loop,
         )
         if not settings.edge.replace("-", "").isalnum() or len(settings.edge) > 32:

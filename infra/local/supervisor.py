@@ -267,6 +267,7 @@ class Supervisor:
             for worker in edge.workers:
                 log = Log(self.state.logs / f"{worker.name}.access.log")
                 environment = topology.edge_environment(edge, worker, self.secrets, str(log.path))
+                environment["NEARSHELF_SIBLINGS"] = str(self.state.runtime / f"edge-{edge.name}")
                 yield self._python(worker.name, "edge.gateway", environment)
 
     def _edge_names(self) -> Iterable[str]:

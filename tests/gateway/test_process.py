@@ -81,13 +81,7 @@ async def test_a_worker_starts_follows_the_log_and_leaves(tmp_path, loop):
         )
         try:
             async with httpx.AsyncClient(trust_env=False) as client:
-                async with asyncio.timeout(20):
-                    while True:
-                        try:
-                            if (await client.get(f"http://127.0.0.1:{admin_port}/readyz")).status_code == 200:
-                                break
-                        except httpx.ConnectError:
-                            await asyncio.sleep(0.05)
+                await until_ready(admin_port)
                 url = f"http://127.0.0.1:{port}{PAGE}"
                 assert (await client.get(url)).text == "old"
                 assert "; hit" in (await client.get(url)).headers["cache-status"]
@@ -103,6 +97,64 @@ async def test_a_worker_starts_follows_the_log_and_leaves(tmp_path, loop):
         assert process.returncode == 0, errors.decode()
         assert origin.count(LEAVE_PATH) == 1
         assert (tmp_path / "access.log").read_text().count("\n") == 3
+
+
+async def test_two_workers_of_one_edge_need_one_fill(tmp_path):
+    async with ScriptedOrigin() as origin:
+        Log(origin)
+        origin.on(PAGE, page(b"lamp"))
+        port, admin_ports = free_port(), (free_port(), free_port())
+        processes = [
+            await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "edge.gateway",
+                env=os.environ
+                | {
+                    "NEARSHELF_EDGE": "eu",
+                    "NEARSHELF_LISTEN": f"127.0.0.1:{port}",
+                    "NEARSHELF_ADMIN_LISTEN": f"127.0.0.1:{admin_port}",
+                    "NEARSHELF_ORIGIN_URL": origin.url,
+                    "NEARSHELF_EDGE_KEY": "the-key",
+                    "NEARSHELF_ADMIN_TOKEN": "the-token",
+                    "NEARSHELF_SIBLINGS": str(tmp_path / "eu"),
+                },
+                stderr=asyncio.subprocess.PIPE,
+            )
+            for admin_port in admin_ports
+        ]
+        try:
+            for admin_port in admin_ports:
+                await until_ready(admin_port)
+            url = f"http://127.0.0.1:{port}{PAGE}"
+            for number in range(30):
+                # A connection each: the kernel chooses a worker for it.
+                async with httpx.AsyncClient(trust_env=False) as client:
+                    status = (await client.get(url)).headers["cache-status"]
+                    assert ("; hit" in status) == (number > 0)
+            assert origin.count(PAGE) == 1
+            async with httpx.AsyncClient(trust_env=False, headers={"authorization": "Bearer the-token"}) as client:
+                hits = [
+                    (await client.get(f"http://127.0.0.1:{at}/status")).json()["cache"]["hit"] for at in admin_ports
+                ]
+            assert sum(hits) == 29
+            assert min(hits) > 0
+        finally:
+            for process in processes:
+                process.send_signal(signal.SIGTERM)
+            for process in processes:
+                await asyncio.wait_for(process.communicate(), 15)
+    assert list((tmp_path / "eu").iterdir()) == []
+
+
+async def until_ready(admin_port: int) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(20):
+        while True:
+            try:
+                if (await client.get(f"http://127.0.0.1:{admin_port}/readyz")).status_code == 200:
+                    return
+            except httpx.ConnectError:
+                await asyncio.sleep(0.05)
 
 
 async def test_a_taken_address_is_named(tmp_path):

@@ -1,0 +1,187 @@
+"""What one worker has stored, the edge's other workers on this machine get to store, too.
+
+Each viewer's connection lands on any of the workers; without this the second reader of a page would often find it
+missing. Datagrams over Unix sockets in one folder: a lost one is a miss later on, and nothing ever waits for one.
+
+Safe by what the rules already say: a response carries its position and tags, its times are of the one clock that all
+processes of this machine share, and every worker holds it against its own floors and its own lease at each serve.
+Past the lease no store is asked at all, so that nobody takes part in another worker's fill (docs/freshness.md, rule 5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cache_policies.positions import Position, WireError
+from edge.core.http import Headers
+from edge.core.key import CacheKey
+from edge.core.stored import StoredResponse
+
+VERSION = 1
+MAX_DATAGRAM_BYTES = 200_000
+"""Linux takes about this much in one; what is larger each worker fetches for itself."""
+LOOK_EVERY_S = 1.0
+"""How long the list of siblings is believed; who starts in between has an empty store anyway."""
+AT_ONCE = 32
+"""Datagrams read before viewers get their turn again."""
+
+
+class Siblings:
+    """One worker's end. `on_stored` takes what a sibling stored; `digest` says by which policies it was judged.
+
+    `clock` gives seconds of the edge's clock. Workers of another digest are not listened to: for a moment during a
+    change of policies there are two kinds.
+    """
+
+    def __init__(
+        self, folder: Path, worker: str, digest: str, on_stored: Callable[[StoredResponse], object],
+        clock: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self._folder = folder
+        self._own = folder / worker
+        self._digest = digest
+        self._on_stored = on_stored
+        self._clock = clock
+        self._others: list[str] = []
+        self._looked_at = float("-inf")
+        self._socket: socket.socket | None = None
+        self._buffer = memoryview(bytearray(MAX_DATAGRAM_BYTES + 1))
+        self.told = 0
+        self.heard = 0
+        self.lost = 0
+        """Datagrams that a sibling had no room for, or that could not be read."""
+
+    def open(self) -> None:
+        """Listen. Raises OSError when the folder is not this user's own, or cannot hold a socket."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = self._folder.stat()
+        if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            raise PermissionError(f"{self._folder} must belong to this user, and nobody else may write there")
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        listening.setblocking(False)
+        try:
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                listening.setsockopt(socket.SOL_SOCKET, option, 4 * MAX_DATAGRAM_BYTES)
+            listening.bind(str(self._own))
+        except OSError as exc:
+            listening.close()
+            raise OSError(exc.errno, f"cannot listen to siblings at {self._own}: {exc.strerror}") from exc
+        self._socket = listening
+        asyncio.get_running_loop().add_reader(listening.fileno(), self._read)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+            self._own.unlink(missing_ok=True)
+
+    def tell(self, stored: StoredResponse) -> None:
+        """Offer `stored` to the others. Never waits, never raises."""
+        if self._socket is None or len(stored.body) >= MAX_DATAGRAM_BYTES:
+            return
+        self._look()
+        if not self._others:
+            return
+        message = encode(stored, self._digest)
+        if len(message) > MAX_DATAGRAM_BYTES:
+            return
+        for path in list(self._others):
+            try:
+                self._socket.sendto(message, path)
+                self.told += 1
+            except (ConnectionRefusedError, FileNotFoundError):
+                # Its worker ended without a word.
+                Path(path).unlink(missing_ok=True)
+                self._others.remove(path)
+            except OSError:
+                self.lost += 1
+
+    def _look(self) -> None:
+        now = self._clock()
+        if now - self._looked_at >= LOOK_EVERY_S:
+            self._looked_at = now
+            try:
+                self._others = [str(path) for path in self._folder.iterdir() if path != self._own]
+            except OSError:
+                self._others = []
+
+    def _read(self) -> None:
+        assert self._socket is not None
+        for _ in range(AT_ONCE):
+            try:
+                size = self._socket.recv_into(self._buffer)
+            except OSError:
+                return
+            try:
+                stored = decode(bytes(self._buffer[:size]), self._digest)
+            except (ValueError, KeyError, TypeError):
+                self.lost += 1
+                continue
+            if stored is not None:
+                self.heard += 1
+                self._on_stored(stored)
+
+
+def encode(stored: StoredResponse, digest: str) -> bytes:
+    """One line of JSON, and the body as it is."""
+    about: dict[str, Any] = {
+        "v": VERSION,
+        "policies": digest,
+        "key": [stored.key.authority, stored.key.path, stored.key.query, stored.key.market],
+        "policy": stored.policy_id,
+        "status": stored.status,
+        "headers": stored.headers.pairs,
+        "vary": stored.vary,
+        "etag": stored.etag,
+        "position": str(stored.position),
+        "tags": stored.tags,
+        "no_cache": stored.no_cache,
+        "times": [
+            stored.stored_at,
+            stored.initial_age_s,
+            stored.fresh_until,
+            stored.revalidate_until,
+            stored.error_until,
+            stored.keep_until,
+        ],
+    }
+    return json.dumps(about).encode() + b"\n" + stored.body
+
+
+def decode(message: bytes, digest: str) -> StoredResponse | None:
+    """The response in a message; None when it was judged by other policies. Raises ValueError, KeyError, TypeError."""
+    head, newline, body = message.partition(b"\n")
+    about = json.loads(head)
+    if not newline or about["v"] != VERSION or about["policies"] != digest:
+        return None
+    authority, path, query, market = about["key"]
+    stored_at, initial_age_s, fresh_until, revalidate_until, error_until, keep_until = map(float, about["times"])
+    try:
+        position = Position.parse(about["position"])
+    except WireError as exc:
+        raise ValueError(str(exc)) from exc
+    return StoredResponse(
+        key=CacheKey(authority, path, tuple((name, value) for name, value in query), market),
+        policy_id=about["policy"],
+        status=about["status"],
+        headers=Headers((name, value) for name, value in about["headers"]),
+        body=body,
+        vary=tuple((name, value) for name, value in about["vary"]),
+        etag=about["etag"],
+        position=position,
+        tags=tuple(about["tags"]),
+        stored_at=stored_at,
+        initial_age_s=initial_age_s,
+        no_cache=about["no_cache"],
+        fresh_until=fresh_until,
+        revalidate_until=revalidate_until,
+        error_until=error_until,
+        keep_until=keep_until,
+    )

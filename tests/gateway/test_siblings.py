@@ -1,0 +1,128 @@
+"""What one worker stored, its siblings store: one fill for all the workers of an edge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from cache_policies.positions import Position
+from edge.core.http import Headers
+from edge.core.key import CacheKey
+from edge.core.stored import StoredResponse
+from edge.store.siblings import MAX_DATAGRAM_BYTES, Siblings, decode, encode
+from tests.support.clock import ManualClock
+
+STORED = StoredResponse(
+    key=CacheKey("shop", "/eu-eur/c/shoes", (("page", "2"), ("q", "ü")), "eu-eur"),
+    policy_id="category-page",
+    status=200,
+    headers=Headers((("content-type", "text/html"), ("x", "é"), ("x", "again"))),
+    body=b"line\nline\n\x00",
+    vary=(("accept-language", "de"), ("accept", None)),
+    etag='"v1"',
+    position=Position(1, 7),
+    tags=("c:eu-eur:shoes", "n:eu-eur"),
+    stored_at=10_000.25,
+    initial_age_s=1.5,
+    no_cache=False,
+    fresh_until=10_060.0,
+    revalidate_until=10_120.0,
+    error_until=20_000.0,
+    keep_until=30_000.0,
+    judged_at=17,
+    hit_head=b"HTTP/1.1 200 OK\r\n",
+)
+
+
+class Worker(Siblings):
+    def __init__(self, folder: Path, name: str, clock: Callable[[], float], digest: str = "same") -> None:
+        self.got: list[StoredResponse] = []
+        super().__init__(folder, name, digest, self.got.append, clock)
+
+    async def until_got(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.got) < count:
+                await asyncio.sleep(0)
+
+
+def test_a_message_holds_everything_but_what_each_worker_finds_for_itself():
+    found = decode(encode(STORED, "same"), "same")
+    assert found is not None
+    assert (found.judged_at, found.hit_head) == (-1, None)
+    for field in fields(STORED):
+        if field.name not in {"judged_at", "hit_head"}:
+            assert getattr(found, field.name) == getattr(STORED, field.name), field.name
+
+
+def test_what_was_judged_by_other_policies_is_not_taken():
+    assert decode(encode(STORED, "other"), "same") is None
+
+
+@pytest.mark.parametrize("message", [b"", b"{}\n", b"null\nx", b"[1]\n", encode(STORED, "same")[:50]])
+async def test_what_cannot_be_read_is_counted_and_forgotten(tmp_path, message):
+    worker = Worker(tmp_path / "eu", "one", ManualClock())
+    worker.open()
+    other = Worker(tmp_path / "eu", "two", ManualClock())
+    other.open()
+    assert other._socket is not None
+    other._socket.sendto(message, str(tmp_path / "eu" / "one"))
+    async with asyncio.timeout(5):
+        while not worker.lost:
+            await asyncio.sleep(0)
+    assert not worker.got
+    worker.close()
+    other.close()
+
+
+async def test_every_sibling_hears_of_it_and_the_teller_does_not(tmp_path):
+    clock = ManualClock()
+    workers = [Worker(tmp_path / "eu", name, clock) for name in ("one", "two", "three")]
+    for worker in workers:
+        worker.open()
+    workers[0].tell(STORED)
+    for worker in workers[1:]:
+        await worker.until_got(1)
+    assert not workers[0].got
+    for worker in workers:
+        worker.close()
+    assert list((tmp_path / "eu").iterdir()) == []
+
+
+async def test_a_sibling_that_crashed_is_swept_away(tmp_path):
+    clock = ManualClock()
+    one, two = Worker(tmp_path / "eu", "one", clock), Worker(tmp_path / "eu", "two", clock)
+    one.open()
+    two.open()
+    assert two._socket is not None
+    asyncio.get_running_loop().remove_reader(two._socket.fileno())
+    two._socket.close()
+    one.tell(STORED)
+    assert not (tmp_path / "eu" / "two").exists()
+    one.close()
+
+
+async def test_a_sibling_that_does_not_read_costs_nothing_but_misses(tmp_path):
+    clock = ManualClock()
+    one, two = Worker(tmp_path / "eu", "one", clock), Worker(tmp_path / "eu", "two", clock)
+    one.open()
+    two.open()
+    large = replace(STORED, body=b"x" * 100_000)
+    for _ in range(100):
+        one.tell(large)
+    assert one.lost > 0
+    one.tell(replace(STORED, body=b"x" * (MAX_DATAGRAM_BYTES + 1)))
+    await two.until_got(1)
+    one.close()
+    two.close()
+
+
+async def test_a_folder_that_others_may_write_to_is_refused(tmp_path):
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(PermissionError, match="nobody else may write"):
+        Worker(folder, "one", ManualClock()).open()
