@@ -186,8 +186,9 @@ function normalisePath(raw) {
 // The parameters that count, in the policy's order.
 function normaliseQuery(raw, allowed) {
   if (!raw || !allowed) return {text: ''};
-  if (allowed[0] === '*') return /^[!$-;=?-\[\]-~]*$/.test(raw) ? {text: raw} : {fault: 'bad-character'};
+  if (allowed[0] === '*') return /^[!$-;=?-~]*$/.test(raw) ? {text: raw} : {fault: 'bad-character'};
   const values = {};
+  let repeated = false;
   const pairs = raw.split('&');
   for (let i = 0; i < pairs.length; i++) {
     const parts = (pairs[i].indexOf('=') < 0 ? pairs[i] + '=' : pairs[i]).replace(/\+/g, ' ');
@@ -196,7 +197,7 @@ function normaliseQuery(raw, allowed) {
       return String.fromCharCode(parseInt(hex, 16));
     });
     if (allowed.indexOf(name) < 0) continue;
-    if (values[name] !== undefined) return {fault: 'repeated-parameter'};
+    repeated = repeated || values[name] !== undefined;
     const value = parts.slice(equals + 1);
     if (/[^\x00-\x7f]/.test(value)) return {fault: 'bad-character'};
     try {
@@ -206,6 +207,7 @@ function normaliseQuery(raw, allowed) {
     }
     if (/[\x00-\x1f\x7f]/.test(values[name])) return {fault: 'encoded-control'};
   }
+  if (repeated) return {fault: 'repeated-parameter'};
   const counted = allowed.filter(function (name) { return values[name] !== undefined; });
   return {text: counted.map(function (name) { return encode(name) + '=' + encode(values[name]); }).join('&')};
 }

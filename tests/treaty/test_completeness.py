@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from cache_policies.positions import MAX_TAGS_PER_RESPONSE, Position, PurgeKind
 from cache_policies.tags import EVERYTHING
 from origin.catalog import importer
 from origin.catalog import service as catalog
-from origin.catalog.model import Sort
+from origin.catalog.model import PAGE_SIZE, Sort
 from origin.events.messages import (
     CatalogReplaced,
     CategoryChanged,
@@ -36,7 +37,8 @@ from tests.support.origin import OriginClient, running_shop, settings_of
 
 MARKETS = ("eu-eur", "jp-jpy")
 SORTS = tuple(Sort)
-PRODUCTS = 60
+PRODUCTS = 300
+"""Enough that a department has several pages: a change then moves products on pages that do not show it."""
 PRICE = re.compile(r'<data class="price"[^>]* data-sku="([^"]+)"[^>]* value="(\d+)"')
 
 
@@ -72,23 +74,26 @@ class Site:
     async def explore(self) -> None:
         async with self.shop.database.writes.connect() as connection:
             rows = (await connection.execute(text("SELECT sku, slug FROM catalog.product ORDER BY sku"))).all()
-            self.products = [(row.sku, row.slug) for row in rows]
-            variants = await connection.execute(text("SELECT sku FROM catalog.variant ORDER BY sku"))
-            self.variants = list(variants.scalars())
-            paths = set()
-            for sku, _ in self.products[:4]:
-                paths |= set(await catalog.category_paths_of(connection, sku))
-            self.categories = sorted(paths)
+            paths = {row.sku: await catalog.category_paths_of(connection, row.sku) for row in rows}
+            departments = Counter(path for of_one in paths.values() for path in of_one if "/" not in path)
+            [(department, size)] = departments.most_common(1)
+            assert size > PAGE_SIZE
+            self.products = [(row.sku, row.slug) for row in rows if department in paths[row.sku]]
+            self.categories = [department, *(path for path in paths[self.products[0][0]] if path != department)]
+            query = text("SELECT sku FROM catalog.variant WHERE sku LIKE ANY (:likes) ORDER BY sku")
+            likes = [f"{sku}%" for sku, _ in self.products[:8]]
+            self.variants = list((await connection.execute(query, {"likes": likes})).scalars())
         for market in MARKETS:
             self.addresses += [f"/{market}/", f"/{market}/nowhere", f"/{market}/c/no-such/category"]
             for path in self.categories:
                 for sort in SORTS:
                     self.addresses += [f"/{market}/c/{path}?sort={sort}&page={page}" for page in (1, 2)]
                 self.addresses.append(f"/{market}/c/{path}?page=99")
-            slugs = [slug for _, slug in self.products[::2]]
+
+            slugs = [slug for _, slug in self.products[:10]]
             self.addresses += [f"/{market}/products/{slug}" for slug in [*slugs, "no-such-product"]]
             self.addresses += [f"/api/v1/{market}/products?page={page}" for page in (1, 2, 3, 99)]
-            skus = [sku for sku, _ in self.products[::4]] + self.variants[::17] + ["NO-SUCH-SKU"]
+            skus = [sku for sku, _ in self.products[:10]] + self.variants[:6] + ["NO-SUCH-SKU"]
             for sku in skus:
                 self.addresses += [f"/api/v1/{market}/{kind}/{sku}" for kind in ("products", "prices", "stock")]
 
@@ -144,11 +149,10 @@ Change = Callable[["Site", random.Random], Awaitable[Position | None]]
 
 
 async def a_price(site: Site, rng: random.Random) -> Position | None:
-    sku = rng.choice([sku for sku, _ in site.products] + site.variants)
+    sku = rng.choice([sku for sku, _ in site.products] * 3 + site.variants)
     market = rng.choice(MARKETS)
-    amount = (
-        str(rng.randrange(100, 90_000)) if market == "jp-jpy" else f"{rng.randrange(1, 900)}.{rng.randrange(100):02d}"
-    )
+    # Among the cheapest or the dearest: it moves past whole pages.
+    amount = f"{rng.choice([1, 90_000]) + rng.randrange(9)}" + ("" if market == "jp-jpy" else ".50")
     return (await change_price(site.shop, "anna@example.com", sku, market, amount)).position
 
 
@@ -217,7 +221,7 @@ CHANGES: tuple[Change, ...] = (a_price, no_price, a_rate, stock, copy, take_down
 @pytest.mark.timeout(300)
 async def test_whatever_changes_was_purged(site: Site):
     rng = random.Random(11)
-    order = [change for change in CHANGES for _ in range(2)]
+    order = [change for change in CHANGES for _ in range(3)]
     rng.shuffle(order)
     before = await site.render()
     changed = 0

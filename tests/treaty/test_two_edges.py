@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from dataclasses import dataclass
 
 import pytest
@@ -145,3 +147,89 @@ def test_the_entry_page_leads_to_the_same_market(country, cookie, agent, market,
     assert ours.headers.get("location") == theirs["headers"]["location"]["value"] == f"/{market}/"
     assert ours.status == theirs["statusCode"]
     assert ours.headers.get("cache-control") == theirs["headers"]["cache-control"]["value"] == "no-store"
+
+
+ODD = "%2e %2E%2e . .. %2f %5C %00 %7f % %4 %zz a%20b caf%c3%a9 %FF ~ %7E a;b=c x:y@z ' \" <b> {x} | ` ^ [ \\ %25 !*()"
+WORDS = (
+    "eu-eur us-usd xx-xxx EU-EUR c products cart checkout account api v1 prices stock market art edge console oak SKU-1"
+)
+
+
+def random_target(rng: random.Random) -> str:
+    """A target that is nearly right: the shapes of the policies, with what attackers and accidents put into them."""
+    words = [*WORDS.split(), *ODD.split(), "", "constructor", "__proto__"]
+    shapes = [
+        "/eu-eur/c/{}",
+        "/us-usd/products/{}",
+        "/api/v1/gb-gbp/prices/{}",
+        "/api/v1/jp-jpy/{}/SKU-1",
+        "/{}/cart",
+        "/{}/",
+        "/{}",
+    ]
+    part = "/".join(rng.choice(words) for _ in range(rng.choice([1, 1, 1, 2, 3, 5])))
+    path = rng.choice(shapes).format(part) if rng.random() < 0.8 else "/" + part
+    if rng.random() < 0.4:
+        return path
+    names = [
+        "page",
+        "sort",
+        "variant",
+        "%70age",
+        "PAGE",
+        "utm_source",
+        "a",
+        "",
+        "so%72t",
+        "p+age",
+        "%FF",
+        "constructor",
+    ]
+    values = [
+        "2",
+        "price",
+        "a+b",
+        "a%20b",
+        "%C3%A4",
+        "%FF",
+        "%",
+        "%0a",
+        "",
+        "=",
+        "a=b",
+        "%26",
+        "%3D",
+        "'()*!",
+        "~",
+        "<",
+        '"',
+        "{}",
+        "[1]",
+        "\\",
+    ]
+    pairs = [
+        f"{rng.choice(names)}{rng.choice(['=', '=', '=', ''])}{rng.choice(values)}" for _ in range(rng.randint(0, 4))
+    ]
+    return path + "?" + rng.choice(["&", "&", "&", ";", "&&"]).join(pairs)
+
+
+def test_random_requests_are_decided_alike(policies, function):
+    rng = random.Random(1)
+    outcomes = Counter()
+    for _ in range(4_000):
+        method = rng.choice(["GET", "GET", "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
+        case = Case("random", random_target(rng), method=method)
+        ours = by_the_gateway(case, policies)
+        theirs, request = by_the_function(case, function, policies)
+        if ours.route == "entry":
+            assert theirs.status == 302, case
+            continue
+        assert theirs == ours, case
+        outcomes[ours.fault or str(ours.status) if ours.key is None else "key"] += 1
+        if ours.key is not None:
+            routed = route(request_of(cf_request_of(origin_event(request))), policies)
+            assert Decided(routed.match.policy.id, routed.key) == ours, case
+    assert outcomes["key"] > 100
+    assert {"405", "dot-segment", "empty-segment", "bad-encoding", "encoded-slash", "repeated-parameter"} <= set(
+        outcomes
+    )
