@@ -77,6 +77,7 @@ class Gateway:
         self.address: tuple[str, int] = ("", 0)
         self.admin_address: tuple[str, int] = ("", 0)
         self._clock = clock
+        self._wall = wall
         self._log = AccessLog(settings.access_log) if settings.access_log else None
         self._book = RecordBook(settings.edge, self._log, clock, wall)
         self._fills = Fills(
@@ -131,6 +132,7 @@ class Gateway:
             flights=self._flights,
             book=self._book,
             clock=self._clock,
+            wall=self._wall,
         )
         self.server = GatewayServer(exchange, self._clock, self.settings.limits)
         await self.server.listen(data_socket)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from functools import partial
 
 import iptocc
@@ -71,7 +72,8 @@ class _Site:
 class Exchange:
     """The application behind the viewers' listener (`server.Application`).
 
-    `authorities`: every Host that is served, lower case. `clock`: seconds of the edge's clock.
+    `authorities`: every Host that is served, lower case. `clock`: seconds of the edge's clock. `wall`: seconds since
+    the epoch, for the Date of what comes without one.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Exchange:
         flights: Flights,
         book: RecordBook,
         clock: Callable[[], float],
+        wall: Callable[[], float],
     ) -> None:
         self._edge = edge
         self._worker = worker
@@ -100,6 +103,7 @@ class Exchange:
         self._flights = flights
         self._book = book
         self._clock = clock
+        self._wall = wall
         self._cache = f"nearshelf-{edge}"
         self._cache_name = self._cache.encode()
         self._sites: dict[bytes, _Site] = {}
@@ -398,7 +402,7 @@ class Exchange:
         pairs.append(("transfer-encoding", "chunked") if chunked else ("content-length", str(response.length)))
         if not self._stays_open(parsed):
             pairs.append(("connection", "close"))
-        head = response_head(Response(response.status, Headers(pairs)))
+        head = response_head(Response(response.status, self._dated(Headers(pairs))))
         viewer.write(head)
         record.bytes_sent = len(head)
         async for data in response.chunks():
@@ -422,11 +426,18 @@ class Exchange:
         """One buffer with head and body; notes the record."""
         if parsed is None or not self._stays_open(parsed):
             response = _closing(response)
+        response = Response(response.status, self._dated(response.headers), response.body)
         record.status = response.status
         data = response_head(response) + response.body
         record.bytes_sent = len(data)
         self._book.note(record)
         return data
+
+    def _dated(self, headers: Headers) -> Headers:
+        """With a Date, as a recipient with a clock adds it (RFC 9110 §6.6.1)."""
+        if "date" in headers:
+            return headers
+        return Headers((*headers.pairs, ("date", formatdate(self._wall(), usegmt=True))))
 
     # -- small parts ---------------------------------------------------------------------------------------------------
 

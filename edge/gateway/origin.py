@@ -374,12 +374,17 @@ class OriginResponse:
             return None
         pieces: list[bytes] = []
         size = 0
-        while data := await self.next_chunk():
-            pieces.append(data)
-            size += len(data)
-            if size > limit:
-                self._prefix = pieces
-                return None
+        try:
+            async with asyncio.timeout(self._pool.deadlines.total_s):
+                while data := await self.next_chunk():
+                    pieces.append(data)
+                    size += len(data)
+                    if size > limit:
+                        self._prefix = pieces
+                        return None
+        except TimeoutError as exc:
+            self.abandon()
+            raise OriginError(ErrorKind.HTTP_RESPONSE_TIMEOUT, self.target, safe_to_retry=True) from exc
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def chunks(self) -> AsyncIterator[bytes]:

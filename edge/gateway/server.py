@@ -348,11 +348,12 @@ class ViewerConnection(asyncio.BufferedProtocol):
             if not self._at_end:
                 self._stop_with(self._refusal)
             return
-        if self._head_started is not None or self._body is not None:
-            if self._head_started is not None and self._unread_head > self._server.limits.head_bytes:
-                self._stop_with(Refusal.HEAD_TOO_LARGE)
-        else:
+        if self._head_started is None and self._body is None:
             self._unread_head = 0
+        elif self._unread_head > self._server.limits.head_bytes:
+            # A head; or chunk extensions or trailer fields without end.
+            self._stop_with(Refusal.HEAD_TOO_LARGE)
+            return
         if self._is_full():
             self._hold_reading()
 
@@ -425,6 +426,8 @@ class ViewerConnection(asyncio.BufferedProtocol):
         if not parsed.keep_alive:
             self._at_end = True
         self._body = body
+        # What the parser still reports are trailer fields, which nobody reads: they must not join the request's fields.
+        self._fields = []
         if self._busy is None and not self._queue and self._has_room():
             self._start(parsed)
         else:

@@ -333,3 +333,34 @@ async def test_draining_finishes_what_was_begun_and_closes_the_rest(served):
         await draining
         with pytest.raises(ConnectionError):
             await served.viewer()
+
+
+async def test_trailer_fields_never_join_the_request(served):
+    async with await served.viewer() as viewer:
+        viewer.get("/slow", "shop")
+        viewer.get("/body", "shop", "Transfer-Encoding: chunked", method="POST")
+        viewer.send(b"2\r\nok\r\n0\r\nX-Csrf-Token: smuggled\r\nHost: other\r\n\r\n")
+        viewer.get("/after", "shop")
+        while not served.server.connections or len(next(iter(served.server.connections))._queue) < 2:
+            await asyncio.sleep(0)
+        served.echo.release.set()
+        assert [(await viewer.response()).body for _ in range(3)] == [b"/slow", b"ok", b"/after"]
+    names = {name.lower() for name, _ in served.echo.seen[1].fields}
+    assert names == {b"host", b"transfer-encoding"}
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        pytest.param(b"0\r\n" + b"X: y\r\n" * 1_000, id="trailer fields"),
+        pytest.param(b"1;" + b"a" * 5_000, id="a chunk extension"),
+    ],
+)
+async def test_what_surrounds_a_chunked_body_is_bounded(served, endless):
+    async with await served.viewer() as viewer:
+        viewer.get("/body", "shop", "Transfer-Encoding: chunked", method="POST")
+        viewer.send(b"2\r\nok\r\n")
+        while not served.echo.seen:
+            await asyncio.sleep(0)
+        viewer.send(endless)
+        assert await viewer.is_closed()

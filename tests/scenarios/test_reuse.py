@@ -205,3 +205,11 @@ async def test_each_line_of_the_access_log_says_why(shop):
     assert passed["reason"] == "policy-never-stores"
     text = shop.log_path.read_text()
     assert not any(secret in text for secret in ("secret", "session", "127.0.0.1", "a@b"))
+
+
+@pytest.mark.parametrize("target", ["/", "/nothing", "/bare", "/eu-eur//x"])
+async def test_every_answer_has_one_date_and_a_cache_status(shop, target):
+    shop.origin.on("/bare", Reply(b"x"))
+    response = await shop.get(target)
+    names = [name for name, _ in response.pairs]
+    assert (names.count("date"), names.count("cache-status")) == (1, 1)
