@@ -1,0 +1,57 @@
+"""What the environment says, and that every fault is named at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from cache_policies.markets import PACKAGED_POLICIES
+from origin.settings import OriginSettings, SettingsError
+
+ENOUGH = {"DATABASE_URL": "postgresql+asyncpg://nearshelf@/nearshelf", "NEARSHELF_EDGE_KEY": "sixteen letters!"}
+
+
+def test_the_least_is_enough():
+    settings = OriginSettings.from_env(ENOUGH)
+    assert settings == OriginSettings(
+        database_url="postgresql+asyncpg://nearshelf@/nearshelf",
+        replica_urls=(),
+        redis_url="",
+        listen_host="127.0.0.1",
+        listen_port=8080,
+        edge_key="sixteen letters!",
+        policies=PACKAGED_POLICIES,
+        standbys=(),
+    )
+
+
+def test_lists_and_addresses():
+    replicas = "postgresql+asyncpg://a@/b, ,postgresql+asyncpg://c@/d,"
+    more = {"REPLICA_URLS": replicas, "NEARSHELF_LISTEN": "[::1]:0", "NEARSHELF_STANDBYS": "one, two"}
+    settings = OriginSettings.from_env(ENOUGH | more)
+    assert settings.replica_urls == ("postgresql+asyncpg://a@/b", "postgresql+asyncpg://c@/d")
+    assert (settings.listen_host, settings.listen_port) == ("::1", 0)
+    assert settings.standbys == ("one", "two")
+
+
+def test_every_fault_is_named_at_once(tmp_path):
+    with pytest.raises(SettingsError) as caught:
+        OriginSettings.from_env(
+            {
+                "REPLICA_URLS": "mysql://x",
+                "NEARSHELF_LISTEN": "8080",
+                "NEARSHELF_EDGE_KEY": "short",
+                "NEARSHELF_POLICIES": str(tmp_path / "nowhere"),
+            }
+        )
+    for name in ("DATABASE_URL", "REPLICA_URLS", "NEARSHELF_LISTEN", "NEARSHELF_EDGE_KEY", "NEARSHELF_POLICIES"):
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("listen", ["", ":1", "host:", "host:x", "host:99999", "host:-1"])
+def test_what_is_no_address_is_refused(listen):
+    with pytest.raises(SettingsError, match="NEARSHELF_LISTEN"):
+        OriginSettings.from_env(ENOUGH | {"NEARSHELF_LISTEN": listen})
+
+
+def test_the_secret_is_not_printed():
+    assert "sixteen" not in repr(OriginSettings.from_env(ENOUGH))
