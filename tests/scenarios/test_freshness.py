@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cache_policies.feed import LEASE_S
+from tests.support.edge_shop import EdgeShop
 from tests.support.scripted_origin import Reply, changed, page
 
 PAGE = "/eu-eur/products/lamp"
@@ -290,6 +291,19 @@ async def test_a_stopping_worker_serves_nothing_more_from_its_store(shop):
     shop.gateway.lease.give_up()
     shop.origin.on(PRICE, price("12.00", "1.6"))
     assert b"12.00" in (await shop.get(PRICE)).body
+
+
+async def test_a_starting_worker_serves_nothing_from_its_store_before_it_has_applied_the_log(tmp_path):
+    async with EdgeShop(tmp_path, applied=False) as shop:
+        shop.origin.on(PRICE, price("10.00", "1.4"))
+        for _ in range(2):
+            assert not (await shop.get(PRICE)).is_hit
+        assert [seen.minimum for seen in shop.origin.seen if seen.path == PRICE] == ["head", "head"]
+        shop.origin.on(PRICE, price("12.00", "1.5"))
+        shop.start_following()
+        # What it stored before is older than the start of the log: purged, for all that is known.
+        assert b"12.00" in (await shop.get(PRICE)).body
+        assert (await shop.get(PRICE)).is_hit
 
 
 async def test_an_unstored_read_asks_for_everything_this_worker_has_heard_of(shop):

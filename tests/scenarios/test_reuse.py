@@ -213,3 +213,22 @@ async def test_every_answer_has_one_date_and_a_cache_status(shop, target):
     response = await shop.get(target)
     names = [name for name, _ in response.pairs]
     assert (names.count("date"), names.count("cache-status")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("peer", "country"),
+    [
+        pytest.param("193.99.144.80", "DE", id="an address of a German publisher"),
+        pytest.param("127.0.0.1", "ZZ", id="loopback"),
+        pytest.param("", "ZZ", id="no address"),
+    ],
+)
+async def test_the_country_is_that_of_the_sockets_other_end(shop, peer, country):
+    shop.origin.on("/elsewhere", Reply(b"x"))
+    viewer = await shop.viewer()
+    await shop.until(lambda: bool(shop.gateway.server.connections))
+    (connection,) = shop.gateway.server.connections
+    connection.peer = peer
+    viewer.get("/elsewhere", shop.host, "Nearshelf-Country: US", "CF-IPCountry: US", "X-Forwarded-For: 8.8.8.8")
+    await viewer.response()
+    assert shop.origin.last("/elsewhere").headers["nearshelf-country"] == country

@@ -35,14 +35,17 @@ class _Silent:
 
 
 class EdgeShop:
-    """Use as an async context manager. Starts with the log applied up to 1.5 and the lease held."""
+    """Use as an async context manager. Starts with the log applied up to 1.5 and the lease held, unless told not to."""
 
-    def __init__(self, tmp_path: Path, *, policies: Path | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self, tmp_path: Path, *, policies: Path | None = None, limits: Limits | None = None, applied: bool = True
+    ) -> None:
         self.clock = ManualClock()
         self.origin = ScriptedOrigin()
         self.log_path = tmp_path / "access.log"
         self._policies = policies
         self._limits = limits or Limits()
+        self._applied = applied
         self._viewers: list[RawViewer] = []
         self.position = START
 
@@ -69,8 +72,8 @@ class EdgeShop:
         )
         self.gateway.follower_loop = _Silent()  # type: ignore[assignment]
         await self.gateway.start()
-        start = (self.position, f"id-{self.position}")
-        self.tell(Answer((), self.position, start[1], start))
+        if self._applied:
+            self.start_following()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -85,6 +88,11 @@ class EdgeShop:
         """The follower hears `answer` to a question asked now."""
         follower = self.gateway.follower
         follower.on_answer(follower.question(), answer, self.clock())
+
+    def start_following(self) -> None:
+        """The first question was answered: the log starts and ends here."""
+        start = (self.position, f"id-{self.position}")
+        self.tell(Answer((), self.position, start[1], start))
 
     def renew(self) -> None:
         """A question was answered: nothing new."""
