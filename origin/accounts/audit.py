@@ -41,7 +41,8 @@ class AuditEntry:
     at: datetime
     actor: str
     action: str
-    """`price.set`, `price.remove`, `rate.set`, `stock.set`, `purge`, `staff.add`, `staff.change`, `login`, `logout`."""
+    """`price.set`, `price.remove`, `rate.set`, `stock.set`, `purge`, `staff.add`, `staff.change`, `login`, `logout`,
+    `catalog.import`."""
     subject: str
     """What it was done to: `eu-eur/SKU` for a price, the tags of a purge, an e-mail."""
     before: dict[str, Any] | None

@@ -38,9 +38,10 @@ def draw(card: Card) -> str:
     ink = _ink_of(card)
     motif = motif_of(card.name, card.category_path)
     body = MOTIFS[motif](ink) if motif else drawings.monogram(ink, card.name)
+    thing = drawings.placed(ink, body, mirrored=motif is not None)
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 400 400" width="400" height="400" role="img">'
-        f"<title>{escape(card.name)}</title>{drawings.ground(ink)}{drawings.placed(ink, body, mirrored=motif is not None)}</svg>"
+        f"<title>{escape(card.name)}</title>{drawings.ground(ink)}{thing}</svg>"
     )
 
 

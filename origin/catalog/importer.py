@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
 import hashlib
-import re
 import sys
 import tempfile
 import time
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
@@ -32,58 +29,31 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache_policies.markets import Markets, load_markets
+from origin.accounts import audit
 from origin.catalog import tables
 from origin.catalog.demo import demo_catalog
-from origin.catalog.text import plain_text, slugify, tidy_name
+from origin.catalog.import_files import Fault, FileSource, Place, RowSource, Source
+from origin.catalog.import_rows import (
+    CATEGORY_FIELDS,
+    MAX_INT,
+    MAX_LEVEL,
+    PRODUCT_FIELDS,
+    CategoryRow,
+    RowReader,
+    kind_of,
+    skus_of,
+)
+from origin.catalog.import_shop import StoredCatalog
+from origin.catalog.text import tidy_name
 from origin.db import Database, UnitOfWork
 from origin.events.messages import CatalogReplaced
 from origin.inventory import service as inventory
-from origin.money import MoneyError, parse_amount
 from origin.pricing import service as pricing
 
-MAX_LINE_BYTES: Final = 1_048_576
-"""A longer line is a fault and is skipped: memory stays bounded whatever a file holds."""
-MAX_DESCRIPTION: Final = 20_000
-MAX_CATEGORIES: Final = 20
-MAX_VARIANTS: Final = 500
-MAX_LEVEL: Final = 8
 DEFAULT_QUANTITY: Final = 100
 """Pieces on hand of a product whose source does not say."""
 _BATCH: Final = 1_000
 _SPOOL_BYTES: Final = 32 * 1_048_576
-_MAX_INT: Final = 2**31 - 1
-
-# What a SKU may be made of: it stands in addresses and in cache tags, which have room for 256 characters.
-_SKU: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._+:~-]*[A-Za-z0-9._+:~-])?")
-_PRODUCT_FIELDS: Final = frozenset({
-    "id", "source", "sku", "name", "category_ids", "prices", "sale_prices", "price_tiers", "description", "images",
-    "attributes", "options", "variants", "quantity", "popularity", "units_sold", "first_sold_at", "last_sold_at",
-    "tax_class", "name_derived",
-})  # fmt: skip
-_CATEGORY_FIELDS: Final = frozenset({"id", "parent_id", "name", "level", "source", "derived"})
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a row stands: a file as it was named, and a line counted from 1."""
-
-    file: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong with one row. Reads `file:line: field: what and why`."""
-
-    place: Place
-    field: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.field}: {self.text}" if self.field else f"{self.place}: {self.text}"
 
 
 @dataclass(slots=True)
@@ -119,93 +89,11 @@ class Reporter(Protocol):
     def written(self, rows: int, of: int) -> None: ...
 
 
-class Source(Protocol):
-    """Lines to import, and how far they have been read."""
-
-    name: str
-    total_bytes: int
-
-    def lines(self) -> Iterator[tuple[int, bytes | None, str]]:
-        """Line number, the line (None when it cannot be had), and then why not."""
-        ...
-
-    def done_bytes(self) -> int: ...
-
-
-class FileSource:
-    """A file of JSON lines; gzip is recognised by its first two bytes, whatever the file is called."""
-
-    def __init__(self, path: Path) -> None:
-        self.name = str(path)
-        self._path = path
-        self._raw: IO[bytes] | None = None
-        try:
-            self.total_bytes = path.stat().st_size
-        except OSError:
-            self.total_bytes = 0
-
-    def done_bytes(self) -> int:
-        with contextlib.suppress(OSError, ValueError):
-            if self._raw is not None:
-                return self._raw.tell()
-        return self.total_bytes
-
-    def lines(self) -> Iterator[tuple[int, bytes | None, str]]:
-        number = 0
-        try:
-            with self._path.open("rb") as raw:
-                self._raw = raw
-                stream: IO[bytes] | gzip.GzipFile = raw
-                if raw.peek(2)[:2] == b"\x1f\x8b":
-                    stream = gzip.GzipFile(fileobj=raw)
-                while True:
-                    line = stream.readline(MAX_LINE_BYTES + 1)
-                    if not line:
-                        return
-                    number += 1
-                    if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
-                        while (rest := stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-                            pass
-                        yield number, None, f"the line is longer than {MAX_LINE_BYTES:,} bytes, it was skipped"
-                    elif line.strip():
-                        yield number, line, ""
-        except OSError as exc:
-            why = exc.strerror or str(exc)
-            yield max(number, 1), None, f"the file cannot be read: {why[:1].lower()}{why[1:]}"
-        except (EOFError, zlib.error) as exc:
-            yield number + 1, None, f"the gzip stream is broken here ({exc}), what follows was not read"
-
-
-class RowSource:
-    """Rows made in memory, such as the demo catalog's."""
-
-    def __init__(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        self.name = name
-        self.total_bytes = 0
-        self._rows = rows
-
-    def done_bytes(self) -> int:
-        return 0
-
-    def lines(self) -> Iterator[tuple[int, bytes | None, str]]:
-        for number, row in enumerate(self._rows, 1):
-            yield number, orjson.dumps(row), ""
-
-
-@dataclass(slots=True)
-class _CategoryRow:
-    id: str
-    parent_id: str | None
-    name: str
-    place: Place
-    raw: bytes
-
-
 @dataclass(slots=True)
 class _Read:
     """What the first pass found out."""
 
-    categories: dict[str, _CategoryRow] = field(default_factory=dict)
+    categories: dict[str, CategoryRow] = field(default_factory=dict)
     product_ids: dict[str, Place] = field(default_factory=dict)
     skus: dict[str, Place] = field(default_factory=dict)
     category_uses: dict[str, tuple[Place, str]] = field(default_factory=dict)
@@ -241,7 +129,7 @@ class Importer:
         self._keep_valid = keep_valid
         self._rejects = rejects
         self._read = _Read()
-        self._shop = _Shop.empty()
+        self._shop = StoredCatalog.empty()
         self._lacking: Mapping[str, list[str]] = {}
         self.outcome = Outcome()
 
@@ -262,7 +150,7 @@ class Importer:
             if not self.outcome.faults or self._keep_valid:
                 with contextlib.suppress(_Rejected, _NothingChanged):
                     async with self._database.unit_of_work(actor=self._actor, cause="catalog import") as work:
-                        await self._write(work, spool)
+                        await self._write(work, [Path(source.name).name for source in sources], spool)
                     self.outcome.position = str(work.position)
                 self.outcome.committed = not self.outcome.faults or self._keep_valid
         self.outcome.seconds = time.monotonic() - started
@@ -276,7 +164,7 @@ class Importer:
         with contextlib.suppress(_NothingChanged):
             async with self._database.unit_of_work(actor=self._actor, cause="catalog import") as work:
                 await pricing.ensure_rates(work.connection, self._markets, self._actor)
-                self._shop = await _Shop.load(work.connection)
+                self._shop = await StoredCatalog.load(work.connection)
                 self._lacking = await self._lacking_rates(work.connection)
                 raise _NothingChanged
 
@@ -303,7 +191,7 @@ class Importer:
             self._reject(line, [Fault(place, "", f"not JSON: {exc.msg} at column {exc.colno}")])
             return
         if not isinstance(value, dict):
-            self._reject(line, [Fault(place, "", f"a row is a JSON object, not {_kind_of(value)}")])
+            self._reject(line, [Fault(place, "", f"a row is a JSON object, not {kind_of(value)}")])
             return
         if value.keys() & {"sku", "prices", "category_ids"}:
             self._read_product(place, line, value, spool)
@@ -314,22 +202,22 @@ class Importer:
             self._reject(line, [Fault(place, "", text)])
 
     def _read_category(self, place: Place, line: bytes, value: dict[str, Any]) -> None:
-        row = _Row(place, value)
+        row = RowReader(place, value)
         category_id = row.text("id", longest=tables.MAX_EXTERNAL_ID)
         name = row.text("name", longest=tables.MAX_NAME, tidy=True)
         parent_id = row.text("parent_id", longest=tables.MAX_EXTERNAL_ID, required=False) or None
-        self._read.unknown_fields.update(value.keys() - _CATEGORY_FIELDS)
+        self._read.unknown_fields.update(value.keys() - CATEGORY_FIELDS)
         if category_id and (first := self._read.categories.get(category_id)):
             row.fault("id", f"duplicate category {category_id!r}, first at {first.place}")
         if row.faults:
             self._reject(line, row.faults)
             return
-        self._read.categories[category_id] = _CategoryRow(category_id, parent_id, name, place, line)
+        self._read.categories[category_id] = CategoryRow(category_id, parent_id, name, place, line)
 
     def _read_product(self, place: Place, line: bytes, value: dict[str, Any], spool: IO[bytes]) -> None:
-        row = _Row(place, value)
+        row = RowReader(place, value)
         record = row.product()
-        skus = _skus_of(record)
+        skus = skus_of(record)
         own: dict[str, str] = {}
         for name, sku in skus:
             if sku and (first := self._read.skus.get(sku)):
@@ -340,7 +228,7 @@ class Importer:
         if record["id"] and (first := self._read.product_ids.get(record["id"])):
             row.fault("id", f"duplicate product {record['id']!r}, first at {first}")
         row.faults += [*self._faults_of_skus(self._shop, place, record), *self._faults_of_rates(place, record)]
-        self._read.unknown_fields.update(value.keys() - _PRODUCT_FIELDS)
+        self._read.unknown_fields.update(value.keys() - PRODUCT_FIELDS)
         # A row that is rejected has used its names all the same: its twin is a duplicate, not a replacement.
         for _, sku in skus:
             self._read.skus.setdefault(sku, place)
@@ -391,7 +279,7 @@ class Importer:
             if not bad:
                 return
 
-    def _level_of(self, row: _CategoryRow) -> int:
+    def _level_of(self, row: CategoryRow) -> int:
         level, at = 1, row.parent_id
         while at is not None and level <= MAX_LEVEL:
             described = self._read.categories.get(at)
@@ -413,16 +301,16 @@ class Importer:
                 parent = "/".join(parts[: length - 1]) or None
                 words = parts[length - 1].replace("-", " ").replace("_", " ").strip() or made_id
                 title = tidy_name(words)[: tables.MAX_NAME]
-                self._read.categories[made_id] = _CategoryRow(made_id, parent, title, place, b"")
+                self._read.categories[made_id] = CategoryRow(made_id, parent, title, place, b"")
                 self._warn(place, name, f"no file describes category {made_id!r}, it was made from its id as {title!r}")
 
     # Second pass: against the shop as it is now, and into it.
 
-    async def _write(self, work: UnitOfWork, spool: IO[bytes]) -> None:
+    async def _write(self, work: UnitOfWork, names: Sequence[str], spool: IO[bytes]) -> None:
         connection = work.connection
         # One import at a time: two would each take the slugs and paths that the other has not committed yet.
         await connection.execute(select(func.pg_advisory_xact_lock(0x6E656172, 0x696D70)))
-        shop = await _Shop.load(connection)
+        shop = await StoredCatalog.load(connection)
         rates_added = await pricing.ensure_rates(connection, self._markets, self._actor)
         changed_categories = await self._write_categories(connection, shop)
         batch: list[_Prepared] = []
@@ -454,6 +342,19 @@ class Importer:
             raise _Rejected
         if not (self.outcome.added or self.outcome.updated or changed_categories or rates_added):
             raise _NothingChanged
+        await audit.write(
+            connection,
+            actor=self._actor,
+            action="catalog.import",
+            subject=", ".join(names)[:500],
+            after={
+                "added": self.outcome.added,
+                "updated": self.outcome.updated,
+                "unchanged": self.outcome.unchanged,
+                "rejected": self.outcome.rejected,
+            },
+            purge_id=work.purge_id,
+        )
         work.record(CatalogReplaced())
 
     async def _lacking_rates(self, connection: AsyncConnection) -> dict[str, list[str]]:
@@ -463,11 +364,11 @@ class Importer:
         bases = {base for base, _ in rates} | wanted
         return {base: sorted(to for to in wanted if to != base and (base, to) not in rates) for base in bases}
 
-    def _faults_of_skus(self, shop: _Shop, place: Place, record: Mapping[str, Any]) -> list[Fault]:
+    def _faults_of_skus(self, shop: StoredCatalog, place: Place, record: Mapping[str, Any]) -> list[Fault]:
         """SKUs that another product of the shop has."""
         return [
             Fault(place, name, f"SKU {sku!r} belongs to product {owner!r}, which is in the shop")
-            for name, sku in _skus_of(record)
+            for name, sku in skus_of(record)
             if (owner := shop.sku_owners.get(sku, record["id"])) != record["id"]
         ]
 
@@ -482,7 +383,7 @@ class Importer:
                 faults.append(Fault(place, name, text))
         return faults
 
-    async def _write_categories(self, connection: AsyncConnection, shop: _Shop) -> int:
+    async def _write_categories(self, connection: AsyncConnection, shop: StoredCatalog) -> int:
         changed = shop.merge(self._read.categories.values())
         if not changed:
             return 0
@@ -511,7 +412,7 @@ class Importer:
         await connection.execute(statement, rows)
         return len(rows)
 
-    async def _write_batch(self, connection: AsyncConnection, shop: _Shop, batch: Sequence[_Prepared]) -> None:
+    async def _write_batch(self, connection: AsyncConnection, shop: StoredCatalog, batch: Sequence[_Prepared]) -> None:
         products, variants, members, changed = [], [], [], []
         for each in batch:
             record, product_id = each.record, tables.product_id_of(each.record["id"])
@@ -615,378 +516,9 @@ class _Prepared:
         if own is None:
             known = [quantity for quantity in quantities if quantity is not None]
             own = sum(known) if known else DEFAULT_QUANTITY
-        yield self.record["sku"], min(own, _MAX_INT)
+        yield self.record["sku"], min(own, MAX_INT)
         for variant, quantity in zip(self.record["variants"], quantities, strict=True):
             yield variant["sku"], own if quantity is None else quantity
-
-
-class _Row:
-    """Reads one product or category out of decoded JSON and collects what is wrong with it."""
-
-    def __init__(self, place: Place, value: Mapping[str, Any]) -> None:
-        self.place = place
-        self.faults: list[Fault] = []
-        self._value = value
-
-    def fault(self, name: str, text: str) -> None:
-        self.faults.append(Fault(self.place, name, text))
-
-    def product(self) -> dict[str, Any]:
-        """The product as the second pass wants it; with faults it is not whole."""
-        name = self.text("name", longest=tables.MAX_NAME, tidy=True)
-        record: dict[str, Any] = {
-            "id": self.text("id", longest=tables.MAX_EXTERNAL_ID),
-            "sku": self._sku("sku", self._value),
-            "name": name,
-            "description": self._description(),
-            "categories": self._category_ids(),
-            "prices": self._prices("prices", self._value, required=True),
-            "attributes": self._attributes(),
-            "options": self._options(),
-            "popularity": self._whole("popularity", self._value) or 0,
-            "quantity": self._whole("quantity", self._value),
-            "listed_at": self._moment("first_sold_at"),
-            "variants": self._variants(),
-        }
-        for unused in ("sale_prices", "price_tiers", "images"):
-            self._list(unused, self._value, required=False)
-        return record
-
-    def text(self, name: str, *, longest: int, required: bool = True, tidy: bool = False) -> str:
-        value = self._value.get(name)
-        if value is None:
-            if required:
-                self.fault(name, "missing, expected text" if name not in self._value else "null, expected text")
-            return ""
-        return self._checked_text(name, value, longest, tidy=tidy, required=required)
-
-    def _checked_text(
-        self, name: str, value: object, longest: int, *, tidy: bool = False, required: bool = True
-    ) -> str:
-        if not isinstance(value, str):
-            self.fault(name, f"expected text, not {_kind_of(value)}")
-            return ""
-        if "\x00" in value:
-            self.fault(name, "holds a NUL character, which no text may")
-            return ""
-        text = tidy_name(value) if tidy else value.strip()
-        if not text and required:
-            self.fault(name, "empty, expected text")
-        if len(text) > longest:
-            self.fault(name, f"{len(text):,} characters long, at most {longest:,}")
-        return text
-
-    def _sku(self, name: str, value: Mapping[str, Any]) -> str:
-        if (sku := value.get("sku")) is None:
-            self.fault(name, "missing, expected the merchant's code of it")
-            return ""
-        text = self._checked_text(name, sku, tables.MAX_SKU)
-        if text and not _SKU.fullmatch(text):
-            self.fault(name, f"{text[:80]!r} may hold only the letters a to z, digits, blanks within, and . _ + : ~ -")
-        return text
-
-    def _description(self) -> str:
-        text = self._value.get("description")
-        if text is None:
-            return ""
-        if not isinstance(text, str):
-            self.fault("description", f"expected text, not {_kind_of(text)}")
-            return ""
-        plain = plain_text(text)
-        if len(plain) > MAX_DESCRIPTION:
-            self.fault("description", f"{len(plain):,} characters long, at most {MAX_DESCRIPTION:,}")
-        return plain
-
-    def _category_ids(self) -> list[str]:
-        values = self._list("category_ids", self._value, required=True)
-        ids = [
-            self._checked_text(f"category_ids[{at}]", value, tables.MAX_EXTERNAL_ID) for at, value in enumerate(values)
-        ]
-        if len(ids) > MAX_CATEGORIES:
-            self.fault("category_ids", f"{len(ids)} categories, at most {MAX_CATEGORIES}")
-        return list(dict.fromkeys(each for each in ids if each))
-
-    def _prices(self, name: str, value: Mapping[str, Any], *, required: bool) -> list[tuple[str, int]]:
-        found: dict[str, int] = {}
-        for at, price in enumerate(self._list(name, value, required=required)):
-            where = f"{name}[{at}]"
-            if not isinstance(price, dict):
-                self.fault(where, f"expected an object with currency and amount, not {_kind_of(price)}")
-                continue
-            currency, amount = price.get("currency"), price.get("amount")
-            if not isinstance(currency, str):
-                self.fault(
-                    f"{where}.currency",
-                    "missing, expected an ISO 4217 code such as EUR"
-                    if currency is None
-                    else f"expected an ISO 4217 code, not {_kind_of(currency)}",
-                )
-                continue
-            if not isinstance(amount, str):
-                text = "missing" if amount is None else f"{_kind_of(amount)}, which may not be exact"
-                self.fault(f"{where}.amount", f'{text}, expected a decimal in quotes such as "12.00"')
-                continue
-            if amount.strip().startswith("-"):
-                self.fault(f"{where}.amount", f"{amount[:40]!r} is negative, expected a price of zero or more")
-                continue
-            try:
-                money = parse_amount(amount, currency)
-            except MoneyError as exc:
-                about_currency = str(exc).startswith("unknown currency") or "no minor unit" in str(exc)
-                self.fault(f"{where}.{'currency' if about_currency else 'amount'}", str(exc))
-                continue
-            if currency in found:
-                self.fault(f"{where}.currency", f"a second price in {currency}, expected one in each currency")
-                continue
-            found[currency] = money.minor_units
-        return list(found.items())
-
-    def _attributes(self) -> dict[str, Any]:
-        value = self._value.get("attributes")
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            self.fault("attributes", f"expected an object, not {_kind_of(value)}")
-            return {}
-        kept: dict[str, Any] = {}
-        for name, each in value.items():
-            where = f"attributes.{name}"
-            parts = each if isinstance(each, list) else [each]
-            if any(isinstance(part, dict | list) for part in parts):
-                self.fault(where, "expected text, a number, true or false, or a list of them; nothing nested")
-            elif each is not None:
-                clean = [self._clean(part) for part in parts]
-                kept[self._clean(name)] = clean if isinstance(each, list) else clean[0]
-        return kept
-
-    @staticmethod
-    def _clean(value: Any) -> Any:
-        return plain_text(value) if isinstance(value, str) else value
-
-    def _options(self) -> list[dict[str, Any]]:
-        options = []
-        for at, option in enumerate(self._list("options", self._value, required=False)):
-            where = f"options[{at}]"
-            if not isinstance(option, dict) or not isinstance(option.get("name"), str) or not option["name"].strip():
-                self.fault(where, "expected an object with a name and its values")
-                continue
-            values = self._list("values", option, required=True, where=f"{where}.values")
-            if any(not isinstance(value, str) for value in values):
-                self.fault(f"{where}.values", "expected texts only")
-                continue
-            options.append({"name": self._clean(option["name"]), "values": [self._clean(value) for value in values]})
-        return options
-
-    def _variants(self) -> list[dict[str, Any]]:
-        variants = []
-        values = self._list("variants", self._value, required=False)
-        if len(values) > MAX_VARIANTS:
-            self.fault("variants", f"{len(values):,} variants, at most {MAX_VARIANTS}")
-        for at, value in enumerate(values):
-            where = f"variants[{at}]"
-            if not isinstance(value, dict):
-                self.fault(where, f"expected an object, not {_kind_of(value)}")
-                continue
-            options = value.get("options", {})
-            if not isinstance(options, dict) or any(not isinstance(each, str) for each in options.values()):
-                self.fault(f"{where}.options", 'expected an object of texts, such as {"size": "M"}')
-                options = {}
-            variants.append(
-                {
-                    "sku": self._sku(f"{where}.sku", value),
-                    "options": {self._clean(name): self._clean(each) for name, each in options.items()},
-                    "prices": self._prices_of_variant(where, value),
-                    "quantity": self._whole("quantity", value, where=f"{where}.quantity"),
-                }
-            )
-        return variants
-
-    def _prices_of_variant(self, where: str, value: Mapping[str, Any]) -> list[tuple[str, int]]:
-        found = len(self.faults)
-        prices = self._prices("prices", value, required=False)
-        self.faults[found:] = [Fault(each.place, f"{where}.{each.field}", each.text) for each in self.faults[found:]]
-        return prices
-
-    def _whole(self, name: str, value: Mapping[str, Any], where: str = "") -> int | None:
-        number = value.get(name)
-        if number is None:
-            return None
-        if not isinstance(number, int) or isinstance(number, bool):
-            self.fault(where or name, f"expected a whole number, not {_kind_of(number)}")
-            return None
-        if not 0 <= number <= _MAX_INT:
-            self.fault(where or name, f"{number} is out of range, expected 0 to {_MAX_INT:,}")
-            return None
-        return number
-
-    def _moment(self, name: str) -> str:
-        text = self._value.get(name)
-        if text is None:
-            return ""
-        try:
-            moment = datetime.fromisoformat(text)
-        except (TypeError, ValueError):
-            self.fault(name, f"{text!r} is not a date and time, expected for example 2026-01-31T09:00:00Z"[:200])
-            return ""
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
-
-    def _list(self, name: str, value: Mapping[str, Any], *, required: bool, where: str = "") -> list[Any]:
-        items = value.get(name)
-        if items is None:
-            if required:
-                self.fault(where or name, "missing, expected a list")
-            return []
-        if not isinstance(items, list):
-            self.fault(where or name, f"expected a list, not {_kind_of(items)}")
-            return []
-        if required and not items:
-            self.fault(where or name, "empty, expected at least one")
-        return items
-
-
-@dataclass(slots=True)
-class _ShopCategory:
-    external_id: str
-    id: Any
-    parent: str | None
-    path: str
-    name: str
-    level: int
-    position: int
-    stored_path: str | None
-    """As the database has it; None: it is new."""
-
-
-@dataclass(frozen=True, slots=True)
-class _ShopProduct:
-    slug: str
-    digest: bytes
-
-
-@dataclass(slots=True)
-class _Shop:
-    """What is in the shop already, as far as an import must know it."""
-
-    products: dict[str, _ShopProduct]
-    sku_owners: dict[str, str]
-    slugs: set[str]
-    categories: dict[str, _ShopCategory]
-    now: datetime
-
-    @classmethod
-    def empty(cls) -> _Shop:
-        return cls({}, {}, set(), {}, datetime.now(UTC))
-
-    @classmethod
-    async def load(cls, connection: AsyncConnection) -> _Shop:
-        products, owners, slugs = {}, {}, set()
-        columns = tables.product.c
-        for row in await connection.execute(select(columns.external_id, columns.sku, columns.slug, columns.digest)):
-            products[row.external_id] = _ShopProduct(row.slug, row.digest)
-            owners[row.sku] = row.external_id
-            slugs.add(row.slug)
-        owned = select(tables.variant.c.sku, columns.external_id).join(
-            tables.product, columns.id == tables.variant.c.product_id
-        )
-        owners |= {row.sku: row.external_id for row in await connection.execute(owned)}
-        rows = list(await connection.execute(select(tables.category)))
-        external = {row.id: row.external_id for row in rows}
-        categories = {
-            row.external_id: _ShopCategory(
-                row.external_id,
-                row.id,
-                external.get(row.parent_id),
-                row.path,
-                row.name,
-                row.level,
-                row.position,
-                row.path,
-            )
-            for row in rows
-        }
-        now = await connection.scalar(select(func.now()))
-        assert isinstance(now, datetime)
-        return cls(products, owners, slugs, categories, now)
-
-    def new_slug(self, record: Mapping[str, Any]) -> str:
-        """An address that no product has: of the name, else with the SKU, else with a digest of the id."""
-        base = slugify(record["name"]) or "product"
-        digest = hashlib.sha256(record["id"].encode()).hexdigest()
-        for slug in (base, f"{base}-{slugify(record['sku'], 30)}".rstrip("-"), f"{base}-{digest[:12]}"):
-            if slug not in self.slugs:
-                self.slugs.add(slug)
-                return slug
-        raise AssertionError("two ids share a digest")
-
-    def merge(self, rows: Iterable[_CategoryRow]) -> list[_ShopCategory]:
-        """Takes the files' categories in and works out every path anew; gives what is new or differs from before.
-
-        A category keeps the last part of its address for life; a new one gets it from its name, or from its id
-        where a sibling has it. It moves, with all below it, when its parent changes.
-        """
-        before = {
-            key: (each.parent, each.path, each.name, each.level, each.position) for key, each in self.categories.items()
-        }
-        position = max((each.position for each in self.categories.values()), default=-1) + 1
-        for row in rows:
-            known = self.categories.get(row.id)
-            if known is None:
-                self.categories[row.id] = _ShopCategory(
-                    row.id, tables.category_id_of(row.id), row.parent_id, "", row.name, 0, position, None
-                )
-                position += 1
-            elif row.raw:
-                known.parent, known.name = row.parent_id, row.name
-        self._break_cycles(before)
-        self._settle_paths()
-        return [
-            each
-            for key, each in self.categories.items()
-            if before.get(key) != (each.parent, each.path, each.name, each.level, each.position)
-        ]
-
-    def _break_cycles(self, before: Mapping[str, tuple[Any, ...]]) -> None:
-        """The files have no cycle, but together with what the shop has they may: then the shop's parent stays."""
-        for key, each in self.categories.items():
-            seen, at = {key}, each.parent
-            while at is not None and at not in seen:
-                seen.add(at)
-                at = self.categories[at].parent
-            if at == key and key in before:
-                each.parent = before[key][0]
-
-    def _settle_paths(self) -> None:
-        children: dict[str | None, list[_ShopCategory]] = {}
-        for each in self.categories.values():
-            children.setdefault(each.parent, []).append(each)
-        taken: set[str] = set()
-        level, parents = 1, [("", None)]
-        while parents:
-            following: list[tuple[str, Any]] = []
-            for parent_path, parent in parents:
-                # Those that have an address choose first: a newcomer never takes it away.
-                for each in sorted(children.get(parent, ()), key=lambda one: (one.stored_path is None, one.position)):
-                    prefix = f"{parent_path}/" if parent_path else ""
-                    own = each.stored_path.rpartition("/")[2] if each.stored_path else slugify(each.name, 50)
-                    whole_id = slugify(each.external_id, 60)
-                    digest = hashlib.sha256(each.external_id.encode()).hexdigest()[:8]
-                    each.path = next(
-                        path
-                        for part in (own, whole_id, f"{own}-{digest}".strip("-"))
-                        if part and (path := f"{prefix}{part}") not in taken
-                    )
-                    each.level = level
-                    taken.add(each.path)
-                    following.append((each.path, each.external_id))
-            parents, level = following, level + 1
-
-
-def _skus_of(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The SKUs of a product and its variants, each with the field that says it."""
-    return [
-        ("sku", record["sku"]),
-        *((f"variants[{at}].sku", each["sku"]) for at, each in enumerate(record["variants"])),
-    ]
 
 
 def _spooled(spool: IO[bytes]) -> Iterator[tuple[Place, dict[str, Any], bytes]]:
@@ -999,22 +531,6 @@ def _spooled(spool: IO[bytes]) -> Iterator[tuple[Place, dict[str, Any], bytes]]:
 def _count(number: int, noun: str) -> str:
     many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{number:,} {noun if number == 1 else many}"
-
-
-def _kind_of(value: object) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case int() | float():
-            return f"the number {value}"
-        case str():
-            return f"the text {value[:40]!r}"
-        case list():
-            return "a list"
-        case _:
-            return "an object"
 
 
 # The command, and the demo catalog by the same road.

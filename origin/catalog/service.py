@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import Row, Select, and_, func, literal, or_, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from origin.catalog.model import (
@@ -95,11 +96,11 @@ async def best_of_departments(connection: AsyncConnection) -> dict[str, Card]:
     department = func.split_part(category.c.path, "/", 1)
     best = (
         select(department.label("department"), product.c.sku)
-        .distinct(department)
         .join(product_category, product_category.c.product_id == product.c.id)
         .join(category, category.c.id == product_category.c.category_id)
         .where(product.c.status == LISTED)
         .order_by(department, product.c.popularity.desc(), product.c.sku)
+        .ext(distinct_on(department))
     )
     skus = {row.department: row.sku for row in await connection.execute(best)}
     found = {card.sku: card for card in await cards(connection, list(skus.values()))}
