@@ -18,9 +18,9 @@ PROBE = """
 import json, sys, time
 sys.path.insert(0, sys.argv[1])
 event = json.loads(sys.stdin.read())
-begun = time.perf_counter()
+begun = time.process_time()
 import nearshelf_origin_request
-imported_s = time.perf_counter() - begun
+imported_s = time.process_time() - begun
 nearshelf_origin_request.handler(json.loads(json.dumps(event)), None)
 begun = time.process_time()
 for _ in range(200):
@@ -55,13 +55,14 @@ def test_the_package_is_imported_and_handles_an_event_with_site_packages_off(tmp
     result = json.loads(found.stdout)
     assert result["foreign"] == []
     assert result["sent"]["headers"]["min-catalog-version"][0]["value"] == "1.9"
-    # Reported, not asserted: the machine that runs the tests is busy. Aims: 40 ms without compiled files, 1 ms.
+    # CPU time, compiling the sources included, as in a cold start. Reported, not asserted: the machine that runs the
+    # tests is busy. Aims: 40 ms and 1 ms.
     for name in ("import_ms", "handler_ms"):
         record_property(name, result[name])
     with capsys.disabled():
         print(
             f"\n  lambda package: {len(package.content):,} bytes, import {result['import_ms']:.1f} ms, "
-            f"handler {result['handler_ms']:.3f} ms"
+            f"handler {result['handler_ms']:.3f} ms of CPU"
         )
 
 
