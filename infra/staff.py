@@ -323,13 +323,18 @@ def _read_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return [
         (
             read["edge"],
-            (read["error"] or f"{read['amount']} {read['currency']}")
-            + ("" if read["as_expected"] else " (unexpected)"),
+            _shown(read),
             _ms(read["ms"]),
             read["cache_status"] or "",
         )
         for read in report["read_back"]
     ]
+
+
+def _shown(read: Mapping[str, Any]) -> str:
+    if read["amount"] is None:
+        return str(read["error"] or f"answered {read['status']}")
+    return f"{read['amount']} {read['currency']}" + ("" if read["as_expected"] else " (unexpected)")
 
 
 def _report_lines(report: Mapping[str, Any]) -> list[str]:

@@ -109,6 +109,7 @@ def report(state="live", waiting=(), ran_out=(), flushed=True, standbys=("standb
                 "ms": 3.2,
                 "cache_status": f"nearshelf-{edge}; fwd=stale; stored",
                 "error": None,
+                "status": 200,
             }
             for edge in ("ap", "eu", "us")
             if state != "waiting"
@@ -275,6 +276,18 @@ def test_the_last_line_and_the_exit_code_say_how_it_went(signed_in, api, last, t
     assert done.exit_code == code
     assert done.stdout.splitlines()[-1] == verdict
     assert api.asked[0][2] == {"kind": "hard", "reason": "", "tags": ["n:eu-eur"]}
+
+
+def test_an_edge_that_does_not_answer_is_told_apart_from_one_that_shows_something_else(signed_in, api):
+    last = report(wrong=("ap",))
+    last["read_back"][1] |= {"amount": None, "as_expected": False, "status": 503}
+    last["read_back"][2] |= {"amount": None, "as_expected": False, "status": 0, "error": "connection refused"}
+    api.on("POST", "/purges", {"position": "1.7", "purge_id": "x", "kind": "hard", "tags": ["n:eu-eur"]})
+    api.on("GET", "/changes/1.7", last)
+    shown = signed_in("purge", "--tag", "n:eu-eur").stdout
+    assert "11.00 EUR (unexpected)" in shown
+    assert "answered 503" in shown
+    assert "connection refused" in shown
 
 
 def test_without_waiting_it_says_where_to_look(signed_in, api):
