@@ -166,7 +166,7 @@ _EVERYWHERE = (
     ("soft purge", "as hard: a raised bucket moves the key, so nothing is served stale meanwhile"),
     ("live", "means locations that were seen with the new generation: AWS publishes no bound for all of them"),
     ("Vary", "builds no key: only what a route's `vary` lists does"),
-    ("X-Forwarded-Proto", "not set, AWS forbids it to functions: viewers are redirected to https first"),
+    ("X-Forwarded-Proto", "not set, AWS forbids it to functions: the load balancer at the origin says https"),
     ("Cache-Status", "not sent: CloudFront says X-Cache"),
     ("collapse_wait", "CloudFront collapses by itself and waits as long as for the origin (30 s)"),
     ("max_body", "not checked"),

@@ -215,7 +215,7 @@ def random_target(rng: random.Random) -> str:
 
 def test_random_requests_are_decided_alike(policies, function):
     rng = random.Random(1)
-    outcomes = Counter()
+    outcomes: Counter[str] = Counter()
     for _ in range(4_000):
         method = rng.choice(["GET", "GET", "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
         case = Case("random", random_target(rng), method=method)
