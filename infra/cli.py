@@ -19,10 +19,11 @@ def run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
 
-    from infra import commands
     from infra.errors import CommandError
 
     try:
+        from infra import commands
+
         commands.command().main(args=arguments, prog_name="nearshelf")
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else int(exc.code is not None)

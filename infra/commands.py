@@ -53,7 +53,9 @@ def up(
         list[str] | None,
         typer.Option(metavar="EDGE=MS", help="Round trip to the origin in ms; repeat it. [us=2, eu=80, ap=180]"),
     ] = None,
-    products: Annotated[int, typer.Option(metavar="N", help="Size of the demo catalog; 0: an empty shop.")] = 5000,
+    products: Annotated[
+        int, typer.Option(metavar="N", help="Size of the demo catalog that a first start makes; 0: none.")
+    ] = 5000,
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed makes the same catalog.")] = 1,
     origin_workers: Annotated[int, typer.Option(metavar="N", help="Processes of the origin.")] = 2,
     edge_workers: Annotated[int, typer.Option(metavar="N", help="Processes of each edge.")] = 2,

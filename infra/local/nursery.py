@@ -7,8 +7,8 @@ has eight, on few cores. The nursery reads the modules once and forks a worker w
 a pre-fork model do. What is forked is `main()` of the module's `__main__`, with the environment it would have been
 started with. Commands come as JSON lines on standard input, news goes to standard output:
 
-    {"env": {...}, "log": "/path/eu-1.log"}     ->  {"started": 4711}
-                                                    {"ended": 4711, "status": -9}
+    {"name": "eu-1", "env": {...}, "log": "/path/eu-1.log"}     ->  {"started": 4711}
+                                                                    {"ended": 4711, "status": -9}
 
 The nursery itself has no threads and no event loop, so that a fork copies nothing half-done. It ends when its input
 does; its workers are then the tether's to end.
@@ -35,14 +35,14 @@ def say(news: dict[str, Any]) -> None:
     os.write(1, json.dumps(news).encode() + b"\n")
 
 
-def fork(main: Main, environment: dict[str, str], log: str) -> int:
+def fork(main: Main, name: str, environment: dict[str, str], log: str) -> int:
     """The process number of a new worker."""
     pid = os.fork()
     if pid:
         return pid
     status = 1
     try:
-        become_worker(environment, log)
+        become_worker(name, environment, log)
         status = main() or 0
     except SystemExit as exc:
         status = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
@@ -56,9 +56,11 @@ def fork(main: Main, environment: dict[str, str], log: str) -> int:
         os._exit(status)
 
 
-def become_worker(environment: dict[str, str], log: str) -> None:
-    """Everything that a fresh process would have for itself."""
+def become_worker(name: str, environment: dict[str, str], log: str) -> None:
+    """Everything that a fresh process would have for itself, and a name by which `top` tells it from its siblings."""
     os.setsid()
+    with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="utf-8") as own:  # noqa: PTH123 - Linux
+        own.write(name)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -105,7 +107,7 @@ def serve(main: Main) -> None:
             *lines, pending = (pending + data).split(b"\n")
             for line in lines:
                 command = json.loads(line)
-                say({"started": fork(main, command["env"], command["log"])})
+                say({"started": fork(main, command["name"], command["env"], command["log"])})
 
 
 def main(arguments: list[str]) -> int:

@@ -283,7 +283,8 @@ class Nursery:
         assert process.stdin is not None
         started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._asked.append(started)
-        process.stdin.write(json.dumps({"env": dict(program.env), "log": str(log.path)}).encode() + b"\n")
+        command = {"name": program.name, "env": dict(program.env), "log": str(log.path)}
+        process.stdin.write(json.dumps(command).encode() + b"\n")
         pid = await started
         return self._workers[pid]
 

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra.local.errors import LocalError
 from infra.local.processes import Account, Child, Log, Program, Tether, run_once, tail
-from infra.local.state import CHILD_OF, State
+from infra.local.state import State, processes_in
 
 if TYPE_CHECKING:
     import asyncpg
@@ -256,8 +256,7 @@ class Servers:
             # It carries wake-ups that may be lost: nothing is worth keeping.
             *("--dir", str(self.valkey_socket.parent), "--save", "", "--appendonly", "no"),
         )
-        environment = {**_environment(), CHILD_OF: str(self.state.folder)}
-        program = Program("valkey", argv, environment, self.valkey_socket.parent, signal.SIGTERM, self._account)
+        program = Program("valkey", argv, _environment(), self.valkey_socket.parent, signal.SIGTERM, self._account)
         self.valkey = Child(program, Log(self.logs / "valkey.log"), self.tether)
         await self.valkey.start()
         await self.until_valkey_answers()
@@ -500,7 +499,7 @@ class Servers:
         if sys.platform != "linux":
             return  # without /proc the decision is left to PostgreSQL
         deadline = time.monotonic() + 10.0
-        while leftovers := _processes_in(data):
+        while leftovers := processes_in(data):
             number = signal.SIGINT if time.monotonic() < deadline - 5.0 else signal.SIGKILL
             for pid in leftovers:
                 with contextlib.suppress(ProcessLookupError):
@@ -525,17 +524,6 @@ async def _until_ready(child: Child, check: Any, within_s: float = READY_S) -> N
                 f"{child.name} does not answer after {within_s:.0f} s; {tail(child.last_words(12), child.log)}"
             )
         await asyncio.sleep(0.01)
-
-
-def _processes_in(folder: Path) -> list[int]:
-    """Processes whose working directory is `folder`, which is where PostgreSQL's all are (Linux)."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if (entry / "cwd").readlink() == folder:
-                    found.append(int(entry.name))
-    return found
 
 
 def _environment() -> dict[str, str]:

@@ -35,7 +35,7 @@ SOCKET_PATH_BYTES = 107
 """sizeof(sockaddr_un.sun_path) - 1 on Linux; macOS has 103."""
 LONGEST_SOCKET_NAME = len("/pg/.s.PGSQL.5432")
 CHILD_OF = "NEARSHELF_CHILD_OF"
-"""In the environment of each process of a shop except PostgreSQL's: the state folder it belongs to."""
+"""In the environment of each Python process of a shop: the state folder it belongs to."""
 TETHER_S = 10.0
 """How long the tether of a killed run may still be at work."""
 
@@ -161,13 +161,15 @@ class State:
 
     def _sweep(self) -> None:
         """What a killed run left. We hold the folder, so whatever belongs to it belongs to nobody."""
-        for pid in _processes_of(self.folder):
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+        leftovers = _processes_of(self.folder)
         with contextlib.suppress(OSError):
             stale = Path((self.folder / "runtime").read_text().strip())
             if stale.name.startswith("nearshelf-"):
+                leftovers += processes_in(stale / "valkey")
                 shutil.rmtree(stale, ignore_errors=True)
+        for pid in leftovers:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
         for name in ("runtime", "env.json", "ready.json"):
             (self.folder / name).unlink(missing_ok=True)
 
@@ -242,7 +244,8 @@ def reachable_by_others(folder: Path) -> bool:
 
 
 def _processes_of(folder: Path) -> list[int]:
-    """Our processes of that state folder (Linux). PostgreSQL, which must end in good order, is found by its data."""
+    """The Python processes of that state folder (Linux). The servers overwrite the environment they were given; they
+    are found by where they work."""
     marker = f"{CHILD_OF}={folder}".encode()
     found = []
     for environment in Path("/proc").glob("[0-9]*/environ"):
@@ -250,6 +253,16 @@ def _processes_of(folder: Path) -> list[int]:
             if marker in environment.read_bytes().split(b"\0"):
                 found.append(int(environment.parent.name))
     return [pid for pid in found if pid != os.getpid()]
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Processes whose working directory is `folder` (Linux). PostgreSQL works in its data, Valkey beside its socket."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if link.readlink() == folder:
+                found.append(int(link.parent.name))
+    return found
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:

@@ -591,6 +591,9 @@ def up(options: Options, folder: Path, *, ready_file: Path | None = None, quiet:
     if ready_file is not None and not ready_file.absolute().parent.is_dir():
         raise LocalError(f"--ready-file {ready_file}: there is no folder {ready_file.absolute().parent}")
     _allow_many_connections()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Until the event loop takes over: leave as after Ctrl-C, not in the middle of things.
+        signal.signal(number, signal.default_int_handler)
     with State(folder) as state:
         chosen = ports.choose(options)
         try:

@@ -201,6 +201,15 @@ def test_what_dies_is_started_again_and_that_is_said(faults, name):
     until(lambda: all(get(f"{url}/readyz") == 200 for urls in faults.admin.values() for url in urls))
 
 
+def test_workers_come_back_when_the_process_that_forks_them_dies(faults):
+    children = Path(f"/proc/{faults.process.pid}/task/{faults.process.pid}/children").read_text().split()
+    nursery = next(int(pid) for pid in children if "nursery\0edge.gateway" in command_line(int(pid)))
+    workers = {url for urls in faults.admin.values() for url in urls}
+    os.kill(nursery, signal.SIGKILL)
+    until(lambda: faults.output.read_text().count("-1 ended (killed by SIGKILL)") >= 3)
+    until(lambda: all(get(f"{url}/readyz") == 200 for url in workers))
+
+
 def test_a_cut_of_an_edge_survives_the_relay(faults):
     faults.ask("cut", edge="eu", channel="questions")
     faults.ask("kill", name="relay")

@@ -195,6 +195,7 @@ class Stack:
             *("--port-base", "0", "--products", str(self._products), "--state", str(self.state)),
             *("--ready-file", str(self._ready_file), *self._arguments),
         ]
+        self._ready_file.unlink(missing_ok=True)  # of a run that was killed
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT, start_new_session=True)
         deadline = time.monotonic() + within_s
