@@ -189,7 +189,7 @@ class Stack:
         self.process: subprocess.Popen[bytes]
         self.addresses: dict[str, Any] = {}
 
-    def start(self, within_s: float = 90.0) -> None:
+    def start(self, within_s: float = 110.0) -> None:
         command = [
             *(sys.executable, "-c", "from infra.cli import main; main()", "up"),
             *("--port-base", "0", "--products", str(self._products), "--state", str(self.state)),
@@ -206,7 +206,7 @@ class Stack:
             time.sleep(0.02)
         self.addresses = json.loads(self._ready_file.read_text())
 
-    def stop(self, number: int = signal.SIGINT, within_s: float = 30.0) -> int:
+    def stop(self, number: int = signal.SIGINT, within_s: float = 60.0) -> int:
         """The exit status of `up`."""
         if self.process.poll() is None:
             self.process.send_signal(number)
