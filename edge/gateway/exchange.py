@@ -156,7 +156,7 @@ class Exchange:
             return self.refuse(Refusal.MALFORMED, parsed, now)
         path, _, query = target.decode("latin-1").partition("?")
         request = Request(
-            parsed.method.decode("ascii"), site.authority, path, query, _headers(parsed.fields), parsed.peer
+            parsed.method.decode("ascii"), site.authority, path, query, _headers(parsed.fields), parsed.viewer.peer
         )
         try:
             match = self._policies.match(normalise_path(path))

@@ -135,7 +135,7 @@ class ViewerGone(Exception):
 class Parsed:
     """One request as it came off the wire: still bytes, framing and syntax already checked."""
 
-    __slots__ = ("body", "fields", "host", "keep_alive", "method", "peer", "plain", "received_at", "target", "viewer")
+    __slots__ = ("body", "fields", "host", "keep_alive", "method", "plain", "received_at", "target", "viewer")
 
     def __init__(
         self,
@@ -143,7 +143,6 @@ class Parsed:
         target: bytes,
         host: bytes,
         fields: list[tuple[bytes, bytes]],
-        *,
         plain: bool,
         keep_alive: bool,
         body: RequestBody | None,
@@ -160,7 +159,6 @@ class Parsed:
         self.body = body
         self.received_at = received_at
         self.viewer = viewer
-        self.peer = viewer.peer
 
 
 class RequestBody:
@@ -417,11 +415,11 @@ class ViewerConnection(asyncio.BufferedProtocol):
             self._target,
             host,
             fields,
-            plain=plain,
-            keep_alive=keep_alive and not self._server.draining and not parser.should_upgrade(),
-            body=body,
-            received_at=self._now,
-            viewer=self,
+            plain,
+            keep_alive and not self._server.draining and (plain or not parser.should_upgrade()),
+            body,
+            self._now,
+            self,
         )
         if not parsed.keep_alive:
             self._at_end = True
