@@ -188,7 +188,9 @@ def _of_route(policy: CachePolicy, pattern: str | None) -> Iterator[tuple[str, s
             "path",
             f"the behaviour {pattern} takes in more than {policy.path}: there the Function makes a key for once",
         )
-    if methods - {"GET", "HEAD"} and "OPTIONS" not in methods:
+    if methods <= {"GET", "HEAD"}:
+        yield "forward_methods", "other methods are answered with 403 by CloudFront itself, before the Function's 405"
+    elif "OPTIONS" not in methods:
         yield "forward_methods", "CloudFront has all methods or reads only: the Function refuses what is not listed"
     if policy.data_class is DataClass.PERSONAL:
         yield "data_class", "not stored; CloudFront's own logs, if switched on, still see the address"

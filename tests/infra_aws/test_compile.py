@@ -176,6 +176,7 @@ def test_the_report_names_every_route_with_its_place_and_what_cloudfront_does_in
     assert instead["price", "stale_if_error"].startswith("0 s")
     assert "60 s" in instead["product-page", "fresh"]
     assert "404" in instead["edge-feed", "refuse"]
+    assert "403" in instead["price", "forward_methods"]
     assert ("price", "on_lease_lapse") in instead
     assert ("", "soft purge") in instead
     assert compiled.files[REPORT].decode() == text
