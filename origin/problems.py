@@ -121,6 +121,8 @@ _SAID_BY_STARLETTE = {
 
 
 def _database_error(request: Request, exc: Exception) -> Response:
+    if isinstance(exc, DBAPIError) and _sqlstate(exc) in _NOT_TEXT:
+        return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "The request holds a character that no text can have.")
     if isinstance(exc, DBAPIError) and not _is_passing(exc):
         return unexpected(request, exc)
     _log.warning("%s %s: the database did not answer: %s", request.method, request.url.path, exc)
@@ -138,12 +140,20 @@ _PASSING = (
 )
 """SQLSTATE prefixes of what another try may not meet again."""
 
+_NOT_TEXT = ("22021", "22P05")
+"""SQLSTATEs for NUL in a text and in JSON: whoever sent it is told, and nobody is woken."""
+
 
 def _is_passing(exc: DBAPIError) -> bool:
-    state = getattr(exc.orig, "sqlstate", None) or getattr(exc.orig, "pgcode", None)
+    state = _sqlstate(exc)
     if exc.connection_invalidated or state is None:
         return True
-    return str(state).startswith(_PASSING)
+    return state.startswith(_PASSING)
+
+
+def _sqlstate(exc: DBAPIError) -> str | None:
+    state = getattr(exc.orig, "sqlstate", None) or getattr(exc.orig, "pgcode", None)
+    return None if state is None else str(state)
 
 
 def unexpected(request: Request, exc: Exception) -> Response:

@@ -13,7 +13,7 @@ from cache_policies.tags import list_tag, product_tag
 from origin.caching import CacheHints, cached, minimum_of
 from origin.catalog import service as catalog
 from origin.inventory.service import bands
-from origin.pricing.service import market_of
+from origin.pricing.service import checked_sku, market_of
 
 if TYPE_CHECKING:
     from origin.shop import Shop
@@ -27,7 +27,7 @@ def routes(shop: Shop) -> list[BaseRoute]:
     """The routes of stock that the public may read."""
 
     async def show(request: Request) -> Response:
-        market, sku = market_of(shop.markets, request.path_params["market"]), request.path_params["sku"]
+        market, sku = market_of(shop.markets, request.path_params["market"]), checked_sku(request.path_params["sku"])
         async with shop.snapshots.open(minimum_of(request)) as snapshot:
             product = await catalog.product_of(snapshot.connection, sku)
             listed = product is not None and bool(await catalog.cards(snapshot.connection, [product.sku]))
@@ -41,4 +41,4 @@ def routes(shop: Shop) -> list[BaseRoute]:
         hints = CacheHints(FRESH_S, 0, 0, (product_tag(market.id, product.sku),), snapshot.position, shows_price=True)
         return cached(request, orjson.dumps({"sku": sku, "band": band.value}), "application/json", hints)
 
-    return [Route("/api/v1/{market}/stock/{sku}", show, methods=["GET"])]
+    return [Route("/api/v1/{market}/stock/{sku:path}", show, methods=["GET"])]

@@ -15,7 +15,7 @@ from origin.caching import CacheHints, cached, minimum_of
 from origin.catalog import service as catalog
 from origin.money import amount_text
 from origin.pricing.model import Price
-from origin.pricing.service import market_of, prices
+from origin.pricing.service import checked_sku, market_of, prices
 
 if TYPE_CHECKING:
     from origin.shop import Shop
@@ -41,7 +41,7 @@ def routes(shop: Shop) -> list[BaseRoute]:
     """The routes of prices that the public may read."""
 
     async def show(request: Request) -> Response:
-        market, sku = market_of(shop.markets, request.path_params["market"]), request.path_params["sku"]
+        market, sku = market_of(shop.markets, request.path_params["market"]), checked_sku(request.path_params["sku"])
         async with shop.snapshots.open(minimum_of(request)) as snapshot:
             product = await catalog.product_of(snapshot.connection, sku)
             # A product that was taken down has no price that anybody could pay.
@@ -64,4 +64,4 @@ def routes(shop: Shop) -> list[BaseRoute]:
         hints = CacheHints(FRESH_S, 0, 0, tags, snapshot.position, shows_price=True)
         return cached(request, orjson.dumps(price_json(price, market)), "application/json", hints)
 
-    return [Route("/api/v1/{market}/prices/{sku}", show, methods=["GET"])]
+    return [Route("/api/v1/{market}/prices/{sku:path}", show, methods=["GET"])]

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache_policies.markets import Market, Markets
-from cache_policies.positions import Position
+from cache_policies.positions import MAX_TAG_CHARACTERS, Position
+from cache_policies.tags import product_tag
 from origin.accounts import audit
 from origin.catalog import service as catalog
 from origin.events.messages import PriceChanged, RateChanged
@@ -69,6 +70,13 @@ def market_of(markets: Markets, market_id: str) -> Market:
     if market is None:
         raise UnknownMarket(market_id, tuple(known.id for known in markets.all))
     return market
+
+
+def checked_sku(sku: str) -> str:
+    """`sku` itself. Raises UnknownSku for what cannot be one: no database could hold it, or no tag could name it."""
+    if "\x00" in sku or len(product_tag("market", sku)) > MAX_TAG_CHARACTERS:
+        raise UnknownSku(sku)
+    return sku
 
 
 async def prices(connection: AsyncConnection, market: Market, skus: Sequence[str]) -> dict[str, Price]:

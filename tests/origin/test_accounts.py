@@ -315,6 +315,8 @@ REFUSALS = [
     ("PUT", "/products/LAMP/prices/eu-eur", {"amount": "1.00"}, 404, "did you mean LAMP-1"),
     ("DELETE", "/products/LAMP-1/prices/eu-eur", {}, 409, "no price of its own"),
     ("GET", "/products/NOBODY", None, 404, "unknown SKU"),
+    ("GET", "/products?q=%00", None, 422, "character"),
+    ("PUT", "/products/LAMP-1/prices/eu-eur", {"amount": "1.00", "reason": "\x00"}, 422, "character"),
     ("GET", "/changes/9.9", None, 404, "no change at"),
     ("GET", "/changes/yesterday", None, 400, "not a position"),
     ("GET", "/changes/1.1?wait_s=forever", None, 422, "wait_s"),

@@ -301,6 +301,15 @@ async def test_a_missing_price_is_a_404_that_a_later_price_purges(shop, sku, tag
     assert {tag, "l:eu-eur", "rates:eu-eur"} == set(missing.headers["cache-tag"].split(", "))
 
 
+async def test_what_cannot_be_a_sku_is_a_404_that_is_not_kept(shop):
+    async with client_of(shop) as client:
+        for sku in ("%00", "x" * 300, "%C3%A4" * 100):
+            for kind in ("prices", "stock"):
+                missing = await client.get(f"/api/v1/eu-eur/{kind}/{sku}")
+                assert (missing.status_code, missing.headers["cache-control"]) == (404, "no-store")
+        assert (await client.get("/api/v1/eu-eur/prices/a%2Fb")).headers["cache-tag"].startswith("p:eu-eur:a%2fb")
+
+
 async def test_a_price_in_an_unknown_market_is_not_kept(shop):
     async with client_of(shop) as client:
         missing = await client.get("/api/v1/xx-xxx/prices/LAMP-1")
