@@ -36,8 +36,8 @@ _BODILESS = frozenset({204, 304})
 def viewer_headers(headers: Headers, policy: CachePolicy) -> Headers:
     """End-to-end fields as a viewer gets them, without Age, Cache-Status and Content-Length, which the delivery adds.
 
-    What shows a price leaves as `no-cache` (rule 10); a response that may not be kept at all stays so. Set-Cookie
-    passes only where the policy says `cookies`.
+    What shows a price leaves as the policy's `viewer_cache_control` (rule 10); a response that may not be kept at all
+    stays so. Set-Cookie passes only where the policy says `cookies`.
     """
     kept = [
         (name, value)
@@ -47,12 +47,13 @@ def viewer_headers(headers: Headers, policy: CachePolicy) -> Headers:
         and name not in {"age", "content-length"}
         and (policy.cookies or name != "set-cookie")
     ]
-    if not policy.shows_price:
+    told = policy.viewer_cache_control
+    if told is None:
         return Headers(kept)
     said = parse_cache_control(headers.lines("cache-control"))
     if said.no_store or said.private:
         return Headers(kept)
-    return Headers(kept).without(("cache-control", "expires", "pragma")).with_(("cache-control", "no-cache"))
+    return Headers(kept).without(("cache-control", "expires", "pragma")).with_(("cache-control", told))
 
 
 def deliver(request: Request, stored: StoredResponse, policy: CachePolicy, now: float, status: CacheStatus) -> Response:

@@ -87,13 +87,24 @@ class CachePolicy:
     cookies: bool = False
     """Whether Cookie and Set-Cookie pass; never on a stored route."""
     shows_price: bool = False
-    """Leaves the edge as `Cache-Control: no-cache` with its ETag (rule 10)."""
+    """Leaves the edge as `viewer_cache_control` with its ETag (rule 10)."""
     on_lease_lapse: OnLeaseLapse = OnLeaseLapse.FAIL
     generation: Generation = Generation.NONE
     redirect: Redirect = Redirect.NONE
     collapse_wait_s: float = 5.0
     """How long a follower waits for the leader's forward request."""
     max_body_bytes: int = 2_000_000
+
+    @property
+    def viewer_cache_control(self) -> str | None:
+        """What a viewer is told in place of the origin's Cache-Control (rule 10); None: the origin's own word passes.
+
+        A page, which is what can be stale-marked, is not even kept: a browser shows a kept page again on "back"
+        without asking (edge/decisions/0003-back-button.md). JSON may be kept, to be asked about with its ETag.
+        """
+        if not self.shows_price:
+            return None
+        return "no-cache, no-store" if self.on_lease_lapse is OnLeaseLapse.STALE_MARKED else "no-cache"
 
 
 class Match(NamedTuple):

@@ -220,7 +220,7 @@ class _Lint:
             )
         response_policy = self._config(behaviour.get("ResponseHeadersPolicyId"), "ResponseHeadersPolicyConfig")
         says_no_cache = any(
-            item["Header"].lower() == "cache-control" and item["Value"] == "no-cache" and item["Override"]
+            item["Header"].lower() == "cache-control" and item["Value"].startswith("no-cache") and item["Override"]
             for item in (response_policy or {}).get("CustomHeadersConfig", {}).get("Items", [])
         )
         if says_no_cache and policy["MaxTTL"] > PRICE_MAX_TTL_S:

@@ -17,6 +17,7 @@ from edge.core.delivery import (
     viewer_headers,
 )
 from edge.core.http import Headers, Response
+from edge.core.policy import OnLeaseLapse
 from edge.core.reuse import FwdReason
 from edge.core.status import CacheStatus
 from tests.support.builders import DATE, PAGE, request, response, stored
@@ -85,6 +86,11 @@ def test_what_shows_a_price_is_asked_for_every_time(said, expected):
     assert headers.lines("cache-control") == expected
     assert ("expires" in headers) is (expected != ["no-cache"])
     assert "etag" in headers
+
+
+def test_a_page_with_prices_is_not_even_kept_because_back_does_not_ask():
+    page = replace(PRICED, on_lease_lapse=OnLeaseLapse.STALE_MARKED)
+    assert viewer_headers(response().headers, page).lines("cache-control") == ["no-cache, no-store"]
 
 
 def test_other_answers_keep_what_the_origin_says_to_viewers():

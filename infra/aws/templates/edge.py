@@ -375,6 +375,7 @@ def _response_headers_policy(policy: CachePolicy, shared: _Shared) -> Resource:
     config: Resource = {
         "RemoveHeadersConfig": {"Items": [{"Header": name} for name in BETWEEN_EDGE_AND_ORIGIN]},
     }
-    if policy.shows_price:
-        config["CustomHeadersConfig"] = {"Items": [{"Header": "Cache-Control", "Value": "no-cache", "Override": True}]}
+    told = policy.viewer_cache_control
+    if told is not None:
+        config["CustomHeadersConfig"] = {"Items": [{"Header": "Cache-Control", "Value": told, "Override": True}]}
     return shared.policy("ResponseHeadersPolicy", "ResponseHeadersPolicyConfig", config)
