@@ -26,6 +26,7 @@ MAX_DESCRIPTION_SHOWN: Final = 155
 
 STATIC: Final[Mapping[str, tuple[bytes, str]]] = {
     "site.css": (files("origin").joinpath("static/site.css").read_bytes(), "text/css; charset=utf-8"),
+    "page.js": (files("origin").joinpath("static/page.js").read_bytes(), "text/javascript; charset=utf-8"),
     "icon.svg": (files("origin").joinpath("static/icon.svg").read_bytes(), "image/svg+xml"),
 }
 """Content and media type of the files at `/static/{digest}/{name}`."""
@@ -195,6 +196,7 @@ class Pages:
             "shop_line": SHOP_LINE,
             "css": static_path("site.css"),
             "icon": static_path("icon.svg"),
+            "script": static_path("page.js"),
             "category_path": category_path,
             "band_words": _BAND_WORDS,
         }

@@ -96,8 +96,10 @@ async def test_every_page_is_well_formed_light_and_has_its_slot(origin: OriginCl
         assert len(response.content) < 40_000, kind
         assert page.one("html").attributes["lang"] == "en"
         assert page.one("meta", name="description").attributes["content"]
-        scripts = page.all("script")
-        assert all(script.attributes == {"type": "application/ld+json"} for script in scripts), kind
+        [script, *data] = page.all("script")
+        assert script.text == ""
+        assert script.attributes["src"].startswith("/static/")
+        assert all(each.attributes == {"type": "application/ld+json"} for each in data), kind
         first, *later = [image for image in page.all("img") if image.attributes["src"].startswith("/art/")]
         assert first.attributes["fetchpriority"] == "high", kind
         assert not any("fetchpriority" in image.attributes for image in later), kind
@@ -245,7 +247,7 @@ async def test_a_variant_is_chosen_by_its_link(origin: OriginClient):
         [current] = chosen.all("a", rel="nofollow", aria_current="true")
         assert current.attributes["href"] == link
         assert chosen.one("link", rel="canonical").attributes["href"].endswith(address)
-        data = orjson.loads(chosen.one("script").text)
+        data = orjson.loads(chosen.one("script", type="application/ld+json").text)
         assert data["sku"] == sku
         assert response.text.count("<!--nearshelf:notice-->") == 1
     unknown, _ = await page_at(origin, f"{address}?variant=NOPE")
@@ -307,7 +309,7 @@ async def test_the_switcher_refuses_what_it_does_not_know(origin: OriginClient):
 async def test_pictures_and_sheets_are_kept_for_ever_and_only_under_their_digest(origin: OriginClient):
     page, _ = await page_at(origin, "/eu-eur/")
     addresses = {image.attributes["src"] for image in page.all("img")}
-    addresses |= {page.one("link", rel="stylesheet").attributes["href"]}
+    addresses |= {page.one("link", rel="stylesheet").attributes["href"], page.one("script").attributes["src"]}
     for address in addresses:
         response = await origin.get(address)
         assert response.status_code == 200, address

@@ -171,6 +171,16 @@ def test_reduced_motion_and_print(browser: Browser, shop: str, addresses: dict[s
     assert page.locator(".price").first.is_visible()
 
 
+def test_a_page_that_the_browser_kept_alive_is_asked_for_anew(browser: Browser, shop: str, addresses: dict[str, str]):
+    page = visit(browser)
+    page.goto(shop + addresses["product"])
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")
+    assert not page.locator(".offer .price").is_visible()
+    with page.expect_navigation():
+        page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+    assert page.locator(".offer .price").is_visible()
+
+
 def test_reload_and_back_show_the_new_price(browser: Browser, stack: Stack, shop: str, addresses: dict[str, str]):
     page = visit(browser, java_script_enabled=False)
     page.goto(shop + addresses["product"])
