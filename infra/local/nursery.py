@@ -7,8 +7,9 @@ has eight, on few cores. The nursery reads the modules once and forks a worker w
 a pre-fork model do. What is forked is `main()` of the module's `__main__`, with the environment it would have been
 started with. Commands come as JSON lines on standard input, news goes to standard output:
 
-    {"name": "eu-1", "env": {...}, "log": "/path/eu-1.log"}     ->  {"started": 4711}
-                                                                    {"ended": 4711, "status": -9}
+    {"name": "eu-1", "arguments": [], "env": {...}, "log": "/path/eu-1.log"}
+                                                                    ->  {"started": 4711}
+                                                                        {"ended": 4711, "status": -9}
 
 The nursery itself has no threads and no event loop, so that a fork copies nothing half-done. It ends when its input
 does; its workers are then the tether's to end.
@@ -35,14 +36,15 @@ def say(news: dict[str, Any]) -> None:
     os.write(1, json.dumps(news).encode() + b"\n")
 
 
-def fork(main: Main, name: str, environment: dict[str, str], log: str) -> int:
+def fork(main: Main, command: dict[str, Any]) -> int:
     """The process number of a new worker."""
     pid = os.fork()
     if pid:
         return pid
     status = 1
     try:
-        become_worker(name, environment, log)
+        sys.argv[1:] = command["arguments"]
+        become_worker(command["name"], command["env"], command["log"])
         status = main() or 0
     except SystemExit as exc:
         status = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
@@ -107,7 +109,7 @@ def serve(main: Main) -> None:
             *lines, pending = (pending + data).split(b"\n")
             for line in lines:
                 command = json.loads(line)
-                say({"started": fork(main, command["name"], command["env"], command["log"])})
+                say({"started": fork(main, command)})
 
 
 def main(arguments: list[str]) -> int:

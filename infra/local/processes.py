@@ -45,6 +45,8 @@ class Program:
     cwd: Path
     stop_signal: int = signal.SIGTERM
     account: Account | None = None
+    arguments: tuple[str, ...] = ()
+    """The part of `argv` after the module, for a nursery that has it already."""
     talks: bool = False
     """Takes commands on standard input and answers on standard output."""
 
@@ -283,13 +285,21 @@ class Nursery:
         assert process.stdin is not None
         started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._asked.append(started)
-        command = {"name": program.name, "env": dict(program.env), "log": str(log.path)}
+        command = {
+            "name": program.name,
+            "arguments": program.arguments,
+            "env": dict(program.env),
+            "log": str(log.path),
+        }
         process.stdin.write(json.dumps(command).encode() + b"\n")
         pid = await started
         return self._workers[pid]
 
     async def stop(self) -> None:
-        """Once its workers have ended."""
+        """With whatever is left of its workers."""
+        for worker in self._workers.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGKILL)
         process = self._child.process
         if isinstance(process, Process) and process.stdin is not None:
             process.stdin.close()
@@ -345,38 +355,20 @@ async def _spawn(program: Program, output: int) -> Process:
     )
 
 
-async def run_once(program: Program, log: Log, tether: Tether | None = None) -> None:
-    """Run a program to its end. Ends it when we are cancelled.
+async def run_once(program: Program, log: Log, tether: Tether, nursery: Nursery | None = None) -> None:
+    """Run a program to its end. Ends it, and waits for that, when we are cancelled.
 
     Raises LocalError with the last lines that it printed when it fails.
     """
-    since = log.size()
-    output = log.open()
+    child = Child(program, log, tether, nursery)
+    await child.start()
     try:
-        process = await _spawn(program, output)
-    except OSError as exc:
-        raise LocalError(f"{program.name} cannot be run: {program.argv[0]}: {exc.strerror}") from exc
-    finally:
-        os.close(output)
-    if tether is not None:
-        tether.add(process.pid, program.stop_signal)
-    try:
-        status = await process.wait()
+        status = await child.wait()
     except asyncio.CancelledError:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(program.stop_signal)
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        await child.stop()
         raise
-    finally:
-        if tether is not None:
-            tether.remove(process.pid)
     if status != 0:
-        raise LocalError(f"{program.name} failed ({describe_status(status)}); {tail(log.last_lines(12, since), log)}")
+        raise LocalError(f"{program.name} failed ({describe_status(status)}); {tail(child.last_words(12), log)}")
 
 
 def describe_status(status: int) -> str:

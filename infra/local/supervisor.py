@@ -205,7 +205,7 @@ class Supervisor:
     async def _once(self, name: str, *arguments: str) -> None:
         """Run `python -m origin ...` to its end."""
         program = self._python(name, "origin", self._origin_environment(admin=True), *arguments)
-        await run_once(program, Log(self.state.logs / f"{name}.log"), self.tether)
+        await run_once(program, Log(self.state.logs / f"{name}.log"), self.tether, self.nurseries["origin"])
 
     async def _start_origin_and_edges(self) -> None:
         """Edges are forked while the origin's workers connect: they wait for it by themselves, and cores are few."""
@@ -247,7 +247,7 @@ class Supervisor:
         if policies := env.get("NEARSHELF_POLICIES"):
             env["NEARSHELF_POLICIES"] = str(Path(policies).absolute())  # its working directory is another
         argv = (sys.executable, "-P", "-m", module, *arguments)
-        return Program(name, argv, env, self.state.folder, signal.SIGTERM, talks=talks)
+        return Program(name, argv, env, self.state.folder, arguments=arguments, talks=talks)
 
     def _origin_environment(self, *, admin: bool) -> dict[str, str]:
         environment = topology.origin_environment(
