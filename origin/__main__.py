@@ -6,10 +6,13 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import uvicorn
 
@@ -81,9 +84,16 @@ def _serve() -> int:
         timeout_graceful_shutdown=STOP_S,
     )
     server = uvicorn.Server(config)
+    # Uvicorn stops gracefully and then raises the signal once more: to have been asked to stop is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stopped)
     with listener:
         server.run(sockets=[listener])
     return 0 if server.started else 1
+
+
+def _stopped(number: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(0)
 
 
 def _listen(host: str, port: int) -> socket.socket:

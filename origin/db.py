@@ -84,7 +84,8 @@ class Database:
     ) -> None:
         """`statement_timeout_s`: the server ends a statement after so many seconds; 0: never (imports)."""
         self.markets = markets
-        self.writes = _engine(primary_url, WRITE_CONNECTIONS, statement_timeout_s)
+        # A person's change is not refused because the primary was restarted since the last one: `pre_ping`.
+        self.writes = _engine(primary_url, WRITE_CONNECTIONS, statement_timeout_s, pre_ping=True)
         self.log = _engine(
             primary_url, LOG_CONNECTIONS, STATEMENT_TIMEOUT_S, isolation_level="AUTOCOMMIT", synchronous_commit="off"
         )
@@ -157,6 +158,7 @@ def _engine(
     *,
     isolation_level: str | None = None,
     synchronous_commit: str = "on",
+    pre_ping: bool = False,
 ) -> AsyncEngine:
     options: dict[str, Any] = {} if isolation_level is None else {"isolation_level": isolation_level}
     return create_async_engine(
@@ -165,6 +167,7 @@ def _engine(
         max_overflow=0,
         pool_timeout=5.0,
         pool_recycle=1800,
+        pool_pre_ping=pre_ping,
         connect_args={
             "timeout": 3.0,
             "server_settings": {

@@ -132,7 +132,6 @@ class _Replica:
                 self._back_off_s = min(2 * self._back_off_s, BACK_OFF_S[1])
                 return None
             self._back_off_s = BACK_OFF_S[0]
-            self._stood_at = None
             stack.push_async_exit(attempt.pop_all())
             return Snapshot(connection, position, self.name)
 

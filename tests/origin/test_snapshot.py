@@ -97,10 +97,12 @@ async def test_a_replica_that_stands_still_gives_way_to_the_primary_and_comes_ba
     async with snapshots.open(wanted):
         pass
     started = time.monotonic()
-    for _ in range(20):
+    for _ in range(40):
         async with snapshots.open(wanted) as snapshot:
             assert snapshot.source == "primary"
-    assert time.monotonic() - started < 20 * snapshots_module.WAIT_FOR_REPLICAS_S
+        async with snapshots.open() as snapshot:
+            assert snapshot.source == "replica-0"
+    assert time.monotonic() - started < 40 * snapshots_module.WAIT_FOR_REPLICAS_S
     await asyncio.to_thread(paused.resume_replay)
     await asyncio.to_thread(paused.wait_for_replay)
     async with snapshots.open(wanted) as snapshot:

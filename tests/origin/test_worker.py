@@ -1,0 +1,121 @@
+"""`python -m origin` as a process: workers share a port, stop cleanly, and say what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers import DatabaseUrls
+
+ROOT = Path(__file__).parents[2]
+
+
+def environment(database: DatabaseUrls, port: int) -> dict[str, str]:
+    return os.environ | {
+        "DATABASE_URL": database.primary,
+        "REPLICA_URLS": database.replica,
+        "ADMIN_DATABASE_URL": database.admin,
+        "NEARSHELF_EDGE_KEY": "the key of the edges in tests",
+        "NEARSHELF_LISTEN": f"127.0.0.1:{port}",
+    }
+
+
+def origin(*arguments: str, env: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "origin", *arguments],
+        cwd=ROOT,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ready(port: int, *workers: subprocess.Popen[str]) -> dict[str, object]:
+    deadline = time.monotonic() + 60
+    while True:
+        assert all(worker.poll() is None for worker in workers), "a worker ended while it was starting"
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as response:
+                return json.loads(response.read())
+        except (urllib.error.URLError, ConnectionError):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_two_workers_share_a_port_and_stop_cleanly(database, port):
+    env = environment(database, port)
+    workers = [origin(env=env), origin("serve", env=env)]
+    try:
+        assert ready(port, *workers)["ready"] is True
+        for worker, number in zip(workers, (signal.SIGTERM, signal.SIGINT), strict=True):
+            # The last one may still be reading its modules: what counts is that it was asked while it served.
+            assert worker.stderr is not None
+            while "Application startup complete" not in (line := worker.stderr.readline()):
+                assert line, "the worker ended"
+            worker.send_signal(number)
+        for worker in workers:
+            _, errors = worker.communicate(timeout=30)
+            assert worker.returncode == 0, errors
+            assert "Traceback" not in errors
+    finally:
+        for worker in workers:
+            if worker.poll() is None:
+                worker.kill()
+                worker.communicate()
+
+
+def test_a_port_that_is_taken_is_named(database):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        worker = origin(env=environment(database, port))
+        _, errors = worker.communicate(timeout=60)
+    assert worker.returncode == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in errors
+    assert "NEARSHELF_LISTEN" in errors
+
+
+def test_an_environment_that_cannot_be_used_is_said_before_anything_starts():
+    env = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "ADMIN_DATABASE_URL"}}
+    for arguments, name in (((), "DATABASE_URL"), (("migrate",), "ADMIN_DATABASE_URL")):
+        run = origin(*arguments, env=env)
+        _, errors = run.communicate(timeout=60)
+        assert run.returncode == 2
+        assert name in errors
+        assert "Traceback" not in errors
+
+
+def test_migrating_twice_and_seeding_twice_change_nothing_the_second_time(database, tmp_path):
+    env = environment(database, 1)
+    for arguments in (("migrate",), ("seed", "--products", "30"), ("migrate",)):
+        run = origin(*arguments, env=env)
+        _, errors = run.communicate(timeout=60)
+        assert run.returncode == 0, errors
+    run = origin("seed", "--products", "30", env=env)
+    output, _ = run.communicate(timeout=60)
+    assert (run.returncode, "nothing was changed" in output) == (0, True)
+    password = tmp_path / "password"
+    password.write_text("a long enough passphrase\n")
+    run = origin("staff-add", "anna@example.com", "--role", "editor", "--password-file", str(password), env=env)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 0, errors
