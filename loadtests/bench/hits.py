@@ -51,6 +51,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=3, help="length of one run (default 3)")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--tries", type=int, default=6, help="repetitions of a run that was disturbed (default 6)")
+    parser.add_argument("--write", type=Path, help="put the table into this file, between its `hits` marks")
     parser.add_argument("--only", default="", help="comma list of targets, by the start of their names")
     parser.add_argument("--loop", default="asyncio", help="the gateway's event loop: asyncio, uvloop or both")
     options = parser.parse_args()
@@ -98,9 +99,20 @@ def main() -> int:
                     f"p99 {run.p99_ms:5.2f} ms  foreign {run.foreign:.2f} core, try {run.tries}",
                     flush=True,
                 )
-        print()
-        print(report(targets, options.seconds, options.connections))
+        table = report(targets, options.seconds, options.connections)
+        print(f"\n{table}")
+    if options.write is not None:
+        write_between_marks(options.write, table)
     return 0
+
+
+def write_between_marks(document: Path, table: str) -> None:
+    """Replace what stands between the two marks. Raises ValueError when the document has none."""
+    before, begin, rest = document.read_text().partition("<!-- hits -->\n")
+    _, end, after = rest.partition("<!-- /hits -->")
+    if not (begin and end):
+        raise ValueError(f"{document} has no <!-- hits --> ... <!-- /hits --> to write between")
+    document.write_text(f"{before}{begin}\n{table}\n\n{end}{after}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +232,9 @@ def busy_ticks() -> int:
 def report(targets: list[Target], seconds: int, connections: int) -> str:
     """A Markdown table: medians with quartiles, and the ratio to each nginx."""
     peers = [target for target in targets if target.name.startswith("nginx")]
+    nginx = subprocess.run([shutil.which("nginx") or "nginx", "-v"], capture_output=True, text=True, check=True).stderr
     lines = [
+        f"{time.strftime('%Y-%m-%d', time.gmtime())}, {nginx.strip().rpartition('/')[2]} as peer, "
         f"{len(targets[0].runs)} rounds of {seconds} s, {connections} connections, Python {sys.version.split()[0]}",
         "",
         "| | req/s, median (quartiles) | CPU us/req, median (quartiles) | p99 ms |"
@@ -237,7 +251,11 @@ def report(targets: list[Target], seconds: int, connections: int) -> str:
             row += f" {statistics.median(ratios):.2f} |"
         lines.append(row)
     foreign = max(run.foreign for target in targets for run in target.runs)
-    lines += ["", f"The most that anything else took during a run that counts: {foreign:.2f} core."]
+    lines += ["", f"The most that anything else took during a run that counts: {foreign:.2f} core, of two."]
+    if foreign > MAX_FOREIGN_CORES:
+        lines.append(
+            f"**Disturbed**: more than {MAX_FOREIGN_CORES} core. Take the ratios with care, and measure again."
+        )
     return "\n".join(lines)
 
 
