@@ -233,9 +233,10 @@ def report(targets: list[Target], seconds: int, connections: int) -> str:
     """A Markdown table: medians with quartiles, and the ratio to each nginx."""
     peers = [target for target in targets if target.name.startswith("nginx")]
     nginx = subprocess.run([shutil.which("nginx") or "nginx", "-v"], capture_output=True, text=True, check=True).stderr
+    version = nginx.strip().rpartition("/")[2]
+    about = f"{len(targets[0].runs)} rounds of {seconds} s, {connections} connections"
     lines = [
-        f"{time.strftime('%Y-%m-%d', time.gmtime())}, {nginx.strip().rpartition('/')[2]} as peer, "
-        f"{len(targets[0].runs)} rounds of {seconds} s, {connections} connections, Python {sys.version.split()[0]}",
+        f"{time.strftime('%Y-%m-%d', time.gmtime())}: {about}, Python {sys.version.split()[0]}, nginx {version}",
         "",
         "| | req/s, median (quartiles) | CPU us/req, median (quartiles) | p99 ms |"
         + "".join(f" CPU x {peer.name} |" for peer in peers),
