@@ -100,7 +100,7 @@ class CachePolicy:
         """What a viewer is told in place of the origin's Cache-Control (rule 10); None: the origin's own word passes.
 
         A page, which is what can be stale-marked, is not even kept: a browser shows a kept page again on "back"
-        without asking (edge/decisions/0003-back-button.md). JSON may be kept, to be asked about with its ETag.
+        without asking (edge/decisions/0004-back-button.md). JSON may be kept, to be asked about with its ETag.
         """
         if not self.shows_price:
             return None
