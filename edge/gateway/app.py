@@ -34,6 +34,8 @@ from edge.store.siblings import Siblings
 
 logger = logging.getLogger("nearshelf.edge")
 
+KEEP_QUESTIONS_S = 60.0
+"""Shorter than the origin keeps a connection for questions (75 s)."""
 DRAIN_S = 5.0
 """How long a stopping worker finishes what it is answering."""
 LEAVE_S = 1.0
@@ -97,6 +99,7 @@ class Gateway:
             clock,
             deadlines=Deadlines(connect_s=LEASE_S, head_s=LEASE_S, idle_s=LEASE_S),
             max_connections=MAX_OPEN_STREAMS + 1,
+            keep_idle_s=KEEP_QUESTIONS_S,
             patient=True,
         )
         self._feed = httpx.AsyncClient(

@@ -25,6 +25,8 @@ RETRY_S = 0.1
 """After a question that failed. Many edges notice a cut at once, but ten small questions a second are cheap."""
 MAX_OPEN_STREAMS = 32
 """Beyond it the oldest is hung up: its question has been reported, and younger ones hear the same entries."""
+SPARE_STREAMS = 3
+"""Asked at once when the origin is heard, at first or again: their connections stay open, so that a report never waits a round trip for one."""
 
 
 class Outcome(Enum):
@@ -171,6 +173,7 @@ class FollowerLoop:
         self._streams: dict[asyncio.Task[None], None] = {}
         self._failing = False
         self._heard_at = float("-inf")
+        self._spares_wanted = True
 
     async def run(self) -> None:
         """Until cancelled; the open streams are hung up then."""
@@ -178,6 +181,10 @@ class FollowerLoop:
             while True:
                 self._soon.clear()
                 self._open_stream()
+                if self._spares_wanted and self._heard_at > float("-inf") and not self._failing:
+                    self._spares_wanted = False
+                    for _ in range(SPARE_STREAMS):
+                        self._open_stream()
                 wait_s = RETRY_S if self._failing else ASK_EVERY_S
                 try:
                     async with asyncio.timeout(wait_s):
@@ -228,6 +235,7 @@ class FollowerLoop:
         if not self._failing:
             logger.warning("questions to the origin fail: %s (asking again every %.1f s)", why, RETRY_S)
         self._failing = True
+        self._spares_wanted = True
 
     def _say_healed(self) -> None:
         self._heard_at = self._clock()

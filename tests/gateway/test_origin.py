@@ -94,6 +94,21 @@ async def test_an_old_connection_is_not_used_again_and_a_write_wants_a_young_one
     pool.close()
 
 
+async def test_a_patient_pool_keeps_spare_connections_in_use_also_for_questions(origin):
+    clock = ManualClock()
+    origin.on("/a", Reply(b"hello"))
+    pool = OriginPool(origin.url, clock, deadlines=SHORT, keep_idle_s=60, patient=True)
+    open_at_once = [await pool.send("POST", "/a", HOST, b"x") for _ in range(3)]
+    for response in open_at_once:
+        await response.read(100)
+    # One at a time for longer than an idle connection is kept: each has its turn, so none grows too old.
+    for _ in range(9):
+        clock.advance(15)
+        await (await pool.send("POST", "/a", HOST, b"x")).read(100)
+    assert pool.opened == 3
+    pool.close()
+
+
 async def test_requests_beyond_the_limit_wait_for_a_connection(origin):
     origin.on("/a", Reply(b"hello"))
     pool = pool_to(origin, max_connections=2)

@@ -10,7 +10,7 @@ import pytest
 from cache_policies.feed import ASK_EVERY_S, LEASE_S, Answer, Question
 from cache_policies.positions import Position, PurgeEntry, PurgeKind
 from edge.core.floors import Floors, Lease
-from edge.purge.follower import Follower, FollowerLoop, Outcome
+from edge.purge.follower import SPARE_STREAMS, Follower, FollowerLoop, Outcome
 
 T = 1_000.0
 
@@ -217,6 +217,14 @@ async def test_a_question_is_asked_every_eighth_of_a_lease_without_waiting_for_t
         for contact in (1, 2, 3):
             question, _ = await running.next_question()
             assert question.contact == contact
+
+
+async def test_spare_questions_are_asked_at_once_when_the_origin_is_heard(follower):
+    async with Running(follower) as running:
+        _, answers = await running.next_question()
+        answers.put_nowait(line(head=5, start=5))
+        first = [await running.next_question(within_s=ASK_EVERY_S / 2) for _ in range(1 + SPARE_STREAMS)]
+        assert {question.after for question, _ in first} == {at(5)}
 
 
 async def test_a_cut_is_survived_by_asking_again(follower):
