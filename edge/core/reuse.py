@@ -38,6 +38,8 @@ class Why(StrEnum):
     STALE_WHILE_REVALIDATE = "stale-while-revalidate"
     STALE_IF_ERROR = "stale-if-error"
     STALE_MARKED = "stale-marked"
+    OVERTAKEN = "overtaken"
+    """Purged while it was fetched, again and again: shown to one who arrived before that, and not stored."""
 
 
 @dataclass(frozen=True, slots=True)

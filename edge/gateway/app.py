@@ -34,8 +34,6 @@ from edge.store.siblings import Siblings
 
 logger = logging.getLogger("nearshelf.edge")
 
-KEEP_QUESTIONS_S = 60.0
-"""Shorter than the origin keeps a connection for questions (75 s)."""
 DRAIN_S = 5.0
 """How long a stopping worker finishes what it is answering."""
 LEAVE_S = 1.0
@@ -99,7 +97,6 @@ class Gateway:
             clock,
             deadlines=Deadlines(connect_s=LEASE_S, head_s=LEASE_S, idle_s=LEASE_S),
             max_connections=MAX_OPEN_STREAMS + 1,
-            keep_idle_s=KEEP_QUESTIONS_S,
             patient=True,
         )
         self._feed = httpx.AsyncClient(
@@ -128,6 +125,7 @@ class Gateway:
             worker=self.worker,
             authorities=self.settings.authorities(self.address[1]),
             policies=self.policies,
+            applied=lambda: self.follower.applied,
             store=self.store,
             floors=self.floors,
             lease=self.lease,

@@ -9,6 +9,7 @@ from functools import partial
 
 import iptocc
 
+from cache_policies.positions import Position
 from edge.core.delivery import (
     deliver,
     deliver_forwarded,
@@ -30,7 +31,7 @@ from edge.core.status import CacheStatus
 from edge.core.stored import StoredResponse
 from edge.gateway.answers import unavailable
 from edge.gateway.fills import Fills
-from edge.gateway.flights import Errand, Failed, Flights, Kept, NotKept
+from edge.gateway.flights import Errand, Failed, Flights, Kept, NotKept, Overtaken
 from edge.gateway.origin import READ_AHEAD_BYTES, ErrorKind, OriginError, OriginResponse
 from edge.gateway.record import ExchangeRecord, RecordBook, request_part
 from edge.gateway.server import REFUSALS, BodyTooLarge, Parsed, Refusal, RequestBody, ViewerConnection, ViewerGone
@@ -73,7 +74,7 @@ class Exchange:
     """The application behind the viewers' listener (`server.Application`).
 
     `authorities`: every Host that is served, lower case. `clock`: seconds of the edge's clock. `wall`: seconds since
-    the epoch, for the Date of what comes without one.
+    the epoch, for the Date of what comes without one. `applied`: the position this worker has applied.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Exchange:
         worker: str,
         authorities: frozenset[str],
         policies: PolicySet,
+        applied: Callable[[], Position | None],
         store: Store,
         floors: Floors,
         lease: Lease,
@@ -96,6 +98,7 @@ class Exchange:
         self._worker = worker
         self._authorities = authorities
         self._policies = policies
+        self._applied = applied
         self._store = store
         self._floors = floors
         self._lease = lease
@@ -247,11 +250,23 @@ class Exchange:
                 record.ttl_s = int(stored.fresh_until - now)
                 response = deliver(request, stored, policy, now, self._status(record, hit=False))
                 self._write_whole(parsed, response, record)
+            case Overtaken(stored):
+                # What it lacks was not live when this viewer arrived. Nobody else gets it, and no store.
+                record.fwd_status, record.reason = landed.fwd_status, Why.OVERTAKEN.value
+                response = deliver(request, stored, policy, now, self._status(record, hit=False))
+                self._write_whole(parsed, response, record)
             case NotKept(response=origin_response):
                 record.fwd_status, record.outcome = origin_response.status, "miss"
-                if origin_response.status in SERVER_FAULTS and self._instead(parsed, errand, record, now):
-                    await origin_response.discard()
-                    return
+                if origin_response.status in SERVER_FAULTS:
+                    shown = False
+                    try:
+                        shown = self._instead(parsed, errand, record, now)
+                    except ViewerGone:
+                        origin_response.abandon()
+                        raise
+                    if shown:
+                        await origin_response.discard()
+                        return
                 if why is Why.NOT_STORED:
                     record.reason = landed.reason
                 await self._hand_over(parsed, request, origin_response, errand.match, record)
@@ -474,7 +489,7 @@ class Exchange:
         demand_head: bool = False,
     ) -> Errand:
         tags = validate.tags if validate is not None else candidates[0].tags if candidates else None
-        return Errand(request, match, key, validate, tags, demand_head, self._country(parsed.viewer))
+        return Errand(request, match, key, validate, tags, demand_head, self._country(parsed.viewer), self._applied())
 
     def _record(self, parsed: Parsed, route: str, key: CacheKey | None, *, personal: bool) -> ExchangeRecord:
         about = request_part(self._edge, self._worker, parsed.method.decode("ascii"), route, key, personal=personal)

@@ -19,7 +19,7 @@ from edge.core.request_rules import forward_request
 from edge.core.stored import StoredResponse
 from edge.core.storing import DoNotStore, Label, Reason, label_of, may_store
 from edge.core.validation import freshen
-from edge.gateway.flights import Errand, Failed, Kept, Landed, NotKept
+from edge.gateway.flights import Errand, Failed, Kept, Landed, NotKept, Overtaken
 from edge.gateway.origin import OriginError, OriginPool, OriginResponse
 
 MAX_ASKS = 4
@@ -64,8 +64,12 @@ class Fills:
         began_at = self._clock()
         validate = errand.validate
         minimum = self._first_minimum(errand)
+        overtaken: Overtaken | None = None
         try:
-            for _ in range(MAX_ASKS):
+            for ask in range(MAX_ASKS):
+                if ask == MAX_ASKS - 1 and minimum != "head":
+                    # So that at least those who have arrived by now can take what comes.
+                    minimum = self._applied() or minimum
                 forward = forward_request(
                     errand.request,
                     errand.match,
@@ -112,8 +116,12 @@ class Fills:
                         self._clock() - began_at,
                         validated=response.status == 304,
                     )
+                if minimum == "head" or (minimum is not None and stored.position >= minimum):
+                    overtaken = Overtaken(stored, response.status, response.sent_at, self._clock() - began_at)
                 if minimum != "head":
                     minimum = self._floors.refill_floor(stored.tags)
+            if overtaken is not None:
+                return overtaken
             return Failed(None, Reason.BELOW_FLOOR.value, self._clock() - began_at)
         except OriginError as exc:
             return Failed(exc, exc.kind.value, self._clock() - began_at)

@@ -2,7 +2,8 @@
 
 A flight belongs to its key, not to a viewer: it goes on when its leader hangs up. What it brings is held against the
 floors when it is stored, and again by every follower when it takes its share (docs/freshness.md, rule 2). While the
-lease has run out a viewer takes only a flight that was sent after it arrived (rule 5).
+lease has run out a viewer takes only a flight that was sent after it arrived (rule 5). An answer that purges keep
+overtaking may be handed to those who arrived before them (rule 3), never to anybody else.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from cache_policies.positions import Position
 from edge.core.floors import Floors, Verdict
 from edge.core.http import Headers, Request
 from edge.core.key import CacheKey
 from edge.core.policy import Match
 from edge.core.stored import StoredResponse
+from edge.core.storing import Reason
 from edge.gateway.origin import OriginError, OriginResponse
 
 logger = logging.getLogger("nearshelf.flights")
@@ -45,6 +48,8 @@ class Errand:
     """Tags the key's last response carried; None when none is known."""
     demand_head: bool
     country: str
+    applied: Position | None = None
+    """What this worker had applied when the viewer arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,17 @@ class Kept:
     sent_at: float
     origin_s: float
     validated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Overtaken:
+    """A whole labelled answer that reached the position it was asked for, and was below the floors when it landed:
+    not stored, and only for viewers who arrived before what it lacks was live (`may_take`)."""
+
+    stored: StoredResponse
+    fwd_status: int
+    sent_at: float
+    origin_s: float
 
 
 @dataclass(slots=True)
@@ -89,7 +105,7 @@ class Failed:
     fwd_status: int | None = None
 
 
-Landed = Kept | NotKept | Failed
+Landed = Kept | Overtaken | NotKept | Failed
 Fetch = Callable[[Errand], Awaitable[Landed]]
 
 
@@ -105,11 +121,13 @@ T = TypeVar("T")
 
 
 class _Flight:
-    __slots__ = ("followers", "landing", "sent")
+    __slots__ = ("followers", "landing", "launched_at", "sent")
 
     def __init__(self) -> None:
         self.landing: asyncio.Future[Landed] = asyncio.get_running_loop().create_future()
         self.followers = 0
+        self.launched_at: float | None = None
+        """None while it waits for another flight to land."""
         self.sent = False
         """From here on it is too early for a viewer who needs an answer newer than its own arrival."""
 
@@ -126,7 +144,8 @@ class Flights:
         self._not_shared: dict[Hashable, float] = {}
         self._refresh_pause: dict[Hashable, tuple[float, float]] = {}
         """Key -> (not before, current pause)."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._flying: dict[asyncio.Task[None], _Flight] = {}
+        self._stopping = False
 
     def __len__(self) -> int:
         return len(self._under_way)
@@ -139,30 +158,61 @@ class Flights:
         """
         until = self._clock() + errand.match.policy.collapse_wait_s
         variant = _variant(errand)
+        overtaken: Overtaken | None = None
         for _ in range(MAX_ROUNDS):
+            if self._stopping:
+                return Taken(_stopping(), collapsed=False)
             if self._not_shared.get(variant, 0.0) > self._clock():
-                return Taken(await self._fetch(errand), collapsed=False)
+                return self._alone(errand, await self._fetch(errand))
             flight, leads = self._join(variant, errand)
-            landed = await self._wait(flight, None if leads else until)
+            landed = await self._result(variant, flight, leads, errand, until)
             if landed is None:
-                return Taken(await self._fetch(errand), collapsed=False)
-            if isinstance(landed, NotKept):
-                if landed.claim():
-                    return Taken(landed, collapsed=False)
-                if landed.response.status >= 500:
-                    # A failing origin is not asked again by everybody who waited.
-                    failed = Failed(None, landed.reason, landed.origin_s, landed.response.status)
-                    return Taken(failed, collapsed=True)
-                return Taken(await self._fetch(errand), collapsed=False)
-            if isinstance(landed, Failed) or self._floors.judge(landed.stored) is not Verdict.PURGED:
-                return Taken(landed, collapsed=not leads)
-            # A purge was applied between the landing and this turn of the loop: ask again, with the new floor.
+                return self._alone(errand, await self._fetch(errand))
+            match landed:
+                case NotKept():
+                    if landed.claim():
+                        return Taken(landed, collapsed=False)
+                    if landed.response.status >= 500:
+                        # A failing origin is not asked again by everybody who waited.
+                        failed = Failed(None, landed.reason, landed.origin_s, landed.response.status)
+                        return Taken(failed, collapsed=True)
+                    return self._alone(errand, await self._fetch(errand))
+                case Failed():
+                    return Taken(landed, collapsed=not leads)
+                case Overtaken():
+                    if self._may_take(errand, landed):
+                        return Taken(landed, collapsed=not leads)
+                case Kept(stored):
+                    if self._floors.judge(stored) is not Verdict.PURGED:
+                        return Taken(landed, collapsed=not leads)
+                    # A purge was applied between the landing and this turn of the loop: ask again, with the new floor.
+                    overtaken = Overtaken(stored, landed.fwd_status, landed.sent_at, landed.origin_s)
+        if overtaken is not None and self._may_take(errand, overtaken):
+            return Taken(overtaken, collapsed=True)
         return Taken(Failed(None, "purged-hard", 0.0), collapsed=False)
+
+    def _alone(self, errand: Errand, landed: Landed) -> Taken:
+        """What a viewer's own request brought, which nobody shares."""
+        if isinstance(landed, Overtaken) and not self._may_take(errand, landed):
+            landed = Failed(None, Reason.BELOW_FLOOR.value, landed.origin_s)
+        return Taken(landed, collapsed=False)
+
+    def _may_take(self, errand: Errand, overtaken: Overtaken) -> bool:
+        """Whether an overtaken answer holds every change that was live when this viewer arrived.
+
+        With the lease held, such a change had been applied here by then; with it run out, the flight was sent after the
+        viewer arrived and demanded the head (edge/decisions/0005-overtaken-answers.md). An answer of an epoch that has
+        ended holds what may no longer exist.
+        """
+        position = overtaken.stored.position
+        if position.epoch < self._floors.everything.epoch:
+            return False
+        return errand.demand_head or (errand.applied is not None and position >= errand.applied)
 
     def refresh_later(self, errand: Errand) -> None:
         """Start a background refresh, unless one is under way or the last one failed a moment ago."""
         variant = _variant(errand)
-        if variant in self._under_way or self._refresh_pause.get(variant, (0.0, 0.0))[0] > self._clock():
+        if self._stopping or variant in self._under_way or self._refresh_pause.get(variant, (0.0, 0.0))[0] > self._clock():
             return
         self._start(variant, _Flight(), errand, background=True)
 
@@ -185,6 +235,29 @@ class Flights:
         waiting[0].followers += 1
         return waiting[0], False
 
+    async def _result(
+        self, variant: Hashable, flight: _Flight, leads: bool, errand: Errand, until: float
+    ) -> Landed | None:
+        """What `flight` brings; None when a follower has waited long enough.
+
+        A flight that itself waits for another is launched at `until` at the latest, beside it: it is sent after all who
+        share it arrived. Its followers wait for it as long again.
+        """
+        if flight.launched_at is None:
+            landed = await self._wait(flight, until)
+            if landed is not None:
+                return landed
+            if flight.launched_at is None:
+                self._launch_wave(variant)
+            assert flight.launched_at is not None
+            until = flight.launched_at + errand.match.policy.collapse_wait_s
+        return await self._wait(flight, None if leads else until)
+
+    def _launch_wave(self, variant: Hashable) -> None:
+        waiting = self._next_wave.pop(variant, None)
+        if waiting is not None:
+            self._start(variant, *waiting)
+
     async def _wait(self, flight: _Flight, until: float | None) -> Landed | None:
         """The result; None when somebody else's flight takes too long."""
         if until is None:
@@ -197,9 +270,10 @@ class Flights:
 
     def _start(self, variant: Hashable, flight: _Flight, errand: Errand, *, background: bool = False) -> None:
         self._under_way[variant] = flight
+        flight.launched_at = self._clock()
         task = asyncio.get_running_loop().create_task(self._fly(variant, flight, errand, background=background))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._flying[task] = flight
+        task.add_done_callback(lambda done: self._flying.pop(done, None))
 
     async def _fly(self, variant: Hashable, flight: _Flight, errand: Errand, *, background: bool) -> None:
         flight.sent = True
@@ -210,8 +284,10 @@ class Flights:
             logger.exception("a flight crashed: a fault of this program")
             landed = Failed(None, "proxy-internal-error", 0.0)
         except asyncio.CancelledError:
-            landed = Failed(None, "stopping", 0.0)
-        del self._under_way[variant]
+            landed = _stopping()
+        newest = self._under_way.get(variant) is flight
+        if newest:
+            del self._under_way[variant]
         if isinstance(landed, NotKept) and landed.response.status < 500:
             self._remember(self._not_shared, variant, self._clock() + HIT_FOR_MISS_S)
         elif isinstance(landed, Kept):
@@ -221,9 +297,8 @@ class Flights:
         flight.landing.set_result(landed)
         if isinstance(landed, NotKept) and background and not flight.followers:
             landed.abandon_unclaimed()
-        wave = self._next_wave.pop(variant, None)
-        if wave is not None:
-            self._start(variant, *wave)
+        if newest and not self._stopping:
+            self._launch_wave(variant)
 
     def _after_refresh(self, variant: Hashable, landed: Landed) -> None:
         if isinstance(landed, Kept):
@@ -241,10 +316,22 @@ class Flights:
 
     async def stop(self) -> None:
         """Cancel what is under way; whoever waits is told that the edge is stopping."""
-        tasks = list(self._tasks)
+        self._stopping = True
+        flights = [*self._flying.values(), *(flight for flight, _ in self._next_wave.values())]
+        self._next_wave.clear()
+        tasks = list(self._flying)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._under_way.clear()
+        for flight in flights:
+            # Waves, and flights that were cancelled before their first step.
+            if not flight.landing.done():
+                flight.landing.set_result(_stopping())
+
+
+def _stopping() -> Failed:
+    return Failed(None, "stopping", 0.0)
 
 
 def _variant(errand: Errand) -> Hashable:

@@ -23,8 +23,8 @@ from edge.core.http import Headers
 
 MAX_RESPONSE_HEAD_BYTES = 32_768
 """CloudFront refuses an origin response whose head is longer; what we accept here must be accepted there."""
-MAX_IDLE_S = 4.0
-"""Shorter than the keep-alive of common application servers (5 s), so that the origin seldom hangs up first."""
+KEEP_IDLE_S = 60.0
+"""Shorter than our origin keeps a connection (75 s). Another may hang up earlier: a read is then sent once more."""
 UNSAFE_REUSE_S = 1.0
 """An unsafe request takes only a connection used this recently: it could not be repeated if the origin hung up."""
 READ_AHEAD_BYTES = 262_144
@@ -416,10 +416,10 @@ class OriginPool:
     """Connections to one origin address, kept open between requests.
 
     `clock` gives seconds of the edge's clock. At most `max_connections` are open; a request beyond that waits
-    `Deadlines.head_s` for a free one. An idle connection is used again within `keep_idle_s`. A `patient` pool, for
-    requests that are always asked again, never leaves a failing origin alone, and takes the connection that has been idle
-    longest, also for unsafe methods: so spare ones stay open, and none of its requests has to wait for a connection
-    to be made.
+    `Deadlines.head_s` for a free one. A `patient` pool, for
+    requests that are always asked again, never leaves a failing origin alone, and takes the connection that has been
+    idle longest, also for unsafe methods: so spare ones stay open, and none of its requests has to wait for a
+    connection to be made.
     """
 
     def __init__(
@@ -429,7 +429,6 @@ class OriginPool:
         *,
         deadlines: Deadlines | None = None,
         max_connections: int = 64,
-        keep_idle_s: float = MAX_IDLE_S,
         patient: bool = False,
     ) -> None:
         parts = urlsplit(url)
@@ -445,7 +444,6 @@ class OriginPool:
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._clock = clock
         self._patient = patient
-        self._keep_idle_s = keep_idle_s
         self._idle: deque[_Connection] = deque()
         self._open = 0
         self._members: set[_Connection] = set()
@@ -472,7 +470,7 @@ class OriginPool:
         head = render_request_head(method, target, headers, body)
         safe = method in SAFE_METHODS and body is None
         try:
-            connection = await self._acquire(target, self._keep_idle_s if safe or self._patient else UNSAFE_REUSE_S)
+            connection = await self._acquire(target, KEEP_IDLE_S if safe or self._patient else UNSAFE_REUSE_S)
             try:
                 response = await self._exchange(connection, method, target, head, body, head_s)
             except OriginError as exc:

@@ -26,7 +26,8 @@ RETRY_S = 0.1
 MAX_OPEN_STREAMS = 32
 """Beyond it the oldest is hung up: its question has been reported, and younger ones hear the same entries."""
 SPARE_STREAMS = 3
-"""Asked at once when the origin is heard, at first or again: their connections stay open, so that a report never waits a round trip for one."""
+"""Asked at once when the origin is heard, at first or again: their connections stay open, so that a report never waits
+a round trip for one to be made."""
 
 
 class Outcome(Enum):

@@ -88,7 +88,7 @@ async def test_an_old_connection_is_not_used_again_and_a_write_wants_a_young_one
     clock.advance(2)
     await (await pool.send("POST", "/a", HOST, b"x")).read(100)
     assert pool.opened == 2
-    clock.advance(5)
+    clock.advance(61)
     await body_of(pool, "/a")
     assert pool.opened == 3
     pool.close()
@@ -97,7 +97,7 @@ async def test_an_old_connection_is_not_used_again_and_a_write_wants_a_young_one
 async def test_a_patient_pool_keeps_spare_connections_in_use_also_for_questions(origin):
     clock = ManualClock()
     origin.on("/a", Reply(b"hello"))
-    pool = OriginPool(origin.url, clock, deadlines=SHORT, keep_idle_s=60, patient=True)
+    pool = OriginPool(origin.url, clock, deadlines=SHORT, patient=True)
     open_at_once = [await pool.send("POST", "/a", HOST, b"x") for _ in range(3)]
     for response in open_at_once:
         await response.read(100)
