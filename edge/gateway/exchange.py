@@ -258,7 +258,6 @@ class Exchange:
             case NotKept(response=origin_response):
                 record.fwd_status, record.outcome = origin_response.status, "miss"
                 if origin_response.status in SERVER_FAULTS:
-                    shown = False
                     try:
                         shown = self._instead(parsed, errand, record, now)
                     except ViewerGone:

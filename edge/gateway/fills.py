@@ -64,9 +64,10 @@ class Fills:
         began_at = self._clock()
         validate = errand.validate
         minimum = self._first_minimum(errand)
-        overtaken: Overtaken | None = None
+        overtaken: Overtaken | None
         try:
             for ask in range(MAX_ASKS):
+                overtaken = None
                 if ask == MAX_ASKS - 1 and minimum != "head":
                     # So that at least those who have arrived by now can take what comes.
                     minimum = self._applied() or minimum

@@ -212,7 +212,8 @@ class Flights:
     def refresh_later(self, errand: Errand) -> None:
         """Start a background refresh, unless one is under way or the last one failed a moment ago."""
         variant = _variant(errand)
-        if self._stopping or variant in self._under_way or self._refresh_pause.get(variant, (0.0, 0.0))[0] > self._clock():
+        paused_until, _ = self._refresh_pause.get(variant, (0.0, 0.0))
+        if self._stopping or variant in self._under_way or paused_until > self._clock():
             return
         self._start(variant, _Flight(), errand, background=True)
 
@@ -247,11 +248,15 @@ class Flights:
             landed = await self._wait(flight, until)
             if landed is not None:
                 return landed
-            if flight.launched_at is None:
-                self._launch_wave(variant)
-            assert flight.launched_at is not None
-            until = flight.launched_at + errand.match.policy.collapse_wait_s
+            until = self._launch(variant, flight) + errand.match.policy.collapse_wait_s
         return await self._wait(flight, None if leads else until)
+
+    def _launch(self, variant: Hashable, flight: _Flight) -> float:
+        """Send a waiting flight now, if nobody has yet; when it was sent."""
+        waiting = self._next_wave.get(variant)
+        if waiting is not None and waiting[0] is flight:
+            self._launch_wave(variant)
+        return self._clock() if flight.launched_at is None else flight.launched_at
 
     def _launch_wave(self, variant: Hashable) -> None:
         waiting = self._next_wave.pop(variant, None)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cache_policies.feed import LEASE_S
+from cache_policies.feed import LEASE_S, Answer
+from cache_policies.positions import Position
 from tests.support.edge_shop import EdgeShop
 from tests.support.scripted_origin import Reply, changed, page
 
@@ -192,6 +193,114 @@ async def test_a_soft_purge_shows_the_old_copy_once_and_asks_for_the_new_one(sho
     await shop.until(lambda: not len(shop.gateway._flights))
     fresh = await shop.get(PAGE)
     assert (fresh.body, fresh.is_hit, fresh.detail) == (b"new", True, "")
+
+
+# -- overtaken answers -------------------------------------------------------------------------------------------------
+
+
+def overtaking(shop):
+    """An origin that answers with its head, while one more change is applied here before the answer lands."""
+
+    def reply(_seen):
+        here = str(shop.position)
+        shop.purge(TAG)
+        return page(here.encode(), position=here, etag=f'"{here}"')
+
+    return reply
+
+
+async def test_an_answer_that_purges_keep_overtaking_is_shown_to_who_came_before_them_and_not_stored(shop):
+    shop.origin.on(PAGE, overtaking(shop))
+    response = await shop.get(PAGE)
+    assert (response.status, response.body, response.detail) == (200, b"1.8", "overtaken")
+    assert "stored" not in response.cache_status
+    assert shop.origin.count(PAGE) == 4
+    assert shop.gateway.store.stats().responses == 0
+    assert shop.log_lines()[-1]["reason"] == "overtaken"
+    assert shop.gateway.status()["cache"]["miss:overtaken"] == 1
+
+
+async def test_the_last_ask_demands_everything_applied_by_then(shop):
+    shop.origin.on(PAGE, overtaking(shop))
+    shop.purge("p:eu-eur:other")
+    await shop.get(PAGE)
+    asked = [seen.minimum for seen in shop.origin.seen if seen.path == PAGE]
+    assert asked[-1] == "1.9"
+
+
+async def test_an_overtaken_answer_is_not_for_a_viewer_who_came_after_the_change(shop):
+    shop.origin.on(PAGE, overtaking(shop))
+    with shop.origin.holding(PAGE) as held:
+        early = shop.asking(PAGE)
+        await held.arrived()
+        shop.purge(TAG)
+        for _ in range(5):
+            # More than the first flight can catch up with before it has used up its asks.
+            shop.purge("p:eu-eur:other")
+        late = shop.asking(PAGE)
+        await shop.has_waiters(2)
+        came_at = shop.position
+        held.answer(page(b"1.5", position="1.5"))
+        for viewer in (early, late):
+            response = await viewer
+            assert (response.status, response.detail) == (200, "overtaken")
+            assert Position.parse(response.body.decode()) >= came_at
+
+
+async def test_a_follower_that_arrives_during_the_last_ask_gets_a_newer_answer(shop):
+    answers = overtaking(shop)
+    followers = []
+
+    def reply(seen):
+        if shop.origin.count(PAGE) == 4:
+            late.set()
+        return answers(seen)
+
+    late = asyncio.Event()
+    shop.origin.on(PAGE, reply)
+    original = shop.gateway._fills.send
+
+    async def sending(*arguments, **named):
+        response = await original(*arguments, **named)
+        if late.is_set() and not followers:
+            # The last answer is here, and not judged yet: this viewer arrives after the change that overtakes it.
+            came_at.append(shop.position)
+            followers.append(shop.asking(PAGE))
+            await shop.has_waiters(2)
+        return response
+
+    came_at: list[Any] = []
+    shop.gateway._fills.send = sending
+    first = await shop.get(PAGE)
+    second = await followers[0]
+    assert first.detail == second.detail == "overtaken"
+    assert first.body == b"1.8"
+    assert Position.parse(second.body.decode()) >= came_at[0]
+
+
+async def test_past_the_lease_an_overtaken_answer_of_the_head_is_shown(shop):
+    shop.later(LEASE_S, lease=False)
+
+    def reply(_seen):
+        here = str(shop.position)
+        shop.purge(TAG)
+        shop.gateway.lease.give_up()
+        return page(here.encode(), position=here)
+
+    shop.origin.on(PAGE, reply)
+    response = await shop.get(PAGE)
+    assert (response.status, response.detail) == (200, "overtaken")
+    assert {seen.minimum for seen in shop.origin.seen if seen.path == PAGE} == {"head"}
+
+
+async def test_an_overtaken_answer_of_an_ended_epoch_is_refused(shop):
+    def reply(_seen):
+        shop.position = Position(2, shop.position.cv)
+        shop.tell(Answer((), shop.position, f"id-{shop.position}"))
+        return page(b"the lost history", position="1.99")
+
+    shop.origin.on(PAGE, reply)
+    assert (await shop.get(PAGE)).status == 503
 
 
 # -- the lease ---------------------------------------------------------------------------------------------------------

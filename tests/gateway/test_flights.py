@@ -1,0 +1,121 @@
+"""Who waits for whom, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from edge.core.floors import Floors
+from edge.core.http import Headers, Request
+from edge.core.key import CacheKey
+from edge.core.policy import CachePolicy, Match
+from edge.gateway.flights import Errand, Failed, Flights, Landed
+from tests.support.clock import ManualClock
+
+WAIT_S = 0.05
+
+
+def errand(*, demand_head: bool = True) -> Errand:
+    policy = CachePolicy(id="p", path="/{rest...}", store=True, collapse_wait_s=WAIT_S)
+    request = Request("GET", "h", "/x", "", Headers(()))
+    return Errand(request, Match(policy, "/x", ""), CacheKey("h", "/x", (), ""), None, None, demand_head, "ZZ")
+
+
+class Sky:
+    """Flights whose landing the test decides."""
+
+    def __init__(self) -> None:
+        self.landings: list[asyncio.Future[Landed]] = []
+        self.flights = Flights(self._fetch, Floors(), ManualClock())
+
+    async def _fetch(self, _errand: Errand) -> Landed:
+        self.landings.append(asyncio.get_running_loop().create_future())
+        return await self.landings[-1]
+
+    def viewer(self) -> asyncio.Task[str]:
+        async def reason() -> str:
+            landed = (await self.flights.forward(errand())).landed
+            assert isinstance(landed, Failed)
+            return landed.reason
+
+        return asyncio.create_task(reason())
+
+    async def sent(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.landings) < count:
+                await asyncio.sleep(0)
+
+    def land(self, number: int) -> None:
+        self.landings[number].set_result(Failed(None, f"flight {number}", 0.0))
+
+
+@pytest.fixture
+def sky() -> Sky:
+    return Sky()
+
+
+async def turn() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_wave_is_sent_beside_a_flight_that_takes_too_long(sky):
+    first = sky.viewer()
+    await sky.sent(1)
+    late = [sky.viewer() for _ in range(10)]
+    await sky.sent(2)
+    sky.land(1)
+    async with asyncio.timeout(5):
+        assert {await viewer for viewer in late} == {"flight 1"}
+    assert not first.done()
+    sky.land(0)
+    assert await first == "flight 0"
+    assert len(sky.landings) == 2
+    assert len(sky.flights) == 0
+
+
+async def test_a_flight_that_was_left_behind_does_not_end_the_one_beside_it(sky):
+    first = sky.viewer()
+    await sky.sent(1)
+    second = sky.viewer()
+    await sky.sent(2)
+    third = sky.viewer()
+    await turn()
+    sky.land(0)
+    assert await first == "flight 0"
+    assert len(sky.flights) == 1
+    sky.land(1)
+    assert await second == "flight 1"
+    await sky.sent(3)
+    sky.land(2)
+    assert await third == "flight 2"
+
+
+async def test_stopping_starts_no_wave_and_tells_everybody(sky):
+    first = sky.viewer()
+    await sky.sent(1)
+    late = sky.viewer()
+    await turn()
+    await sky.flights.stop()
+    async with asyncio.timeout(5):
+        assert (await first, await late) == ("stopping", "stopping")
+    await turn()
+    assert len(sky.landings) == 1
+    assert len(sky.flights) == 0
+
+
+async def test_stopping_before_the_first_step_of_a_flight_tells_its_viewer_too(sky):
+    viewer = sky.viewer()
+    await asyncio.sleep(0)
+    await sky.flights.stop()
+    async with asyncio.timeout(5):
+        assert await viewer == "stopping"
+    assert sky.landings == []
+
+
+async def test_after_stopping_nothing_is_sent(sky):
+    await sky.flights.stop()
+    sky.flights.refresh_later(errand())
+    assert await sky.viewer() == "stopping"
+    assert sky.landings == []
