@@ -1,7 +1,7 @@
 """The simulated distance between edges and origin: a TCP relay that delays every byte.
 
-    python -m infra.local.relay '{"target": "127.0.0.1:8080", "channels": [
-        {"edge": "eu", "channel": "fills", "port": 8103, "rtt_ms": 80}, ...]}'
+    python -m infra.local.relay '[
+        {"edge": "eu", "channel": "fills", "port": 8103, "target_port": 8080, "rtt_ms": 80}, ...]'
 
 One process serves all edges. Each channel (an edge's `fills`, an edge's `questions`) is a listener of its own, so that
 it can be cut by itself. A byte leaves rtt/2 after it came in, in both directions, and the first byte of a connection a
@@ -42,6 +42,8 @@ class Channel:
     channel: str
     port: int
     """Where the edge connects, on 127.0.0.1."""
+    target_port: int
+    """Where it leads to, on 127.0.0.1."""
     rtt_ms: float
 
 
@@ -249,9 +251,8 @@ def _reset(transport: asyncio.Transport) -> None:
 class Listener:
     """One channel: listening, cut or stalled."""
 
-    def __init__(self, plan: Channel, target: tuple[str, int]) -> None:
+    def __init__(self, plan: Channel) -> None:
         self.plan = plan
-        self.target = target
         self.port = plan.port
         """Where it listens; kept when a cut ends, also where the plan left it open (0)."""
         self.stalled = False
@@ -268,7 +269,7 @@ class Listener:
     def _accept(self) -> _Socket:
         connection = Connection(self)
         self.connections.add(connection)
-        task = asyncio.get_running_loop().create_task(connection.reach(*self.target))
+        task = asyncio.get_running_loop().create_task(connection.reach("127.0.0.1", self.plan.target_port))
         self.reaching.add(task)
         task.add_done_callback(self.reaching.discard)
         return connection.near
@@ -319,8 +320,8 @@ class Listener:
 class Relay:
     """All channels, and the commands that change them."""
 
-    def __init__(self, target: tuple[str, int], channels: list[Channel]) -> None:
-        self.listeners = [Listener(channel, target) for channel in channels]
+    def __init__(self, channels: list[Channel]) -> None:
+        self.listeners = [Listener(channel) for channel in channels]
 
     async def start(self) -> None:
         """Raises OSError when an address is taken."""
@@ -360,10 +361,10 @@ class Relay:
         ]
 
 
-async def serve(target: tuple[str, int], channels: list[Channel]) -> None:
+async def serve(channels: list[Channel]) -> None:
     """Relay until standard input ends."""
     loop = asyncio.get_running_loop()
-    relay = Relay(target, channels)
+    relay = Relay(channels)
     await relay.start()
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
@@ -386,10 +387,8 @@ def _say(answer: dict[str, Any]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    plan = json.loads(arguments[0])
-    host, _, port = plan["target"].rpartition(":")
     try:
-        asyncio.run(serve((host, int(port)), [Channel(**channel) for channel in plan["channels"]]))
+        asyncio.run(serve([Channel(**channel) for channel in json.loads(arguments[0])]))
     except OSError as exc:
         print(f"relay: {exc}", file=sys.stderr, flush=True)
         return 1

@@ -204,18 +204,21 @@ class Supervisor:
 
     async def _once(self, name: str, *arguments: str) -> None:
         """Run `python -m origin ...` to its end."""
-        program = self._python(name, "origin", self._origin_environment(admin=True), *arguments)
+        environment = self._origin_environment(self.topology.origin_port, admin=True)
+        program = self._python(name, "origin", environment, *arguments)
         await run_once(program, Log(self.state.logs / f"{name}.log"), self.tether, self.nurseries["origin"])
 
     async def _start_origin_and_edges(self) -> None:
         """Edges are forked while the origin's workers connect: they wait for it by themselves, and cores are few."""
-        environment = self._origin_environment(admin=False)
-        programs = [self._python(name, "origin", environment) for name in self.topology.origin_workers]
+        programs = [
+            self._python(name, "origin", self._origin_environment(port, admin=False))
+            for name, port in self.topology.origin_workers.items()
+        ]
         origin = [await self._ensure(program, self.nurseries["origin"]) for program in programs]
         await together(self._await_origin(origin), self._start_edges())
 
     async def _await_origin(self, workers: list[Child]) -> None:
-        await self._until_ready(workers, [f"{self.topology.origin_url}/readyz"])
+        await self._until_ready(workers, self.topology.origin_readiness)
         self._keep(*workers)
         self.voice.step(f"the origin answers ({len(workers)} workers)")
 
@@ -249,9 +252,9 @@ class Supervisor:
         argv = (sys.executable, "-P", "-m", module, *arguments)
         return Program(name, argv, env, self.state.folder, arguments=arguments, talks=talks)
 
-    def _origin_environment(self, *, admin: bool) -> dict[str, str]:
+    def _origin_environment(self, port: int, *, admin: bool) -> dict[str, str]:
         environment = topology.origin_environment(
-            self.topology,
+            port,
             self.secrets,
             self.servers.database_url,
             self.servers.replica_url,
@@ -344,7 +347,7 @@ class Supervisor:
         origin = [child for child in stopped if child.name in self.topology.origin_workers]
         edges = [child for child in stopped if child.name in set(self._edge_names())]
         if origin:
-            await self._until_ready(origin, [f"{self.topology.origin_url}/readyz"])
+            await self._until_ready(origin, self.topology.origin_readiness)
         if edges:
             await self._until_edges_ready(edges)
         self._keep(*stopped)

@@ -110,16 +110,24 @@ class Topology:
     """All of it."""
 
     origin_port: int
-    origin_workers: tuple[str, ...]
+    questions_port: int
+    """Of the origin's worker that answers questions and nothing else: no page in the making delays a purge there."""
+    origin_workers: dict[str, int]
+    """Name of each of the origin's processes and the port it listens at."""
     edges: tuple[Edge, ...]
 
     @property
     def origin_url(self) -> str:
         return f"http://{HOST}:{self.origin_port}"
 
+    @property
+    def origin_readiness(self) -> list[str]:
+        """What to ask until the origin answers, pages and questions alike."""
+        return [f"http://{HOST}:{port}/readyz" for port in (self.origin_port, self.questions_port)]
+
     def ports(self) -> dict[int, str]:
         """Every port, with what listens there."""
-        found = {self.origin_port: "the origin"}
+        found = {self.origin_port: "the origin", self.questions_port: "the origin's listener for questions"}
         for edge in self.edges:
             found[edge.port] = f"edge {edge.name}"
             for worker in edge.workers:
@@ -137,13 +145,16 @@ class Topology:
             "admin": {edge.name: [worker.admin_url for worker in edge.workers] for edge in self.edges},
         }
 
-    def relay_plan(self) -> dict[str, Any]:
+    def relay_plan(self) -> list[dict[str, Any]]:
         """The argument of infra.local.relay."""
         channels = []
         for edge in self.edges:
-            for channel, port in zip(CHANNELS, (edge.fills_port, edge.questions_port), strict=True):
-                channels.append({"edge": edge.name, "channel": channel, "port": port, "rtt_ms": edge.rtt_ms})
-        return {"target": f"{HOST}:{self.origin_port}", "channels": channels}
+            near = (edge.fills_port, edge.questions_port)
+            for channel, port, target in zip(CHANNELS, near, (self.origin_port, self.questions_port), strict=True):
+                channels.append(
+                    {"edge": edge.name, "channel": channel, "port": port, "target_port": target, "rtt_ms": edge.rtt_ms}
+                )
+        return channels
 
 
 def plan(options: Options, base: int) -> Topology:
@@ -157,12 +168,14 @@ def plan(options: Options, base: int) -> Topology:
             for worker in range(options.edge_workers)
         )
         edges.append(Edge(name, rtt_ms, base + 1 + number, relay + 2 * number, relay + 2 * number + 1, workers))
-    origin_workers = tuple(f"origin-{number + 1}" for number in range(options.origin_workers))
-    return Topology(base, origin_workers, tuple(edges))
+    questions_port = base + 1 + len(edges)
+    origin_workers = {f"origin-{number + 1}": base for number in range(options.origin_workers)}
+    origin_workers["origin-questions"] = questions_port
+    return Topology(base, questions_port, origin_workers, tuple(edges))
 
 
 def _admin_offset(edges: int) -> int:
-    return max(11, 1 + edges)
+    return max(11, 2 + edges)
 
 
 def _relay_offset(edges: int, workers: int) -> int:
@@ -181,13 +194,13 @@ class Secrets:
 
 
 def origin_environment(
-    topology: Topology, secrets: Secrets, database_url: str, replica_url: str, redis_url: str, standby: str
+    port: int, secrets: Secrets, database_url: str, replica_url: str, redis_url: str, standby: str
 ) -> dict[str, str]:
     return {
         "DATABASE_URL": database_url,
         "REPLICA_URLS": replica_url,
         "REDIS_URL": redis_url,
-        "NEARSHELF_LISTEN": f"{HOST}:{topology.origin_port}",
+        "NEARSHELF_LISTEN": f"{HOST}:{port}",
         "NEARSHELF_EDGE_KEY": secrets.edge_key,
         "NEARSHELF_STANDBYS": standby,
     }

@@ -27,7 +27,7 @@ async def relayed(serve: Serve, rtt_ms: float) -> AsyncIterator[tuple[Relay, int
 
     server = await asyncio.start_server(tidy, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    relay = Relay(("127.0.0.1", port), [Channel("eu", name, 0, rtt_ms) for name in ("fills", "questions")])
+    relay = Relay([Channel("eu", name, 0, port, rtt_ms) for name in ("fills", "questions")])
     await relay.start()
     try:
         yield relay, relay.listeners[0].address()
@@ -147,7 +147,7 @@ async def test_a_broken_connection_breaks_the_other_side():
 
 
 async def test_an_origin_that_refuses_is_a_reset_after_a_round_trip():
-    relay = Relay(("127.0.0.1", await closed_port()), [Channel("eu", "fills", 0, 50)])
+    relay = Relay([Channel("eu", "fills", 0, await closed_port(), 50)])
     await relay.start()
     began = time.monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", relay.listeners[0].address())
@@ -204,7 +204,7 @@ async def test_a_stall_keeps_connections_and_passes_nothing_until_it_heals():
     ],
 )
 async def test_a_wrong_command_is_refused_with_its_reason(command, word):
-    relay = Relay(("127.0.0.1", 1), [Channel("eu", "fills", 0, 1)])
+    relay = Relay([Channel("eu", "fills", 0, 1, 1)])
     answer = await relay.obey(command)
     assert not answer["ok"]
     assert word in answer["error"]

@@ -67,7 +67,7 @@ def test_the_default_addresses():
 def test_no_two_processes_get_one_port(edge_workers):
     options = Options(edge_workers=edge_workers)
     shop = plan(options, 5000)
-    assert len(shop.ports()) == 1 + 3 + 3 * edge_workers + 6
+    assert len(shop.ports()) == 2 + 3 + 3 * edge_workers + 6
     assert max(shop.ports()) == 5000 + options.ports_needed - 1
 
 
@@ -75,18 +75,20 @@ def test_an_edge_reaches_the_origin_only_through_the_relay():
     shop = plan(Options(rtt_ms=parse_rtts(["eu=120"])), 8080)
     edge = shop.edges[1]
     environment = edge_environment(edge, edge.workers[1], Secrets("key", "token"), "access.log")
-    relayed = {f"http://127.0.0.1:{channel['port']}": channel for channel in shop.relay_plan()["channels"]}
+    relayed = {f"http://127.0.0.1:{channel['port']}": channel for channel in shop.relay_plan()}
     fills, questions = relayed[environment["NEARSHELF_ORIGIN_URL"]], relayed[environment["NEARSHELF_FEED_URL"]]
     assert (fills["edge"], fills["channel"], fills["rtt_ms"]) == ("eu", "fills", 120)
     assert (questions["edge"], questions["channel"], questions["rtt_ms"]) == ("eu", "questions", 120)
-    assert shop.relay_plan()["target"] == "127.0.0.1:8080"
+    assert (fills["target_port"], questions["target_port"]) == (8080, 8084)
     assert environment["NEARSHELF_LISTEN"] == "127.0.0.1:8082"
     assert environment["NEARSHELF_ADMIN_LISTEN"] == "127.0.0.1:8094"
 
 
 def test_workers_of_the_origin_know_the_application_s_databases_only():
     shop = plan(Options(), 8080)
-    environment = origin_environment(shop, Secrets("key", "token"), "primary", "replica", "redis", "standby1")
+    environment = origin_environment(
+        shop.origin_port, Secrets("key", "token"), "primary", "replica", "redis", "standby1"
+    )
     assert environment["NEARSHELF_LISTEN"] == "127.0.0.1:8080"
     assert not any("ADMIN" in name for name in environment)
 
