@@ -88,6 +88,8 @@ def _tags_of(event: Event, markets: Sequence[str]) -> Iterator[str]:
                 yield product_tag(market, sku)
                 yield many_tag(market)
         case ProductCopyChanged(sku, slug, paths):
+            # Its drawing takes shape and colour from what the copy says.
+            yield picture_tag(sku)
             for market in markets:
                 yield from _product_in(market, sku, slug)
                 # A new name moves the product in every order by name, also past pages that do not show it.

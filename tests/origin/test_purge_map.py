@@ -52,8 +52,8 @@ PATHS = ("kitchen", "kitchen/mugs")
         pytest.param(
             ProductCopyChanged("MUG-1", "blue-mug", PATHS),
             SOFT,
-            everywhere("p:M:mug-1", "s:M:blue-mug", "many:M", "c:M:kitchen", "c:M:kitchen/mugs", "l:M"),
-            id="copy is soft, and may move the product in orders by name",
+            everywhere("p:M:mug-1", "s:M:blue-mug", "many:M", "c:M:kitchen", "c:M:kitchen/mugs", "l:M") | {"pic:mug-1"},
+            id="copy is soft, may move the product in orders by name, and what its picture is drawn from",
         ),
         pytest.param(ProductListed("MUG-1", "blue-mug", PATHS), HARD, MEMBERSHIP | {"pic:mug-1"}, id="listed"),
         pytest.param(ProductTakenDown("MUG-1", "blue-mug", PATHS), HARD, MEMBERSHIP | {"pic:mug-1"}, id="taken down"),
