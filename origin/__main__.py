@@ -17,6 +17,7 @@ from typing import NoReturn
 import uvicorn
 
 from origin.app import make_app
+from origin.errors import ShopError
 from origin.settings import OriginSettings, SettingsError
 
 KEEP_ALIVE_S = 75
@@ -56,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SettingsError as exc:
         print(exc, file=sys.stderr)
         return 2
+    except ShopError as exc:
+        print(f"{parser.prog} {arguments.chore}: {exc}", file=sys.stderr)
+        return 1
 
 
 def _serve() -> int:

@@ -119,3 +119,15 @@ def test_migrating_twice_and_seeding_twice_change_nothing_the_second_time(databa
     run = origin("staff-add", "anna@example.com", "--role", "editor", "--password-file", str(password), env=env)
     _, errors = run.communicate(timeout=60)
     assert run.returncode == 0, errors
+
+
+def test_a_member_of_staff_who_cannot_be_added_is_refused_in_one_line(database, tmp_path):
+    env = environment(database, 1)
+    password = tmp_path / "password"
+    password.write_text("a long enough passphrase\n")
+    run = origin("staff-add", "no address", "--password-file", str(password), env=env)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 1
+    assert errors.startswith("python -m origin staff-add: ")
+    assert "no address" in errors
+    assert len(errors.splitlines()) == 1
