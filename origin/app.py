@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hmac
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -25,12 +27,19 @@ from origin.errors import TooLarge
 from origin.events import api as events
 from origin.inventory import api as inventory
 from origin.pricing import api as pricing
-from origin.problems import handlers, unexpected
+from origin.problems import handlers, problem, unexpected
 from origin.settings import OriginSettings
 from origin.shop import Shop, open_shop
 
+_log = logging.getLogger(__name__)
+
 MAX_BODY_BYTES = 65_536
 """More in one request's body is refused; nothing that is sent to the origin over HTTP comes near."""
+
+WRONG_KEY = (
+    "The edge key of this request is not this origin's. Origin and edges need the same NEARSHELF_EDGE_KEY; "
+    "viewers send none."
+)
 
 EDGE_ONLY_FIELDS = frozenset(
     field.encode()
@@ -137,7 +146,11 @@ class Faults:
 
 
 class EdgeKey:
-    """Tells edges from everybody else: `request.state.from_edge`; what only edges may say is deleted from others."""
+    """Tells edges from everybody else: `request.state.from_edge`; what only edges may say is deleted from others.
+
+    A wrong key is refused. To answer its sender as a stranger would drop the position that it demands, and an edge
+    with an old key would take what a lagging replica shows for the present.
+    """
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self._app = app
@@ -145,8 +158,12 @@ class EdgeKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            shown = Headers(scope=scope).get(EDGE_KEY_FIELD, "").encode()
-            from_edge = bool(self._key) and hmac.compare_digest(shown, self._key)
+            shown = [value for name, value in scope["headers"] if name == EDGE_KEY_FIELD.encode()]
+            from_edge = bool(shown)
+            if from_edge and not (self._key and all(hmac.compare_digest(value, self._key) for value in shown)):
+                _log.warning("%s %s was refused: its edge key is wrong", scope["method"], scope["path"])
+                await problem(Request(scope), HTTPStatus.FORBIDDEN, WRONG_KEY)(scope, receive, send)
+                return
             if not from_edge:
                 scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] not in EDGE_ONLY_FIELDS]}
             scope.setdefault("state", {})["from_edge"] = from_edge

@@ -74,7 +74,7 @@ async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
 
 def _edges_only(request: Request) -> None:
     if not request.state.from_edge:
-        raise NotSignedIn("this address answers edges only: the edge key is missing or wrong")
+        raise NotSignedIn("this address answers edges only: the edge key is missing")
 
 
 def _strict(question: Question) -> Question:

@@ -104,17 +104,27 @@ EDGE_WORDS = {
 }
 
 
-@pytest.mark.parametrize("key", [None, "", KEY[:-1], KEY + "x", KEY.upper(), "é"])
-async def test_words_of_strangers_are_deleted(client, key):
-    headers = {**EDGE_WORDS, "Accept": "text/html"}
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    if key is not None:
-        raw.append((EDGE_KEY_FIELD.encode(), key.encode()))
-    answer = (await client.get("/seen", headers=raw)).json()
+async def test_words_of_strangers_are_deleted(client):
+    answer = (await client.get("/seen", headers={**EDGE_WORDS, "Accept": "text/html"})).json()
     assert answer["edge"] is False
     assert not {name.lower() for name in EDGE_WORDS} & answer["headers"].keys()
     assert EDGE_KEY_FIELD not in answer["headers"]
     assert answer["headers"]["accept"] == "text/html"
+
+
+@pytest.mark.parametrize(
+    "keys", [("",), (KEY[:-1],), (KEY + "x",), (KEY.upper(),), ("é",), (KEY, "x"), ("x", KEY)], ids=repr
+)
+async def test_a_wrong_key_is_refused_instead_of_forgotten_with_the_position_it_demands(client, keys):
+    raw = [(name.encode(), value.encode()) for name, value in EDGE_WORDS.items()]
+    raw += [(EDGE_KEY_FIELD.encode(), key.encode()) for key in keys]
+    for path, media_type in (("/seen", "text/html; charset=utf-8"), ("/api/fail/none", "application/problem+json")):
+        response = await client.get(path, headers=raw)
+        assert response.status_code == 403
+        assert response.headers["cache-control"] == "no-store"
+        assert response.headers["content-type"] == media_type
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert "NEARSHELF_EDGE_KEY" in response.text
 
 
 async def test_words_of_an_edge_are_believed(client):
@@ -126,7 +136,8 @@ async def test_words_of_an_edge_are_believed(client):
 async def test_without_a_key_of_its_own_the_origin_believes_nobody():
     app = Starlette(routes=[Route("/seen", seen)], middleware=[Middleware(EdgeKey, key="")])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://origin") as client:
-        assert (await client.get("/seen", headers={EDGE_KEY_FIELD: ""})).json()["edge"] is False
+        assert (await client.get("/seen")).json()["edge"] is False
+        assert (await client.get("/seen", headers={EDGE_KEY_FIELD: ""})).status_code == 403
 
 
 @pytest.mark.parametrize(

@@ -246,10 +246,10 @@ async def test_a_worker_that_leaves_is_gone(shop, client):
 
 
 async def test_only_edges_are_answered(client):
-    for headers in ({}, {EDGE_KEY_FIELD: "wrong"}, {EDGE_KEY_FIELD: EDGE_KEY + "x"}):
+    for headers, status in (({}, 401), ({EDGE_KEY_FIELD: "wrong"}, 403), ({EDGE_KEY_FIELD: EDGE_KEY + "x"}, 403)):
         for path in (FEED_PATH, LEAVE_PATH):
             response = await client.post(path, content=b"{}", headers=headers)
-            assert response.status_code == 401
+            assert response.status_code == status
             assert response.headers["content-type"] == "application/problem+json"
             assert response.headers["cache-control"] == "no-store"
 
