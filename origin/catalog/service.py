@@ -173,6 +173,22 @@ async def product_of(connection: AsyncConnection, sku: str) -> FoundProduct | No
     return None if row is None else FoundProduct(row.sku, row.name, row.slug)
 
 
+async def keep_in_place(connection: AsyncConnection, sku: str) -> None:
+    """Until the transaction ends, an import waits that would move the product of `sku` (or of the variant).
+
+    That goes for the categories that it is in as well. An import that has moved them already is waited for.
+    Call it before `category_paths_of` where the paths decide what is purged. Categories come first, as in an import.
+    """
+    wanted = select(product.c.id).where(
+        or_(product.c.sku == sku, product.c.id.in_(select(variant.c.product_id).where(variant.c.sku == sku)))
+    )
+    members = select(product_category.c.category_id).where(product_category.c.product_id.in_(wanted))
+    await connection.execute(
+        select(category.c.id).where(category.c.id.in_(members)).order_by(category.c.id).with_for_update(read=True)
+    )
+    await connection.execute(wanted.with_for_update(read=True))
+
+
 async def find_products(connection: AsyncConnection, text: str, limit: int) -> list[FoundProduct]:
     """Products for somebody who typed `text`: a SKU or its beginning, a variant's SKU, or words of the name.
 

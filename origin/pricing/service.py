@@ -127,6 +127,8 @@ async def _change(
     shop: Shop, actor: str, sku: str, market: Market, wanted: Money | None, expected_version: int | None, reason: str
 ) -> Changed:
     async with shop.database.unit_of_work(actor=actor, cause="price set" if wanted else "price removed") as work:
+        # The categories that it is in now must be those at the commit: their orders by price are purged.
+        await catalog.keep_in_place(work.connection, sku)
         product = await catalog.product_of(work.connection, sku)
         if product is None:
             raise UnknownSku(sku, await similar_skus(work.connection, sku))

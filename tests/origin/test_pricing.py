@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from cache_policies.positions import PurgeKind
 from origin.accounts import audit
 from origin.events.entries import entry_at
+from origin.events.messages import CatalogReplaced
 from origin.money import Money
 from origin.pricing.model import (
     AmountRefused,
@@ -105,6 +106,39 @@ async def test_a_variant_s_price_purges_its_product(shop):
     changed = await change_price(shop, ANNA, "LAMP-1-RED", "eu-eur", "13.00")
     assert "p:eu-eur:lamp-1" in (await purge_at(shop, changed.position)).tags
     assert (await price_of(shop, "LAMP-1", "eu-eur")).source == "converted"
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        pytest.param(
+            (
+                "UPDATE catalog.product SET version = version + 1 WHERE sku = 'LAMP-1'",
+                (
+                    "UPDATE catalog.product_category AS m SET category_id = c.id"
+                    " FROM catalog.category AS c, catalog.product AS p"
+                    " WHERE c.path = 'lighting' AND p.sku = 'LAMP-1' AND m.product_id = p.id"
+                ),
+                "UPDATE catalog.category SET path = 'moved' WHERE path = 'lighting'",
+            ),
+            id="the product",
+        ),
+        pytest.param(("UPDATE catalog.category SET path = 'moved' WHERE path = 'lighting/lamps'",), id="its category"),
+    ],
+)
+async def test_a_price_changed_during_an_import_that_moves_its_product_purges_the_new_place(shop, move):
+    """A page of the new place, stored between the two commits, must not keep its old order by price."""
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    async with shop.database.unit_of_work(actor="import", cause="import") as work:
+        for statement in move:
+            await work.connection.execute(text(statement))
+        work.record(CatalogReplaced())
+        change = asyncio.create_task(change_price(shop, ANNA, "LAMP-1", "eu-eur", "12.00"))
+        async with asyncio.timeout(10), shop.database.log.connect() as connection:
+            while not change.done() and not await connection.scalar(waiting):
+                await asyncio.sleep(0.005)
+    purge = await purge_at(shop, (await change).position)
+    assert "cp:eu-eur:moved" in purge.tags
 
 
 async def test_a_removed_price_goes_back_to_the_converted_one_and_keeps_counting(shop):
