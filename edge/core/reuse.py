@@ -32,7 +32,8 @@ class Why(StrEnum):
     PURGED_SOFT = "purged-soft"
     LEASE_LAPSED = "lease-lapsed"
     NO_CACHE = "no-cache"
-    NOT_STORED = "not-stored"
+    COLD = "cold"
+    """Nothing was in the store under this key, or no variant of it for this request."""
     UNSAFE_METHOD = "unsafe-method"
     POLICY_NEVER_STORES = "policy-never-stores"
     STALE_WHILE_REVALIDATE = "stale-while-revalidate"
@@ -117,9 +118,7 @@ def decide_reuse(
         if now < stored.revalidate_until:
             return Stale(stored, Why.STALE_WHILE_REVALIDATE)
         return MustValidate(stored, Why.EXPIRED)
-    return Absent(
-        FwdReason.VARY_MISS if candidates else FwdReason.URI_MISS, Why.NOT_STORED, demand_head=not lease.held(now)
-    )
+    return Absent(FwdReason.VARY_MISS if candidates else FwdReason.URI_MISS, Why.COLD, demand_head=not lease.held(now))
 
 
 def on_error(

@@ -28,7 +28,7 @@ from edge.gateway.origin import Deadlines, OriginPool, PoolTransport
 from edge.gateway.record import AccessLog, RecordBook
 from edge.gateway.server import GatewayServer
 from edge.gateway.settings import Address, GatewaySettings
-from edge.purge.follower import MAX_OPEN_STREAMS, Follower, FollowerLoop
+from edge.purge.follower import MAX_OPEN_STREAMS, Follower, FollowerLoop, QuestionRefused
 from edge.store.memory import MemoryStore
 from edge.store.siblings import Siblings
 
@@ -163,13 +163,14 @@ class Gateway:
         # The follower first: an answer of its could give the lease back.
         self._follower_task.cancel()
         await asyncio.gather(self._follower_task, return_exceptions=True)
+        if self.siblings is not None:
+            # Nothing is told or heard once the lease is given up.
+            self.siblings.close()
         self.lease.give_up()
         await self._leave()
         if self.server is not None:
             await self.server.drain(DRAIN_S)
         await self._flights.stop()
-        if self.siblings is not None:
-            self.siblings.close()
         await self._feed.aclose()
         self.pool.close()
         if self._admin is not None:
@@ -212,9 +213,14 @@ class Gateway:
             self.siblings.tell(stored)
 
     async def _ask(self, question: Question) -> AsyncIterator[bytes]:
-        """The lines of the origin's answer to `question`. Raises ConnectionError when there is none."""
+        """The lines of the origin's answer to `question`. Raises ConnectionError when there is none,
+        QuestionRefused when the origin does not know this edge's key."""
         try:
             async with self._feed.stream("POST", FEED_PATH, content=question.to_json()) as response:
+                if response.status_code in (401, 403):
+                    raise QuestionRefused(
+                        f"refused with status {response.status_code}: NEARSHELF_EDGE_KEY here is not the origin's"
+                    )
                 if response.status_code != 200:
                     raise ConnectionError(f"the origin answered a question with status {response.status_code}")
                 async for line in response.aiter_lines():
@@ -232,6 +238,9 @@ class Gateway:
             logger.warning("could not tell the origin of leaving: %s", str(exc) or "no answer in time")
 
     def _on_lost_history(self) -> None:
+        if self.siblings is not None:
+            # First of all: what a fill under way brings may come from the history that is lost.
+            self.siblings.close()
         logger.error(
             "the purge log ends before what this worker has applied (%s): its store cannot be trusted, stopping; "
             "the supervisor starts it again with an empty one",

@@ -32,7 +32,7 @@ from edge.core.stored import StoredResponse
 from edge.gateway.answers import unavailable
 from edge.gateway.fills import Fills
 from edge.gateway.flights import Errand, Failed, Flights, Kept, NotKept, Overtaken
-from edge.gateway.origin import READ_AHEAD_BYTES, ErrorKind, OriginError, OriginResponse
+from edge.gateway.origin import READ_AHEAD_BYTES, EdgeKeyRefused, ErrorKind, OriginError, OriginResponse
 from edge.gateway.record import ExchangeRecord, RecordBook, request_part
 from edge.gateway.server import REFUSALS, BodyTooLarge, Parsed, Refusal, RequestBody, ViewerConnection, ViewerGone
 from edge.store.base import Store
@@ -266,7 +266,7 @@ class Exchange:
                     if shown:
                         await origin_response.discard()
                         return
-                if why is Why.NOT_STORED:
+                if why is Why.COLD:
                     record.reason = landed.reason
                 await self._hand_over(parsed, request, origin_response, errand.match, record)
             case Failed():
@@ -293,7 +293,7 @@ class Exchange:
                 forward, key, None if body is None else body.pieces(), None if body is None else body.length
             )
         except OriginError as exc:
-            self._error(parsed, request, exc, exc.kind.value, record, self._clock())
+            self._error(parsed, request, exc, exc.reason, record, self._clock())
             return
         except BodyTooLarge:
             response = unavailable(413, REFUSALS[Refusal.BODY_TOO_LARGE][2], request)
@@ -353,7 +353,11 @@ class Exchange:
         now: float,
     ) -> None:
         """No usable response, and nothing to show instead."""
-        if not self._lease.held(now):
+        if isinstance(error, EdgeKeyRefused):
+            # The questions are refused, too: a lease that has run out would hide why.
+            status, why = 503, "The shop cannot be reached at the moment. Please try again shortly."
+            record.reason = error.reason
+        elif not self._lease.held(now):
             status, why = 503, "This cannot be confirmed at the moment. Please try again shortly."
             record.reason = Why.LEASE_LAPSED.value
         elif error is not None and error.kind in {ErrorKind.HTTP_RESPONSE_TIMEOUT, ErrorKind.CONNECTION_TIMEOUT}:
@@ -387,7 +391,7 @@ class Exchange:
             try:
                 body = await response.read(READ_AHEAD_BYTES)
             except OriginError as exc:
-                self._error(parsed, request, exc, exc.kind.value, record, self._clock())
+                self._error(parsed, request, exc, exc.reason, record, self._clock())
                 return
             if body is None:
                 response.abandon()
@@ -399,7 +403,7 @@ class Exchange:
         except OriginError as exc:
             # The head is out: hanging up is the only way left to say that the rest is missing.
             parsed.viewer.cut_short()
-            self._book.note(_ended(record, "error", exc.kind.value))
+            self._book.note(_ended(record, "error", exc.reason))
         except ViewerGone:
             response.abandon()
             self._book.note(_ended(record, "gone", record.reason))

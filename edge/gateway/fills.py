@@ -6,10 +6,11 @@ await lies between them, so that no purge can be applied in between (docs/freshn
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Literal, Protocol
 
-from cache_policies.feed import EDGE_KEY_FIELD
+from cache_policies.feed import EDGE_KEY_FIELD, REFUSED_EDGE_KEY, REFUSED_FIELD
 from cache_policies.positions import ZERO, Position
 from edge.core.floors import Floors, Verdict
 from edge.core.http import Headers, Request, Response
@@ -20,10 +21,14 @@ from edge.core.stored import StoredResponse
 from edge.core.storing import DoNotStore, Label, Reason, label_of, may_store
 from edge.core.validation import freshen
 from edge.gateway.flights import Errand, Failed, Kept, Landed, NotKept, Overtaken
-from edge.gateway.origin import OriginError, OriginPool, OriginResponse
+from edge.gateway.origin import EdgeKeyRefused, OriginError, OriginPool, OriginResponse
+
+logger = logging.getLogger("nearshelf.fills")
 
 MAX_ASKS = 4
 """Once, once more with the floor of its tags, and twice in case purges keep coming in meanwhile."""
+
+SAY_REFUSED_EVERY_S = 60.0
 
 Minimum = Position | Literal["head"]
 
@@ -58,6 +63,7 @@ class Fills:
         self._on_kept = on_kept
         self._clock = clock
         self._wall = wall
+        self._refusal_said_at = float("-inf")
 
     async def fetch(self, errand: Errand) -> Landed:
         """Forward `errand` and store the answer if it may be stored. Never raises for what the origin does."""
@@ -125,7 +131,7 @@ class Fills:
                 return overtaken
             return Failed(None, Reason.BELOW_FLOOR.value, self._clock() - began_at)
         except OriginError as exc:
-            return Failed(exc, exc.kind.value, self._clock() - began_at)
+            return Failed(exc, exc.reason, self._clock() - began_at)
 
     async def send(
         self, forward: Request, key: CacheKey, body: AsyncIterator[bytes] | None = None, length: int | None = None
@@ -135,7 +141,18 @@ class Fills:
         if body is not None and length is not None:
             pairs.append(("content-length", str(length)))
         target = f"{forward.path}?{forward.query}" if forward.query else forward.path
-        return await self._pool.send(forward.method, target, Headers(pairs), body)
+        response = await self._pool.send(forward.method, target, Headers(pairs), body)
+        if response.status == 403 and response.headers.get(REFUSED_FIELD) == REFUSED_EDGE_KEY:
+            await response.discard()
+            self._say_refused()
+            raise EdgeKeyRefused(target)
+        return response
+
+    def _say_refused(self) -> None:
+        now = self._clock()
+        if now - self._refusal_said_at >= SAY_REFUSED_EVERY_S:
+            self._refusal_said_at = now
+            logger.error("the origin refuses fills: NEARSHELF_EDGE_KEY of this edge is not the origin's")
 
     def passing_minimum(self, *, demand_head: bool) -> Minimum | None:
         """What a read asks for on a route that is never stored: everything this worker has heard of."""

@@ -49,6 +49,7 @@ class ErrorKind(StrEnum):
     HTTP_RESPONSE_INCOMPLETE = "http_response_incomplete"
     HTTP_RESPONSE_HEADER_SECTION_SIZE = "http_response_header_section_size"
     HTTP_PROTOCOL_ERROR = "http_protocol_error"
+    PROXY_CONFIGURATION_ERROR = "proxy_configuration_error"
 
 
 class OriginError(Exception):
@@ -59,6 +60,22 @@ class OriginError(Exception):
         self.kind = kind
         self.target = target
         self.safe_to_retry = safe_to_retry
+
+    @property
+    def reason(self) -> str:
+        """The word for Cache-Status and the access log."""
+        return self.kind.value
+
+
+class EdgeKeyRefused(OriginError):
+    """The origin does not take this edge for one of its own: nothing that it says is for the viewer."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(ErrorKind.PROXY_CONFIGURATION_ERROR, target)
+
+    @property
+    def reason(self) -> str:
+        return "edge-key-refused"
 
 
 @dataclass(frozen=True, slots=True)

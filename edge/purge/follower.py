@@ -23,6 +23,8 @@ STREAM_DEADLINE_S = HOLD_S + LEASE_S
 """An answer later than this renews nothing, because its question is older than a lease."""
 RETRY_S = 0.1
 """After a question that failed. Many edges notice a cut at once, but ten small questions a second are cheap."""
+REFUSED_RETRY_S = 2.0
+"""After a question whose key was refused: only somebody who changes a setting can help."""
 MAX_OPEN_STREAMS = 32
 """Beyond it the oldest is hung up: its question has been reported, and younger ones hear the same entries."""
 SPARE_STREAMS = 3
@@ -153,6 +155,10 @@ Ask = Callable[[Question], AsyncIterator[bytes]]
 """Sends a question and yields the lines of its answer. Raises OSError (or a subclass) when there is none."""
 
 
+class QuestionRefused(ConnectionError):
+    """The origin answers, and does not take this edge for one of its own."""
+
+
 class FollowerLoop:
     """Keeps one question open at the origin: asks every L/8, and at once when something was applied.
 
@@ -173,6 +179,7 @@ class FollowerLoop:
         self._soon = asyncio.Event()
         self._streams: dict[asyncio.Task[None], None] = {}
         self._failing = False
+        self._refused = False
         self._heard_at = float("-inf")
         self._spares_wanted = True
 
@@ -186,7 +193,7 @@ class FollowerLoop:
                     self._spares_wanted = False
                     for _ in range(SPARE_STREAMS):
                         self._open_stream()
-                wait_s = RETRY_S if self._failing else ASK_EVERY_S
+                wait_s = REFUSED_RETRY_S if self._refused else RETRY_S if self._failing else ASK_EVERY_S
                 try:
                     async with asyncio.timeout(wait_s):
                         await self._soon.wait()
@@ -228,21 +235,25 @@ class FollowerLoop:
                     self._say_healed()
                     if outcome is Outcome.APPLIED:
                         self._soon.set()
+        except QuestionRefused as exc:
+            self._say_failing(str(exc), refused=True)
         except (OSError, TimeoutError, WireError) as exc:
             if self._heard_at < asked_at:
                 self._say_failing(str(exc) or "no answer in time")
 
-    def _say_failing(self, why: str) -> None:
-        if not self._failing:
-            logger.warning("questions to the origin fail: %s (asking again every %.1f s)", why, RETRY_S)
+    def _say_failing(self, why: str, *, refused: bool = False) -> None:
+        if not self._failing or (refused and not self._refused):
+            again_s = REFUSED_RETRY_S if refused else RETRY_S
+            logger.warning("questions to the origin fail: %s (asking again every %.1f s)", why, again_s)
         self._failing = True
+        self._refused = self._refused or refused
         self._spares_wanted = True
 
     def _say_healed(self) -> None:
         self._heard_at = self._clock()
         if self._failing:
             logger.warning("questions to the origin are answered again")
-        self._failing = False
+        self._failing = self._refused = False
 
 
 async def _closable(lines: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

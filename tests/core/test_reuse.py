@@ -62,8 +62,8 @@ def test_by_age(now, expected):
 
 
 def test_nothing_stored():
-    assert decide() == Absent(FwdReason.URI_MISS, Why.NOT_STORED)
-    assert decide(lease=lease_lapsed()) == Absent(FwdReason.URI_MISS, Why.NOT_STORED, demand_head=True)
+    assert decide() == Absent(FwdReason.URI_MISS, Why.COLD)
+    assert decide(lease=lease_lapsed()) == Absent(FwdReason.URI_MISS, Why.COLD, demand_head=True)
 
 
 def test_no_cache_is_validated_every_time():
@@ -178,7 +178,7 @@ def test_the_newest_matching_variant_is_chosen():
     assert decide(*candidates, asked=request(accept_language="DE"), policy=LANGUAGES) == Fresh(german)
     assert decide(*candidates, asked=request(), policy=LANGUAGES) == Fresh(absent)
     assert decide(*candidates, asked=request(accept_language=""), policy=LANGUAGES) == Absent(
-        FwdReason.VARY_MISS, Why.NOT_STORED
+        FwdReason.VARY_MISS, Why.COLD
     )
 
 

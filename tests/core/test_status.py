@@ -15,8 +15,8 @@ from edge.core.status import CacheStatus
         (CacheStatus("nearshelf-eu", hit=True, ttl=212), "nearshelf-eu; hit; ttl=212"),
         (CacheStatus("eu", hit=True, ttl=-30, detail="stale-if-error"), "eu; hit; ttl=-30; detail=stale-if-error"),
         (
-            CacheStatus("eu", fwd=FwdReason.URI_MISS, fwd_status=200, stored=True, collapsed=True, detail="not-stored"),
-            "eu; fwd=uri-miss; fwd-status=200; stored; collapsed; detail=not-stored",
+            CacheStatus("eu", fwd=FwdReason.URI_MISS, fwd_status=200, stored=True, collapsed=True, detail="cold"),
+            "eu; fwd=uri-miss; fwd-status=200; stored; collapsed; detail=cold",
         ),
         (CacheStatus("eu", fwd=FwdReason.STALE, detail='a "b" \\ \r\n'), 'eu; fwd=stale; detail="a \\"b\\" \\\\ "'),
         (CacheStatus("eu"), "eu"),

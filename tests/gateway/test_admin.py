@@ -54,7 +54,7 @@ async def test_the_status_says_what_was_applied_and_how_requests_ended(shop, adm
     shop.purge("p:eu-eur:other")
     status = (await admin.get("/status", headers={"authorization": "Bearer the-token"})).json()
     assert (status["applied"], status["lease_held"]) == ("1.6", True)
-    assert status["cache"] == {"hit": 2, "miss:not-stored": 1}
+    assert status["cache"] == {"hit": 2, "miss:cold": 1}
     assert status["store"]["responses"] == 1
     assert status["viewers_accepted"] == 3
 

@@ -15,6 +15,7 @@ from edge.core.key import CacheKey
 from edge.core.stored import StoredResponse
 from edge.store.siblings import MAX_DATAGRAM_BYTES, Siblings, decode, encode
 from tests.support.clock import ManualClock
+from tests.support.edge_shop import EdgeShop
 
 STORED = StoredResponse(
     key=CacheKey("shop", "/eu-eur/c/shoes", (("page", "2"), ("q", "ü")), "eu-eur"),
@@ -126,3 +127,40 @@ async def test_a_folder_that_others_may_write_to_is_refused(tmp_path):
     folder.chmod(0o777)
     with pytest.raises(PermissionError, match="nobody else may write"):
         Worker(folder, "one", ManualClock()).open()
+
+
+async def hears(shop: EdgeShop, other: Siblings) -> bool:
+    """Whether the shop's worker takes a datagram sent now."""
+    gateway = shop.gateway
+    assert gateway.siblings is not None
+    heard = gateway.siblings.heard
+    other._looked_at = float("-inf")
+    other.tell(replace(STORED, headers=Headers(())))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    return gateway.siblings.heard > heard
+
+
+@pytest.mark.parametrize("ending", ["lost history", "stop"])
+async def test_a_worker_that_trusts_itself_no_more_neither_tells_nor_hears(tmp_path, ending):
+    later: list[tuple[bool, int]] = []
+    async with EdgeShop(tmp_path) as shop:
+        gateway = shop.gateway
+        folder = tmp_path / "siblings"
+        siblings = Siblings(folder, gateway.worker, gateway.policies.digest, gateway.store.put, gateway._clock)
+        gateway.siblings = siblings
+        siblings.open()
+        other = Worker(folder, "other", shop.clock, gateway.policies.digest)
+        other.open()
+        assert await hears(shop, other)
+
+        async def leave() -> None:
+            gateway._tell_siblings(STORED)
+            later.append((await hears(shop, other), siblings.told))
+
+        gateway._leave = leave  # type: ignore[method-assign]
+        if ending == "lost history":
+            gateway._on_lost_history()
+            await leave()
+    other.close()
+    assert set(later) == {(False, 0)}

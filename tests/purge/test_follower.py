@@ -10,7 +10,7 @@ import pytest
 from cache_policies.feed import ASK_EVERY_S, LEASE_S, Answer, Question
 from cache_policies.positions import Position, PurgeEntry, PurgeKind
 from edge.core.floors import Floors, Lease
-from edge.purge.follower import SPARE_STREAMS, Follower, FollowerLoop, Outcome
+from edge.purge.follower import SPARE_STREAMS, Follower, FollowerLoop, Outcome, QuestionRefused
 
 T = 1_000.0
 
@@ -257,6 +257,23 @@ async def test_a_lost_history_gives_up_the_lease_and_asks_for_a_restart(follower
             while not running.lost:
                 await asyncio.sleep(0)
         assert not follower.lease.held(T)
+
+
+async def test_a_refused_key_is_said_once_and_not_asked_hot(follower, monkeypatch, caplog):
+    monkeypatch.setattr("edge.purge.follower.REFUSED_RETRY_S", 0.5)
+    async with Running(follower) as running:
+        _, answers = await running.next_question()
+        answers.put_nowait(ConnectionResetError("cut"))
+        asked = 0
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.7):
+                while True:
+                    _, answers = await running.feed.questions.get()
+                    answers.put_nowait(QuestionRefused("refused with status 403"))
+                    asked += 1
+        # The one that was due when the first refusal came, and one half a second later.
+        assert 2 <= asked <= 3
+    assert sum("refused with status" in message for message in caplog.messages) == 1
 
 
 async def test_stopping_hangs_up_every_stream(follower):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import Any
 
 import pytest
@@ -507,6 +509,47 @@ async def test_stale_if_error_does_not_cover_what_the_origin_means(shop, status)
     shop.later(11)
     shop.origin.on(PAGE, Reply(b"no", status))
     assert (await shop.get(PAGE)).status == status
+
+
+REFUSED = Reply(b"your key", 403, {"cache-control": "no-store", "nearshelf-refused": "edge-key"})
+
+
+async def test_an_origin_that_refuses_this_edges_key_counts_as_failing(shop, caplog):
+    shop.origin.on(PAGE, page(b"old", cdn="max-age=10, stale-while-revalidate=0, stale-if-error=100"))
+    await shop.get(PAGE)
+    shop.later(11)
+    for path in (PAGE, PRICE, "/elsewhere"):
+        shop.origin.on(path, REFUSED)
+    shown = await shop.get(PAGE)
+    assert (shown.status, shown.body, shown.detail) == (200, b"old", "stale-if-error")
+    shop.later(LEASE_S, lease=False)
+    marked = await shop.get(PAGE)
+    assert (marked.status, marked.detail) == (200, "stale-marked")
+    for path in (PRICE, "/elsewhere"):
+        refused = await shop.get(path)
+        assert (refused.status, refused.detail) == (503, "edge-key-refused")
+        assert b"your key" not in refused.body
+        assert refused.headers["proxy-status"] == "nearshelf-eu; error=proxy_configuration_error"
+    assert sum("NEARSHELF_EDGE_KEY" in message for message in caplog.messages) == 1
+
+
+async def test_a_viewer_who_hangs_up_frees_the_connection_of_an_answer_that_is_not_for_him(shop):
+    shop.origin.on(PAGE, page(b"old", cdn="max-age=10, stale-while-revalidate=0, stale-if-error=100"))
+    await shop.get(PAGE)
+    shop.later(11)
+    with shop.origin.holding(PAGE) as held:
+        viewer = await shop.viewer()
+        viewer.get(PAGE, shop.host)
+        await held.arrived()
+        linger = struct.pack("ii", 1, 0)
+        viewer.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        viewer.writer.transport.abort()
+        server = shop.gateway.server
+        assert server is not None
+        await shop.until(lambda: all(connection.gone for connection in server.connections))
+        held.answer(Reply(b"broken", 503))
+        await shop.until(lambda: not len(shop.gateway._flights))
+    await shop.until(lambda: shop.gateway.pool._open == len(shop.gateway.pool._idle))
 
 
 async def test_a_body_cut_short_is_neither_kept_nor_passed_as_whole(shop):

@@ -16,7 +16,7 @@ async def test_the_first_request_is_forwarded_and_stored_and_the_second_is_a_hit
     second = await shop.get(PAGE)
     assert (first.status, second.status) == (200, 200)
     assert first.body == second.body == b"<p>lamp</p>"
-    assert first.cache_status == "nearshelf-eu; fwd=uri-miss; fwd-status=200; ttl=60; stored; detail=not-stored"
+    assert first.cache_status == "nearshelf-eu; fwd=uri-miss; fwd-status=200; ttl=60; stored; detail=cold"
     assert second.cache_status == "nearshelf-eu; hit; ttl=59"
     assert second.headers["age"] == "1"
     assert shop.origin.count(PAGE) == 1
@@ -196,7 +196,7 @@ async def test_each_line_of_the_access_log_says_why(shop):
     assert (hit["cache"], hit["path"], hit["query"], hit["route"]) == ("hit", PAGE, {"variant": "red"}, "product-page")
     assert (miss["cache"], miss["reason"], miss["fwd"], miss["fwd_status"], miss["stored"]) == (
         "miss",
-        "not-stored",
+        "cold",
         "uri-miss",
         200,
         True,
