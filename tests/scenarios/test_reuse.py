@@ -232,3 +232,10 @@ async def test_the_country_is_that_of_the_sockets_other_end(shop, peer, country)
     viewer.get("/elsewhere", shop.host, "Nearshelf-Country: US", "CF-IPCountry: US", "X-Forwarded-For: 8.8.8.8")
     await viewer.response()
     assert shop.origin.last("/elsewhere").headers["nearshelf-country"] == country
+
+
+async def test_what_the_edge_answers_itself_is_dated(shop):
+    for target, method in (("/", "GET"), ("/eu-eur/%zz", "GET"), ("/", "PURGE")):
+        response = await shop.get(target, method=method)
+        assert response.status in {302, 400, 405}
+        assert response.headers["date"].endswith(" GMT")
