@@ -378,7 +378,7 @@ def _page_of(request: Request) -> int:
 
 
 async def _offers(connection: AsyncConnection, market: Market, skus: Sequence[str]) -> Offers:
-    return Offers(market, await pricing.prices(connection, market, skus), await inventory.bands(connection, skus))
+    return Offers(market, skus, await pricing.prices(connection, market, skus), await inventory.bands(connection, skus))
 
 
 async def _listing(
@@ -394,7 +394,7 @@ async def _listing(
     here = by_price(skus, prices, descending=sort is Sort.PRICE_DOWN)[offset : offset + PAGE_SIZE]
     cards = await service.cards(connection, here)
     bands = await inventory.bands(connection, here)
-    return len(skus), cards, Offers(market, {sku: prices[sku] for sku in here if sku in prices}, bands)
+    return len(skus), cards, Offers(market, here, {sku: prices[sku] for sku in here if sku in prices}, bands)
 
 
 def by_price(skus: Sequence[str], prices: dict[str, Price], *, descending: bool) -> list[str]:
@@ -409,7 +409,7 @@ def _product_tags(market: Market, cards: Iterable[Card]) -> list[str]:
 
 
 def _rates(market: Market, offers: Offers) -> list[str]:
-    return [rates_tag(market.id)] if offers.converted else []
+    return [rates_tag(market.id)] if offers.hang_on_rates else []
 
 
 def _hints(snapshot: Snapshot, tags: Iterable[str], fresh_s: int, *, immutable: bool = False) -> CacheHints:

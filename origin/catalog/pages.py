@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -109,13 +109,15 @@ class Offers:
     """What prices and stock say about the SKUs of a page, in one market."""
 
     market: Market
+    skus: Collection[str]
+    """All of them: for one without a price, that too is something that prices say."""
     prices: Mapping[str, Price]
     bands: Mapping[str, Band]
 
     @property
-    def converted(self) -> bool:
-        """Whether any price here was made by a rate."""
-        return any(price.source == "converted" for price in self.prices.values())
+    def hang_on_rates(self) -> bool:
+        """Whether a rate made any price here, or could make one that is missing."""
+        return any((price := self.prices.get(sku)) is None or price.source == "converted" for sku in self.skus)
 
     def text(self, sku: str) -> str:
         price = self.prices.get(sku)

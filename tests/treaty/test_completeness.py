@@ -262,3 +262,19 @@ async def test_an_import_purges_everything(site: Site):
         work.record(CatalogReplaced())
     assert work.position is not None
     assert await entry_at(site.shop, work.position) == (PurgeKind.HARD, frozenset({EVERYTHING}))
+
+
+async def test_a_rate_that_is_too_large_and_comes_back_purges_what_had_no_price(site: Site):
+    """The page without prices carries the tag of the rate that takes and gives them."""
+    # So dear that at the largest rate nothing has a price that can be written.
+    dear = "UPDATE pricing.base_price SET minor_units = minor_units * 1000"
+    await record(site, dear, {}, CatalogReplaced())
+    before = await site.render()
+    for rate in ("999999999999", "0.86"):
+        changed = await set_rate(site.shop, "anna@example.com", "USD", "EUR", rate)
+        after = await site.render()
+        faults = judge(before, after, changed.position, *await entry_at(site.shop, changed.position))
+        assert not faults, f"rate {rate}:\n" + "\n".join(faults[:20])
+        gone = [address for address in before if before[address].prices.keys() != after[address].prices.keys()]
+        assert any("/products/" in address for address in gone)
+        before = after
