@@ -19,7 +19,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cache_policies.feed import EDGE_KEY_FIELD, MIN_VERSION_FIELD
+from cache_policies.feed import EDGE_KEY_FIELD, MIN_VERSION_FIELD, REFUSED_EDGE_KEY, REFUSED_FIELD
+from cache_policies.markets import Markets
 from origin.accounts import staff_api as accounts
 from origin.catalog import api as catalog
 from origin.console import pages as console
@@ -79,12 +80,12 @@ _MODULES: tuple[Callable[[Shop], list[BaseRoute]], ...] = (
 """In the order in which addresses are matched: the catalog's `/{market}/...` come last."""
 
 
-def make_app(settings: OriginSettings) -> Starlette:
+def make_app(settings: OriginSettings, markets: Markets) -> Starlette:
     """One worker's application. The shop is opened when it starts and closed when it stops."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with open_shop(settings, serving=True) as shop:
+        async with open_shop(settings, markets=markets, serving=True) as shop:
             app.state.shop = shop
             app.router.routes.extend(routes_of(shop))
             yield
@@ -162,7 +163,8 @@ class EdgeKey:
             from_edge = bool(shown)
             if from_edge and not (self._key and all(hmac.compare_digest(value, self._key) for value in shown)):
                 _log.warning("%s %s was refused: its edge key is wrong", scope["method"], scope["path"])
-                await problem(Request(scope), HTTPStatus.FORBIDDEN, WRONG_KEY)(scope, receive, send)
+                refused = {REFUSED_FIELD: REFUSED_EDGE_KEY}
+                await problem(Request(scope), HTTPStatus.FORBIDDEN, WRONG_KEY, headers=refused)(scope, receive, send)
                 return
             if not from_edge:
                 scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] not in EDGE_ONLY_FIELDS]}

@@ -34,7 +34,7 @@ from edge.gateway.fills import Fills
 from edge.gateway.flights import Errand, Failed, Flights, Kept, NotKept, Overtaken
 from edge.gateway.origin import READ_AHEAD_BYTES, EdgeKeyRefused, ErrorKind, OriginError, OriginResponse
 from edge.gateway.record import ExchangeRecord, RecordBook, request_part
-from edge.gateway.server import REFUSALS, BodyTooLarge, Parsed, Refusal, RequestBody, ViewerConnection, ViewerGone
+from edge.gateway.server import REFUSALS, BodyRefused, Parsed, Refusal, RequestBody, ViewerConnection, ViewerGone
 from edge.store.base import Store
 
 MAX_KNOWN_TARGETS = 20_000
@@ -295,9 +295,10 @@ class Exchange:
         except OriginError as exc:
             self._error(parsed, request, exc, exc.reason, record, self._clock())
             return
-        except BodyTooLarge:
-            response = unavailable(413, REFUSALS[Refusal.BODY_TOO_LARGE][2], request)
-            parsed.viewer.write(self._own_answer(response, parsed, record, Refusal.BODY_TOO_LARGE.value))
+        except BodyRefused as exc:
+            refused, _, refused_because = REFUSALS[exc.refusal]
+            response = unavailable(refused, refused_because, request)
+            parsed.viewer.write(self._own_answer(response, parsed, record, exc.refusal.value))
             return
         except ViewerGone:
             self._book.note(_ended(record, "gone", record.reason))

@@ -124,8 +124,12 @@ REFUSALS: dict[Refusal, tuple[int, str, str]] = {
 }
 
 
-class BodyTooLarge(Exception):
-    """The request's body passed its limit while it was streamed."""
+class BodyRefused(Exception):
+    """The request's body passed its limit, or proved malformed, while it was streamed."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.value)
+        self.refusal = refusal
 
 
 class ViewerGone(Exception):
@@ -177,6 +181,7 @@ class RequestBody:
         self._more: asyncio.Future[None] | None = None
         self._expects_continue = expects_continue
         self._gone = False
+        self._refusal: Refusal | None = None
 
     def feed(self, data: bytes) -> None:
         self._received += len(data)
@@ -188,9 +193,10 @@ class RequestBody:
         self.complete = True
         self._wake()
 
-    def cut(self) -> None:
-        """The viewer hung up in the middle."""
+    def cut(self, refusal: Refusal | None = None) -> None:
+        """The rest will not come: the viewer hung up in the middle, or what it sends cannot be read."""
         self._gone = True
+        self._refusal = refusal
         self._wake()
 
     def _wake(self) -> None:
@@ -198,19 +204,21 @@ class RequestBody:
             self._more.set_result(None)
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Raises BodyTooLarge past the limit and ViewerGone when the rest will not come."""
+        """Raises BodyRefused past the limit or where the body is malformed, ViewerGone when the viewer hung up."""
         if self._expects_continue and not self._received and not self.complete:
             self._viewer.send_continue()
         while True:
             while not self._pieces:
                 if self.complete:
                     return
+                if self._refusal is not None:
+                    raise BodyRefused(self._refusal)
                 if self._gone:
                     raise ViewerGone
                 self._more = asyncio.get_running_loop().create_future()
                 await self._more
             if self._received > self._limit:
-                raise BodyTooLarge
+                raise BodyRefused(Refusal.BODY_TOO_LARGE)
             data = self._pieces.popleft()
             self.buffered -= len(data)
             self._viewer.body_taken()
@@ -317,7 +325,7 @@ class ViewerConnection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """A viewer that has sent its last request may still be waiting for answers."""
         if self._body is not None and not self._body.complete:
-            self._body.cut()
+            self._body.cut(Refusal.MALFORMED)
         self._at_end = True
         return self._busy is not None or bool(self._queue)
 
@@ -327,13 +335,18 @@ class ViewerConnection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         # Read after the bytes were: whatever is answered now was asked before `now`, however long this process slept.
         self._now = self.active_at = self._server.clock()
-        if self._at_end:
+        if not self._reads:
             return
         self._feed(self._server.buffer[:nbytes])
         if self._queue and self._busy is None:
             self._advance()
         else:
             self._flush()
+
+    @property
+    def _reads(self) -> bool:
+        """Whether anything more is read: also the rest of the last request's body."""
+        return not self._at_end or self._body is not None
 
     def _feed(self, data: memoryview) -> None:
         self._unread_head += len(data)
@@ -343,7 +356,7 @@ class ViewerConnection(asyncio.BufferedProtocol):
             # CONNECT, or an offer to speak another protocol, which is not taken up: answered in HTTP/1.1, then closed.
             self._at_end = True
         except httptools.HttpParserError:
-            if not self._at_end:
+            if self._reads:
                 self._stop_with(self._refusal)
             return
         if self._head_started is None and self._body is None:
@@ -368,6 +381,8 @@ class ViewerConnection(asyncio.BufferedProtocol):
     # -- the parser's side -----------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        if self._at_end:
+            raise self._refused(Refusal.MALFORMED)
         self._target = b""
         self._fields = []
         self._head_started = self._now
@@ -519,6 +534,7 @@ class ViewerConnection(asyncio.BufferedProtocol):
         if body is not None and not (body.complete and not body.buffered):
             # The rest of a body that nobody wanted: there is no telling where the next request begins.
             self._at_end = True
+            self._body = None
             self._queue.clear()
         elif not parsed.keep_alive:
             self._at_end = True
@@ -560,7 +576,7 @@ class ViewerConnection(asyncio.BufferedProtocol):
         self._head_started = None
         if self._body is not None:
             # The broken part is the body of a request that is being answered, or waits to be.
-            self._body.cut()
+            self._body.cut(refusal)
             self._body = None
             self._at_end = True
         elif self._busy is None and not self._queue:

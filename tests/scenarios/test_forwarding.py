@@ -143,6 +143,31 @@ async def test_a_write_is_streamed_while_it_arrives(shop, chunked):
     assert (await viewer.response()).status == 404
 
 
+async def test_the_last_write_of_a_connection_may_send_its_body_after_its_head(shop):
+    shop.origin.on("/market", Reply(b"done", 303))
+    viewer = await shop.viewer()
+    viewer.get("/market", shop.host, "Connection: close", "Content-Length: 5", method="POST")
+    await shop.until(lambda: any(conn._busy is not None for conn in shop.gateway.server.connections))
+    viewer.send(b"hello")
+    assert (await viewer.response()).status == 303
+    assert shop.origin.last("/market").body == b"hello"
+    assert await viewer.is_closed()
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+@pytest.mark.parametrize("body", [b"0x2\r\nab\r\n", b"-2\r\nab\r\n", b"2\r\nabXX"])
+async def test_a_malformed_body_is_answered_400_and_the_origin_never_gets_its_end(shop, connection, body):
+    shop.origin.on("/market", Reply(b"done"))
+    viewer = await shop.viewer()
+    viewer.get("/market", shop.host, f"Connection: {connection}", "Transfer-Encoding: chunked", method="POST")
+    await shop.until(lambda: any(conn._busy is not None for conn in shop.gateway.server.connections))
+    viewer.send(body)
+    response = await viewer.response()
+    assert (response.status, response.detail) == (400, "malformed")
+    assert await viewer.is_closed()
+    assert shop.origin.count("/market") == 0
+
+
 async def test_a_write_is_sent_once_even_if_its_connection_dies(shop):
     shop.origin.on("/market", Reply(b"ok"))
     await shop.get("/market", "Content-Length: 0", method="POST")

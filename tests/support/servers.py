@@ -300,4 +300,4 @@ class Stack:
         ports = {str(8080 + number): url.rpartition(":")[2] for number, url in enumerate(urls)}
         for number, url in enumerate(url for urls in self.admin.values() for url in urls):
             ports[str(8091 + number)] = url.rpartition(":")[2]
-        return re.sub(r"(?<=127\.0\.0\.1:|.localhost:)\d+", lambda found: ports.get(found[0], found[0]), text)
+        return re.sub(r"(?<=127\.0\.0\.1:)\d+", lambda found: ports.get(found[0], found[0]), text)
