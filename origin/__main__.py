@@ -16,6 +16,8 @@ from typing import NoReturn
 
 import uvicorn
 
+from cache_policies.markets import load_markets
+from cache_policies.reading import PolicyError
 from origin.app import make_app
 from origin.errors import ShopError
 from origin.settings import OriginSettings, SettingsError
@@ -57,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SettingsError as exc:
         print(exc, file=sys.stderr)
         return 2
+    except PolicyError as exc:
+        print(f"{parser.prog} cannot start, the markets of NEARSHELF_POLICIES cannot be used:\n{exc}", file=sys.stderr)
+        return 2
     except ShopError as exc:
         print(f"{parser.prog} {arguments.chore}: {exc}", file=sys.stderr)
         return 1
@@ -64,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve() -> int:
     settings = OriginSettings.from_env(os.environ)
+    markets = load_markets(settings.policies)
     try:
         listener = _listen(settings.listen_host, settings.listen_port)
     except OSError as exc:
@@ -74,7 +80,7 @@ def _serve() -> int:
         )
         return 2
     config = uvicorn.Config(
-        make_app(settings),
+        make_app(settings, markets),
         http="httptools",
         ws="none",
         lifespan="on",

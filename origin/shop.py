@@ -30,15 +30,23 @@ class Shop:
 
 @asynccontextmanager
 async def open_shop(
-    settings: OriginSettings, *, serving: bool = False, statement_timeout_s: float = STATEMENT_TIMEOUT_S
+    settings: OriginSettings,
+    *,
+    markets: Markets | None = None,
+    serving: bool = False,
+    statement_timeout_s: float = STATEMENT_TIMEOUT_S,
 ) -> AsyncIterator[Shop]:
     """The shop as `settings` say; closed at the end of the block.
+
+    `markets`: those of the settings' folder, where the caller has read them; else they are read here, which raises
+    PolicyError.
 
     `serving`: also follow the purge log, the registry and the other workers' nudges, as a worker does. Without it the
     shop can read and write (imports, seeds), and the workers hear of its changes. `statement_timeout_s`: 0 for work
     that takes long.
     """
-    markets = load_markets(settings.policies)
+    if markets is None:
+        markets = load_markets(settings.policies)
     database = Database(
         settings.database_url, settings.replica_urls, markets=markets, statement_timeout_s=statement_timeout_s
     )

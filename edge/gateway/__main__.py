@@ -9,9 +9,10 @@ import os
 import signal
 import sys
 
+from edge.core.policy import PolicySet
 from edge.gateway.app import Gateway
 from edge.gateway.settings import GatewaySettings, SettingsError
-from edge.policy_files import load_policies
+from edge.policy_files import PolicyError, load_policies
 
 EXIT_SETTINGS = 2
 EXIT_LOST_HISTORY = 3
@@ -26,18 +27,23 @@ def main() -> int:
     except SettingsError as exc:
         print(exc, file=sys.stderr)
         return EXIT_SETTINGS
+    try:
+        policies = load_policies(settings.policies)
+    except PolicyError as exc:
+        print(f"this edge worker cannot start, its policies cannot be used:\n{exc}", file=sys.stderr)
+        return EXIT_SETTINGS
     if settings.loop == "uvloop":
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(serve(settings))
+            return runner.run(serve(settings, policies))
     with asyncio.Runner() as runner:
-        return runner.run(serve(settings))
+        return runner.run(serve(settings, policies))
 
 
-async def serve(settings: GatewaySettings) -> int:
+async def serve(settings: GatewaySettings, policies: PolicySet) -> int:
     """Run one worker until SIGINT or SIGTERM; the process's exit status."""
-    gateway = Gateway(settings, load_policies(settings.policies))
+    gateway = Gateway(settings, policies)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, gateway.stopped.set)

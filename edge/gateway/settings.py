@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -94,6 +95,8 @@ class GatewaySettings:
         loop = env.get("NEARSHELF_LOOP") or "asyncio"
         if loop not in {"asyncio", "uvloop"}:
             faults.append(f"NEARSHELF_LOOP: {loop!r}, expected asyncio or uvloop")
+        elif loop == "uvloop" and find_spec("uvloop") is None:
+            faults.append("NEARSHELF_LOOP: uvloop is not installed; it comes with the extra fast: nearshelf[fast]")
         policies = env.get("NEARSHELF_POLICIES")
         if policies and not Path(policies).is_dir():
             faults.append(f"NEARSHELF_POLICIES: {policies!r} is not a directory")

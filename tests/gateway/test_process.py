@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from cache_policies.feed import FEED_PATH, LEAVE_PATH, Answer, Question
 from cache_policies.positions import Position, PurgeEntry, PurgeKind
+from edge.policy_files import PACKAGED_POLICIES
 from tests.support.scripted_origin import Reply, ScriptedOrigin, Seen, page
 
 PAGE = "/eu-eur/products/lamp"
@@ -179,3 +181,32 @@ async def test_a_taken_address_is_named(tmp_path):
     assert process.returncode == 4
     assert f"127.0.0.1:{port}" in errors.decode()
     assert "Traceback" not in errors.decode()
+
+
+async def test_policies_that_cannot_be_used_end_a_worker_with_every_fault(tmp_path):
+    shutil.copytree(PACKAGED_POLICIES, tmp_path / "policies", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    for name in ("catalog.yaml", "prices.yaml"):
+        with (tmp_path / "policies" / name).open("a") as file:
+            file.write("colour: red\n")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "edge.gateway",
+        env=os.environ
+        | {
+            "NEARSHELF_EDGE": "eu",
+            "NEARSHELF_LISTEN": "127.0.0.1:0",
+            "NEARSHELF_ADMIN_LISTEN": "127.0.0.1:0",
+            "NEARSHELF_ORIGIN_URL": "http://127.0.0.1:9",
+            "NEARSHELF_EDGE_KEY": "the-key",
+            "NEARSHELF_ADMIN_TOKEN": "the-token",
+            "NEARSHELF_POLICIES": str(tmp_path / "policies"),
+        },
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, errors = await process.communicate()
+    said = errors.decode()
+    assert process.returncode == 2, said
+    assert "catalog.yaml:" in said
+    assert "prices.yaml:" in said
+    assert "Traceback" not in said

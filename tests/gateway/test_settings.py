@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edge.gateway import settings as module
 from edge.gateway.settings import Address, GatewaySettings, SettingsError
 
 GOOD = {
@@ -38,6 +39,12 @@ def test_every_fault_is_named():
         GatewaySettings.from_env(wrong)
     for name in ("LISTEN", "ORIGIN_URL", "STORE_BYTES", "LOOP", "POLICIES", "EDGE", "EDGE_KEY"):
         assert f"NEARSHELF_{name}: " in str(found.value)
+
+
+def test_a_loop_that_is_not_installed_is_named_with_what_brings_it(monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match=r"NEARSHELF_LOOP: uvloop is not installed.*nearshelf\[fast\]"):
+        GatewaySettings.from_env(GOOD | {"NEARSHELF_LOOP": "uvloop"})
 
 
 def test_the_authorities_are_loopback_the_public_one_and_those_listed():

@@ -105,6 +105,23 @@ def test_an_environment_that_cannot_be_used_is_said_before_anything_starts():
         assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize("arguments", [(), ("seed", "--products", "30")])
+def test_markets_that_cannot_be_used_are_said_before_anything_starts(tmp_path, arguments):
+    (tmp_path / "markets.yaml").write_text("default: eu-eur\nmarkets:\n  eu-eur:\n    currency: euro\n")
+    env = os.environ | {
+        "DATABASE_URL": "postgresql+asyncpg://nobody@127.0.0.1:9/none",
+        "NEARSHELF_EDGE_KEY": "the key of the edges in tests",
+        "NEARSHELF_LISTEN": "127.0.0.1:0",
+        "NEARSHELF_POLICIES": str(tmp_path),
+    }
+    run = origin(*arguments, env=env)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 2, errors
+    assert "markets.yaml:4:" in errors
+    assert "NEARSHELF_POLICIES" in errors
+    assert "Traceback" not in errors
+
+
 def test_migrating_twice_and_seeding_twice_change_nothing_the_second_time(database, tmp_path):
     env = environment(database, 1)
     for arguments in (("migrate",), ("seed", "--products", "30"), ("migrate",)):
