@@ -152,8 +152,8 @@ def conclude(environment: Environment, **_: Any) -> None:
     environment.process_exit_code = 0 if findings.is_clean and proved and not failures else 1
 
 
-events.init.add_listener(prepare)  # type: ignore[no-untyped-call]
-events.quitting.add_listener(conclude)  # type: ignore[no-untyped-call]
+events.init.add_listener(prepare)  # type: ignore[no-untyped-call]  # locust leaves it without types
+events.quitting.add_listener(conclude)  # type: ignore[no-untyped-call]  # the same
 
 
 class Browser(FastHttpUser):

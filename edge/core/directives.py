@@ -39,9 +39,6 @@ class Directives:
         return self.no_cache or self.must_revalidate or self.proxy_revalidate or self.s_maxage_s is not None
 
 
-SILENT = Directives()
-
-
 def response_directives(headers: Headers) -> Directives:
     """What governs this cache: CDN-Cache-Control when it is there and valid, else Cache-Control (RFC 9213 §2.2)."""
     targeted = headers.joined("cdn-cache-control")

@@ -20,7 +20,6 @@ class FwdReason(StrEnum):
     METHOD = "method"
     URI_MISS = "uri-miss"
     VARY_MISS = "vary-miss"
-    REQUEST = "request"
     STALE = "stale"
 
 

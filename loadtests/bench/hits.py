@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from cache_policies.feed import FEED_PATH, Answer, Question
@@ -74,12 +75,9 @@ def main() -> int:
         loops = ["asyncio", "uvloop"] if options.loop == "both" else [options.loop]
         for loop in loops:
             name = "nearshelf" if loop == "asyncio" else f"nearshelf, {loop}"
-            makers[f"{name}, no log"] = lambda name=name, loop=loop: start_gateway(  # type: ignore[misc]
-                stack, f"{name}, no log", origin, scratch, log="", loop=loop
-            )
-            makers[f"{name}, access log"] = lambda name=name, loop=loop: start_gateway(  # type: ignore[misc]
-                stack, f"{name}, access log", origin, scratch, log=str(scratch / f"{loop}.log"), loop=loop
-            )
+            for log_name, log in (("no log", ""), ("access log", str(scratch / f"{loop}.log"))):
+                target = f"{name}, {log_name}"
+                makers[target] = partial(start_gateway, stack, target, origin, scratch, log=log, loop=loop)
         makers["nginx, stock"] = lambda: start_nginx(stack, "nginx, stock", origin, scratch, tuned=False)
         makers["nginx, tmpfs + open_file_cache"] = lambda: start_nginx(
             stack, "nginx, tmpfs + open_file_cache", origin, memory, tuned=True
@@ -203,8 +201,8 @@ def measure_once(target: Target, seconds: int, connections: int, tries: int) -> 
     if "Non-2xx" in output or "Socket errors" in output:
         raise RuntimeError(f"{target.name}: wrk reports errors:\n{output}")
     requests = int(_found(r"(\d+) requests in", output))
-    value, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", output).groups()  # type: ignore[union-attr]
-    p99_ms = float(value) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
+    unit = _found(r"99%\s+[\d.]+(us|ms|s)", output)
+    p99_ms = float(_found(r"99%\s+([\d.]+)", output)) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
     return Run(
         per_s=float(_found(r"Requests/sec:\s+([\d.]+)", output)),
         cpu_us=server / TICKS / requests * 1e6,

@@ -379,7 +379,9 @@ class Importer:
         faults = []
         for name, prices in based:
             if prices and (missing := self._lacking.get(prices[0][0], ["any market's currency"])):
-                text = f"there is no rate from {prices[0][0]} to {', '.join(missing)}: set one first"
+                text = (
+                    f"there is no rate from {prices[0][0]} to {', '.join(missing)}: set one first (nearshelf rate set)"
+                )
                 faults.append(Fault(place, name, text))
         return faults
 
@@ -593,7 +595,7 @@ class Bars:
 
 
 class Silent:
-    """Says nothing."""
+    """Shows no progress. Rows that we made ourselves have no faults: one is a broken promise."""
 
     def fault(self, fault: Fault) -> None:
         raise AssertionError(f"the demo catalog is at fault: {fault}")

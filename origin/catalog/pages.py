@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -349,8 +349,3 @@ def _structured(
             "availability": _BAND_SCHEMA[band],
         }
     return data
-
-
-def cards_of(offers: Offers, cards: Iterable[Card]) -> list[Shown]:
-    """The cards with their prices and bands, in their order."""
-    return [offers.card(card) for card in cards]

@@ -100,8 +100,6 @@ product_category = Table(
 """The category at position 0 is the one that the product's breadcrumb shows."""
 Index("product_category_members", product_category.c.category_id)
 
-PUBLIC_TABLES: Final = ("product", "variant", "category", "product_category")
-
 _IDS: Final = uuid.UUID("6f1a3c52-8f7e-5f0e-9d0b-2a4c1c9f7b31")
 
 

@@ -158,7 +158,7 @@ async def test_a_worker_that_trusts_itself_no_more_neither_tells_nor_hears(tmp_p
             gateway._tell_siblings(STORED)
             later.append((await hears(shop, other), siblings.told))
 
-        gateway._leave = leave  # type: ignore[method-assign]
+        gateway._leave = leave  # type: ignore[method-assign]  # to listen at that moment
         if ending == "lost history":
             gateway._on_lost_history()
             await leave()

@@ -41,7 +41,7 @@ def sku(stack: Stack) -> str:
 
 def signed_in(browser: Browser, stack: Stack, address: str, **options: object) -> Page:
     """A page at `address` of the console, reached through the login."""
-    page = browser.new_context(**options).new_page()  # type: ignore[arg-type]
+    page = browser.new_context(**options).new_page()  # type: ignore[arg-type]  # any of Playwright's options
     page.set_default_timeout(20_000)
     page.goto(stack.origin + address)
     page.get_by_label("E-mail").fill(stack.staff_email)

@@ -56,7 +56,7 @@ def addresses(browser: Browser, shop: str) -> dict[str, str]:
 
 
 def visit(browser: Browser, **options: object) -> Page:
-    page = browser.new_context(**options).new_page()  # type: ignore[arg-type]
+    page = browser.new_context(**options).new_page()  # type: ignore[arg-type]  # any of Playwright's options
     page.set_default_timeout(15_000)
     return page
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ class EdgeShop:
             clock=self.clock,
             wall=lambda: WALL + self.clock.time - began,
         )
-        self.gateway.follower_loop = _Silent()  # type: ignore[assignment]
+        self.gateway.follower_loop = _Silent()  # type: ignore[assignment]  # all that the gateway calls of it
         await self.gateway.start()
         if self._applied:
             self.start_following()
@@ -154,7 +154,3 @@ class EdgeShop:
         assert self.gateway._log is not None
         self.gateway._log.flush()
         return [json.loads(line) for line in self.log_path.read_text().splitlines()]
-
-
-async def all_of(*awaitables: Awaitable[RawResponse]) -> list[RawResponse]:
-    return list(await asyncio.gather(*awaitables))

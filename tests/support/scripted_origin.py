@@ -225,4 +225,4 @@ class ScriptedOrigin:
 
 def changed(reply: Reply, **fields: object) -> Reply:
     """`reply` with other values."""
-    return replace(reply, **fields)  # type: ignore[arg-type]
+    return replace(reply, **fields)  # type: ignore[arg-type]  # any of its fields

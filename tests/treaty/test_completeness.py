@@ -36,7 +36,6 @@ from origin.shop import Shop
 from tests.support.origin import OriginClient, running_shop, settings_of
 
 MARKETS = ("eu-eur", "jp-jpy")
-SORTS = tuple(Sort)
 PRODUCTS = 300
 """Enough that a department has several pages: a change then moves products on pages that do not show it."""
 PRICE = re.compile(r'<data class="price"[^>]* data-sku="([^"]+)"[^>]* value="(\d+)"')

@@ -203,7 +203,7 @@ def edge_template(
         },
     }
     lambda_arn = {"Ref": version_id}
-    config = template["Resources"]["Distribution"]["Properties"]["DistributionConfig"]  # type: ignore[index]
+    config = template["Resources"]["Distribution"]["Properties"]["DistributionConfig"]  # type: ignore[index]  # JSON of our own making
     for behaviour in (config["DefaultCacheBehavior"], *config["CacheBehaviors"]):
         behaviour["LambdaFunctionAssociations"] = [
             {"EventType": "origin-request", "IncludeBody": False, "LambdaFunctionARN": lambda_arn}
