@@ -23,7 +23,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
-State = Annotated[Path, typer.Option(help="The folder that holds the databases, logs and secrets of the shop.")]
+State = Annotated[
+    Path,
+    typer.Option(
+        default_factory=default_state, help="The folder that holds the databases, logs and secrets of the shop."
+    ),
+]
 
 
 def command() -> Any:
@@ -59,7 +64,8 @@ def up(
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed makes the same catalog.")] = 1,
     origin_workers: Annotated[int, typer.Option(metavar="N", help="Processes of the origin.")] = 2,
     edge_workers: Annotated[int, typer.Option(metavar="N", help="Processes of each edge.")] = 2,
-    state: State = default_state(),  # noqa: B008 - a path, computed once
+    *,
+    state: State,
     ready_file: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Write the addresses there, as JSON, once everything answers.")
     ] = None,
@@ -99,7 +105,7 @@ def up(
 
 @app.command()
 def status(
-    state: State = default_state(),  # noqa: B008
+    state: State,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
     """Show the processes of the running shop, their ports, the standby's lag and the faults in force.
@@ -127,7 +133,7 @@ ChannelName = Annotated[str, typer.Option(help="questions (the purge log), fills
 
 
 @fault.command("list")
-def fault_list(state: State = default_state()) -> None:  # noqa: B008
+def fault_list(state: State) -> None:
     """Show the faults in force.
 
     \b
@@ -138,7 +144,7 @@ def fault_list(state: State = default_state()) -> None:  # noqa: B008
 
 
 @fault.command("stop")
-def fault_stop(name: Process, state: State = default_state()) -> None:  # noqa: B008
+def fault_stop(name: Process, state: State) -> None:
     """Stop a process in good order, and leave it stopped.
 
     \b
@@ -150,7 +156,7 @@ def fault_stop(name: Process, state: State = default_state()) -> None:  # noqa: 
 
 
 @fault.command("start")
-def fault_start(name: Process, state: State = default_state()) -> None:  # noqa: B008
+def fault_start(name: Process, state: State) -> None:
     """Start what was stopped, and wait until it answers.
 
     \b
@@ -161,7 +167,7 @@ def fault_start(name: Process, state: State = default_state()) -> None:  # noqa:
 
 
 @fault.command("kill")
-def fault_kill(name: Process, state: State = default_state()) -> None:  # noqa: B008
+def fault_kill(name: Process, state: State) -> None:
     """Kill a process without warning; `up` starts it again.
 
     \b
@@ -172,7 +178,7 @@ def fault_kill(name: Process, state: State = default_state()) -> None:  # noqa: 
 
 
 @fault.command("freeze")
-def fault_freeze(name: Process, state: State = default_state()) -> None:  # noqa: B008
+def fault_freeze(name: Process, state: State) -> None:
     """Freeze a process: it keeps its connections and says nothing.
 
     \b
@@ -183,7 +189,7 @@ def fault_freeze(name: Process, state: State = default_state()) -> None:  # noqa
 
 
 @fault.command("thaw")
-def fault_thaw(name: Process, state: State = default_state()) -> None:  # noqa: B008
+def fault_thaw(name: Process, state: State) -> None:
     """Let a frozen process go on.
 
     \b
@@ -194,7 +200,7 @@ def fault_thaw(name: Process, state: State = default_state()) -> None:  # noqa: 
 
 
 @fault.command("cut")
-def fault_cut(edge: EdgeName, channel: ChannelName = "all", state: State = default_state()) -> None:  # noqa: B008
+def fault_cut(edge: EdgeName, channel: ChannelName = "all", *, state: State) -> None:
     """Cut an edge off from the origin: connections are reset, new ones refused.
 
     \b
@@ -206,7 +212,7 @@ def fault_cut(edge: EdgeName, channel: ChannelName = "all", state: State = defau
 
 
 @fault.command("stall")
-def fault_stall(edge: EdgeName, channel: ChannelName = "all", state: State = default_state()) -> None:  # noqa: B008
+def fault_stall(edge: EdgeName, channel: ChannelName = "all", *, state: State) -> None:
     """Let nothing through between an edge and the origin, without a word: connections stay open.
 
     \b
@@ -221,7 +227,8 @@ def fault_heal(
     edge: Annotated[
         str | None, typer.Argument(metavar="[EDGE]", help="us, eu, ap or all; none: end every fault.")
     ] = None,
-    state: State = default_state(),  # noqa: B008
+    *,
+    state: State,
 ) -> None:
     """End cuts and stalls of an edge; without EDGE, end every fault of any kind.
 
@@ -234,7 +241,7 @@ def fault_heal(
 
 
 @fault.command("pause-replay")
-def fault_pause_replay(state: State = default_state()) -> None:  # noqa: B008
+def fault_pause_replay(state: State) -> None:
     """The standby goes on receiving changes but shows none of them.
 
     \b
@@ -245,7 +252,7 @@ def fault_pause_replay(state: State = default_state()) -> None:  # noqa: B008
 
 
 @fault.command("resume-replay")
-def fault_resume_replay(state: State = default_state()) -> None:  # noqa: B008
+def fault_resume_replay(state: State) -> None:
     """The standby shows again what it receives, at once.
 
     \b
@@ -258,7 +265,7 @@ def fault_resume_replay(state: State = default_state()) -> None:  # noqa: B008
 @fault.command("delay-replay")
 def fault_delay_replay(
     ms: Annotated[int, typer.Argument(metavar="MS", help="Milliseconds; 0: at once.")],
-    state: State = default_state(),  # noqa: B008
+    state: State,
 ) -> None:
     """The standby shows each change this much later.
 
@@ -306,7 +313,8 @@ def catalog_import(
     rejects: Annotated[
         Path | None, typer.Option(metavar="PATH", help="With --keep-valid: where the other rows go, as they were.")
     ] = None,
-    state: State = default_state(),  # noqa: B008
+    *,
+    state: State,
 ) -> None:
     """Import products and categories (docs/catalog-import.md), and report every fault with its line and field.
 
