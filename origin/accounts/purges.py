@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cache_policies.markets import Market
@@ -65,6 +65,8 @@ async def purge(shop: Shop, staff: Staff, order: PurgeOrder) -> Purged:
     UnknownSku for what cannot be purged.
     """
     require(staff, Role.EDITOR, "a purge")
+    # The tags as they will be purged: rights are asked for what is done, not for how it was written.
+    order = replace(order, tags=checked_tags(order.tags))
     if EVERYTHING in order.tags and order.kind is PurgeKind.HARD:
         require(staff, Role.ADMIN, "a hard purge of everything")
     async with shop.database.unit_of_work(actor=staff.email, cause="purge by hand") as work:
@@ -89,7 +91,7 @@ async def _tags_of(shop: Shop, connection: AsyncConnection, order: PurgeOrder) -
     if order.tags:
         if order.market is not None:
             raise BadPurge("a tag names its market itself: p:eu-eur:sku-1", "market")
-        return checked_tags(order.tags)
+        return order.tags
     markets = shop.markets.all if order.market is None else (market_of(shop.markets, order.market),)
     if order.product is not None:
         product = await catalog.product_of(connection, order.product)
