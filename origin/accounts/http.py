@@ -91,8 +91,14 @@ def _check_origin(request: Request) -> None:
     if site is not None and site != "same-origin":
         raise ForgedRequest("it came from another site")
     origin = request.headers.get("origin")
-    # The scheme is left out: behind a proxy that ends TLS we see http where the browser says https.
-    if origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower():
+    if origin is None:
+        return
+    try:
+        # The scheme is left out: behind a proxy that ends TLS we see http where the browser says https.
+        authority = urlsplit(origin).netloc.lower()
+    except ValueError as exc:
+        raise ForgedRequest("what it says about where it comes from is no address") from exc
+    if authority != request.headers.get("host", "").lower():
         raise ForgedRequest("it came from another site")
 
 

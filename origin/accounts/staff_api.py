@@ -36,6 +36,8 @@ PREFIX = "/api/staff/v1"
 MAX_FOUND = 20
 MAX_AUDIT = 200
 
+_Version = Annotated[int, Field(ge=0, lt=2**31)]
+"""Of a price, as the database counts them (integer)."""
 _Reason = Annotated[str, Field(max_length=audit.MAX_REASON_CHARACTERS)]
 
 
@@ -50,12 +52,12 @@ class _Login(_Body):
 
 class _Price(_Body):
     amount: Annotated[str, Field(max_length=100)]
-    expected_version: Annotated[int, Field(ge=0)] | None = None
+    expected_version: _Version | None = None
     reason: _Reason = ""
 
 
 class _Removal(_Body):
-    expected_version: Annotated[int, Field(ge=0)] | None = None
+    expected_version: _Version | None = None
     reason: _Reason = ""
 
 

@@ -311,6 +311,8 @@ REFUSALS = [
     ("PUT", "/products/LAMP-1/prices/eu-eur", {}, 422, "amount"),
     ("PUT", "/products/LAMP-1/prices/eu-eur", {"amount": "1.00", "colour": "red"}, 422, "colour"),
     ("PUT", "/products/LAMP-1/prices/eu-eur", {"amount": "1.00", "expected_version": -1}, 422, "expected_version"),
+    ("PUT", "/products/LAMP-1/prices/eu-eur", {"amount": "1.00", "expected_version": 2**31}, 422, "expected_version"),
+    ("DELETE", "/products/LAMP-1/prices/eu-eur", {"expected_version": 2**63}, 422, "expected_version"),
     ("PUT", "/products/LAMP-1/prices/eu-usd", {"amount": "1.00"}, 404, "known are us-usd"),
     ("PUT", "/products/LAMP/prices/eu-eur", {"amount": "1.00"}, 404, "did you mean LAMP-1"),
     ("DELETE", "/products/LAMP-1/prices/eu-eur", {}, 409, "no price of its own"),
@@ -359,6 +361,8 @@ async def test_a_hard_purge_of_everything_needs_an_admin(shop):
     async with client_of(shop) as client:
         for email, body, status in (
             (editor, {"tags": ["*"], "kind": "hard"}, 403),
+            (editor, {"tags": [" *"], "kind": "hard"}, 403),
+            (editor, {"tags": ["*\u2003", "\t*\n"], "kind": "hard"}, 403),
             (editor, {"tags": ["*"], "kind": "soft"}, 201),
             (editor, {"tags": ["p:eu-eur:lamp-1"], "kind": "hard"}, 201),
             (admin, {"tags": ["*"], "kind": "hard"}, 201),

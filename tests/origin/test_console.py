@@ -115,6 +115,7 @@ async def test_a_wrong_login_keeps_the_e_mail_and_tells_no_more(shop):
     [
         pytest.param({"origin": "http://evil.example"}, True, id="another origin"),
         pytest.param({"origin": "null"}, True, id="an origin that says nothing"),
+        pytest.param({"origin": "http://["}, True, id="an origin that is no address"),
         pytest.param({"sec-fetch-site": "cross-site"}, True, id="another site"),
         pytest.param({"sec-fetch-site": "same-site"}, True, id="a neighbour of the site"),
         pytest.param({"content-type": "text/plain"}, True, id="not a form"),
