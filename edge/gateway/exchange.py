@@ -272,7 +272,7 @@ class Exchange:
             case Failed():
                 record.fwd_status = landed.fwd_status
                 if not self._instead(parsed, errand, record, now):
-                    self._error(parsed, request, landed.error, landed.reason, record, now)
+                    self._error(parsed, request, landed.error, landed.reason, record, now, leased=True)
 
     async def _pass(
         self, parsed: Parsed, request: Request, match: Match, key: CacheKey, record: ExchangeRecord, need: Absent
@@ -293,7 +293,8 @@ class Exchange:
                 forward, key, None if body is None else body.pieces(), None if body is None else body.length
             )
         except OriginError as exc:
-            self._error(parsed, request, exc, exc.reason, record, self._clock())
+            leased = reads and need.demand_head
+            self._error(parsed, request, exc, exc.reason, record, self._clock(), leased=leased)
             return
         except BodyRefused as exc:
             refused, _, refused_because = REFUSALS[exc.refusal]
@@ -352,13 +353,15 @@ class Exchange:
         reason: str,
         record: ExchangeRecord,
         now: float,
+        *,
+        leased: bool,
     ) -> None:
-        """No usable response, and nothing to show instead."""
+        """No usable response, and nothing to show instead. `leased`: with the lease held there might have been."""
         if isinstance(error, EdgeKeyRefused):
             # The questions are refused, too: a lease that has run out would hide why.
             status, why = 503, "The shop cannot be reached at the moment. Please try again shortly."
             record.reason = error.reason
-        elif not self._lease.held(now):
+        elif leased and not self._lease.held(now):
             status, why = 503, "This cannot be confirmed at the moment. Please try again shortly."
             record.reason = Why.LEASE_LAPSED.value
         elif error is not None and error.kind in {ErrorKind.HTTP_RESPONSE_TIMEOUT, ErrorKind.CONNECTION_TIMEOUT}:
@@ -392,7 +395,7 @@ class Exchange:
             try:
                 body = await response.read(READ_AHEAD_BYTES)
             except OriginError as exc:
-                self._error(parsed, request, exc, exc.reason, record, self._clock())
+                self._error(parsed, request, exc, exc.reason, record, self._clock(), leased=False)
                 return
             if body is None:
                 response.abandon()

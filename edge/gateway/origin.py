@@ -53,13 +53,12 @@ class ErrorKind(StrEnum):
 
 
 class OriginError(Exception):
-    """The origin gave no usable response. `safe_to_retry`: it cannot have acted on the request."""
+    """The origin gave no usable response."""
 
-    def __init__(self, kind: ErrorKind, target: str, *, safe_to_retry: bool = False) -> None:
+    def __init__(self, kind: ErrorKind, target: str) -> None:
         super().__init__(f"{kind.value}: {target}")
         self.kind = kind
         self.target = target
-        self.safe_to_retry = safe_to_retry
 
     @property
     def reason(self) -> str:
@@ -272,7 +271,7 @@ class _Connection(asyncio.Protocol):
         if self._complete:
             self.close()
             return
-        self._error = OriginError(kind, self._target, safe_to_retry=self._method in SAFE_METHODS)
+        self._error = OriginError(kind, self._target)
         if self._head is not None and not self._head.done():
             self._head.set_exception(self._error)
             self._head.exception()
@@ -376,7 +375,7 @@ class OriginResponse:
                 data = await connection.next_chunk()
         except TimeoutError as exc:
             self.abandon()
-            raise OriginError(ErrorKind.HTTP_RESPONSE_TIMEOUT, self.target, safe_to_retry=True) from exc
+            raise OriginError(ErrorKind.HTTP_RESPONSE_TIMEOUT, self.target) from exc
         except (OriginError, asyncio.CancelledError):
             self.abandon()
             raise
@@ -401,7 +400,7 @@ class OriginResponse:
                         return None
         except TimeoutError as exc:
             self.abandon()
-            raise OriginError(ErrorKind.HTTP_RESPONSE_TIMEOUT, self.target, safe_to_retry=True) from exc
+            raise OriginError(ErrorKind.HTTP_RESPONSE_TIMEOUT, self.target) from exc
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -483,7 +482,7 @@ class OriginPool:
         turned out dead. Raises OriginError.
         """
         if not self._patient and not self.breaker.admits(self._clock()):
-            raise OriginError(ErrorKind.DESTINATION_UNAVAILABLE, target, safe_to_retry=True)
+            raise OriginError(ErrorKind.DESTINATION_UNAVAILABLE, target)
         head = render_request_head(method, target, headers, body)
         safe = method in SAFE_METHODS and body is None
         try:
@@ -520,7 +519,7 @@ class OriginPool:
                 await connection.wait_for_head()
         except TimeoutError as exc:
             self._drop(connection)
-            raise OriginError(ErrorKind.HTTP_RESPONSE_TIMEOUT, target, safe_to_retry=method in SAFE_METHODS) from exc
+            raise OriginError(ErrorKind.HTTP_RESPONSE_TIMEOUT, target) from exc
         except BaseException:
             self._drop(connection)
             raise
@@ -582,7 +581,7 @@ class OriginPool:
                     # Woken and called off in the same turn of the loop: the free place goes to the next in line.
                     self._wake_one()
                 if isinstance(exc, TimeoutError):
-                    raise OriginError(ErrorKind.CONNECTION_LIMIT_REACHED, target, safe_to_retry=True) from exc
+                    raise OriginError(ErrorKind.CONNECTION_LIMIT_REACHED, target) from exc
                 raise
 
     async def _connect(self, target: str) -> _Connection:
@@ -596,9 +595,9 @@ class OriginPool:
             self._open -= 1
             self._wake_one()
             if isinstance(exc, TimeoutError):
-                raise OriginError(ErrorKind.CONNECTION_TIMEOUT, target, safe_to_retry=True) from exc
+                raise OriginError(ErrorKind.CONNECTION_TIMEOUT, target) from exc
             if isinstance(exc, OSError):
-                raise OriginError(ErrorKind.CONNECTION_REFUSED, target, safe_to_retry=True) from exc
+                raise OriginError(ErrorKind.CONNECTION_REFUSED, target) from exc
             raise
         self.opened += 1
         self._members.add(connection)

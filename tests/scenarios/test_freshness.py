@@ -322,6 +322,19 @@ async def test_past_the_lease_nothing_is_fresh_and_the_head_is_demanded(shop):
     assert (await shop.get(PRICE)).is_hit
 
 
+async def test_past_the_lease_only_what_needed_it_fails_for_its_sake(shop):
+    """A write, and a route that is never stored and shows no price, say what really went wrong."""
+    shop.later(LEASE_S, lease=False)
+    await shop.origin.stop()
+    for method, target, detail in (
+        ("GET", PRICE, "lease-lapsed"),
+        ("POST", "/eu-eur/cart/lines", "connection_refused"),
+        ("GET", "/eu-eur/cart", "connection_refused"),
+    ):
+        response = await shop.get(target, method=method)
+        assert (response.status, response.detail) == (503, detail), target
+
+
 async def test_past_the_lease_a_viewer_takes_only_a_flight_sent_after_it_arrived(shop):
     shop.later(LEASE_S, lease=False)
     shop.origin.on(PRICE, price("12.00", "1.6"))
