@@ -26,7 +26,9 @@ app = typer.Typer(
 State = Annotated[
     Path,
     typer.Option(
-        default_factory=default_state, help="The folder that holds the databases, logs and secrets of the shop."
+        default_factory=default_state,
+        show_default=False,
+        help="Where databases, logs and secrets of the shop are. [default: .nearshelf in the checkout]",
     ),
 ]
 

@@ -76,8 +76,8 @@ def main() -> int:
         for loop in loops:
             name = "nearshelf" if loop == "asyncio" else f"nearshelf, {loop}"
             for log_name, log in (("no log", ""), ("access log", str(scratch / f"{loop}.log"))):
-                target = f"{name}, {log_name}"
-                makers[target] = partial(start_gateway, stack, target, origin, scratch, log=log, loop=loop)
+                called = f"{name}, {log_name}"
+                makers[called] = partial(start_gateway, stack, called, origin, scratch, log=log, loop=loop)
         makers["nginx, stock"] = lambda: start_nginx(stack, "nginx, stock", origin, scratch, tuned=False)
         makers["nginx, tmpfs + open_file_cache"] = lambda: start_nginx(
             stack, "nginx, tmpfs + open_file_cache", origin, memory, tuned=True
