@@ -23,6 +23,8 @@ _DURATION = re.compile(r"(0|[1-9][0-9]{0,8})(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _SIZE = re.compile(r"([1-9][0-9]{0,5})(B|kB|MB)")
 _BYTES = {"B": 1, "kB": 1_000, "MB": 1_000_000}
+MAX_NESTING = 20
+"""Lists and mappings within each other; a policy needs a handful."""
 
 E = TypeVar("E", bound=StrEnum)
 T = TypeVar("T")
@@ -188,12 +190,33 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def read_document(path: Path, faults: list[Fault]) -> Value | None:
     """The one document in `path`; None, with the fault noted, when it cannot be read as YAML with a mapping on top."""
     from ruamel.yaml import YAML
+    from ruamel.yaml.composer import Composer
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.events import AliasEvent
 
     name = path.name
+
+    class PlainComposer(Composer):
+        """Refuses what makes a small file endless: aliases (also of a value within itself), and deep nesting."""
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            event = self.parser.peek_event()
+            place = Place(name, event.start_mark.line + 1, event.start_mark.column + 1)
+            if isinstance(event, AliasEvent):
+                faults.append(Fault(place, "", f"an alias, *{event.anchor}; expected the value itself"))
+                raise Refused
+            if self.depth >= MAX_NESTING:
+                faults.append(Fault(place, "", f"nested more than {MAX_NESTING} levels deep"))
+                raise Refused
+            return super().compose_node(parent, index)
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = PlainComposer
     try:
         text = path.read_text(encoding="utf-8")
-        node = YAML(typ="safe", pure=True).compose(text)
+        node = yaml.compose(text)
+    except Refused:
+        return None
     except OSError as exc:
         faults.append(Fault(Place(name, 1, 1), "", f"cannot be read: {exc.strerror}"))
         return None
