@@ -21,6 +21,10 @@ def run(arguments: list[str]) -> int:
 
     from infra.errors import CommandError
 
+    if (odd := _not_text(arguments)) is not None:
+        # Python keeps bytes that are not text as lone surrogates; nobody that we talk to could be told them.
+        print(f"nearshelf: {odd!a} is not UTF-8 text; write every argument as UTF-8", file=sys.stderr)
+        return 2
     try:
         from infra import commands
 
@@ -44,6 +48,16 @@ def run(arguments: list[str]) -> int:
         )
         return 70
     return 0
+
+
+def _not_text(arguments: list[str]) -> str | None:
+    """The first argument that cannot be written as UTF-8."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            return argument
+    return None
 
 
 def version() -> str:

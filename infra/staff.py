@@ -457,8 +457,12 @@ def _origin_url(url: str | None) -> str:
             "which shop? no NEARSHELF_ORIGIN_URL is set and no shop runs in this folder; start one with "
             "`nearshelf up`, or name one with --url"
         )
-    parts = urlsplit(found)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        parts = urlsplit(found)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
         raise Refused(f"{found!r} is not the address of an origin, expected for example http://127.0.0.1:8080")
     return found.rstrip("/")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -50,6 +51,11 @@ def test_an_error_is_one_line_and_with_debug_a_traceback(tmp_path, capsys):
     assert error.count("\n") == 1
     with pytest.raises(Exception, match="no shop is running"):
         cli.run([*words, "--debug"])
+
+
+def test_an_argument_that_is_not_text_is_named(capsys):
+    assert cli.run(["price", "show", os.fsdecode(b"a\xff")]) == 2
+    assert "'a\\udcff' is not UTF-8 text" in capsys.readouterr().err
 
 
 def test_a_fault_of_ours_is_said_to_be_one(monkeypatch, capsys):

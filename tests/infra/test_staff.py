@@ -176,6 +176,13 @@ def test_without_a_shop_it_says_which_ways_there_are_to_name_one(run):
     assert "--url" in done.stderr
 
 
+@pytest.mark.parametrize("url", ["http://[::bad", "http://a:99999", "http://a:b", "http://", "ftp://a", "shop"])
+def test_an_address_that_is_none_is_refused(run, url):
+    done = run("login", "--url", url, "--email", "a@example.com")
+    assert done.exit_code == 2
+    assert f"{url!r} is not the address of an origin" in done.stderr
+
+
 def test_whoever_is_not_signed_in_is_told_how_to(run, api):
     done = run("price", "show", "LAMP-1", "--url", ORIGIN)
     assert done.exit_code == 2
