@@ -181,7 +181,7 @@ def test_the_report_names_every_route_with_its_place_and_what_cloudfront_does_in
     assert ("price", "on_lease_lapse") in instead
     assert ("", "soft purge") in instead
     assert compiled.files[REPORT].decode() == text
-    assert "22 of 75" in text
+    assert "24 of 75" in text
 
 
 def test_every_field_that_a_policy_may_set_is_compiled_or_reported():
