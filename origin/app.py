@@ -29,6 +29,7 @@ from origin.events import api as events
 from origin.inventory import api as inventory
 from origin.pricing import api as pricing
 from origin.problems import handlers, problem, unexpected
+from origin.release import noted_release, release_digest
 from origin.settings import OriginSettings
 from origin.shop import Shop, open_shop
 
@@ -85,7 +86,11 @@ def make_app(settings: OriginSettings, markets: Markets) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with open_shop(settings, markets=markets, serving=True) as shop:
+        digest = release_digest(settings.policies)
+        async with (
+            open_shop(settings, markets=markets, serving=True) as shop,
+            noted_release(shop.database, digest),
+        ):
             app.state.shop = shop
             app.router.routes.extend(routes_of(shop))
             yield
