@@ -26,7 +26,8 @@ _TABLES = (
         attributes jsonb NOT NULL DEFAULT '{}',
         options jsonb NOT NULL DEFAULT '[]',
         popularity integer NOT NULL DEFAULT 0 CONSTRAINT product_popularity CHECK (popularity >= 0),
-        status varchar(16) NOT NULL DEFAULT 'listed' CONSTRAINT product_status CHECK (status IN ('listed', 'taken_down')),
+        status varchar(16) NOT NULL DEFAULT 'listed'
+            CONSTRAINT product_status CHECK (status IN ('listed', 'taken_down')),
         version integer NOT NULL DEFAULT 1,
         digest bytea NOT NULL,
         listed_at timestamptz NOT NULL DEFAULT now(),
