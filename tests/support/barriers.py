@@ -7,12 +7,15 @@ whose questions go to the origin directly. Nothing here sleeps: every wait is fo
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -22,6 +25,8 @@ from tests.support.raw_http import RawResponse, RawViewer
 
 WITHIN_S = 20.0
 """How long anything may take on a busy machine before a test fails."""
+LONGEST_MESSAGE_BYTES = 200_000
+"""Of a worker to its siblings."""
 
 
 @dataclass(frozen=True)
@@ -177,13 +182,18 @@ def _chunk(data: bytes) -> bytes:
 
 
 class RealEdge:
-    """One worker of an edge called `barrier`, from its first contact at the origin to its leaving."""
+    """One worker of an edge called `barrier`, from its first contact at the origin to its leaving.
+
+    It believes in a sibling, and tells it each response in the step in which that goes into its own store: `stored`.
+    """
 
     NAME = "barrier"
 
     def __init__(self, fills_url: str, questions_url: str, edge_key: str) -> None:
         self._port, self._admin_port = _free_port(), _free_port()
-        self._environment: Mapping[str, str] = {
+        self._folder = tempfile.TemporaryDirectory(prefix="nearshelf-barrier-")  # the name of a socket is short
+        self._sibling = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._environment = {
             "NEARSHELF_EDGE": self.NAME,
             "NEARSHELF_LISTEN": f"127.0.0.1:{self._port}",
             "NEARSHELF_ADMIN_LISTEN": f"127.0.0.1:{self._admin_port}",
@@ -191,11 +201,15 @@ class RealEdge:
             "NEARSHELF_FEED_URL": questions_url,
             "NEARSHELF_EDGE_KEY": edge_key,
             "NEARSHELF_ADMIN_TOKEN": "the-token-of-the-barrier-tests",
+            "NEARSHELF_SIBLINGS": self._folder.name,
         }
         self._viewers: list[RawViewer] = []
         self._process: asyncio.subprocess.Process
 
     async def __aenter__(self) -> RealEdge:
+        self._sibling.setblocking(False)
+        self._sibling.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * LONGEST_MESSAGE_BYTES)
+        self._sibling.bind(str(Path(self._folder.name) / "the-sibling"))
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -208,8 +222,22 @@ class RealEdge:
         except BaseException:
             self._process.kill()
             await self._process.communicate()
+            self._close()
             raise
         return self
+
+    def _close(self) -> None:
+        self._sibling.close()
+        self._folder.cleanup()
+
+    def stored(self) -> list[Position]:
+        """The positions of what went into the store since this was asked last, in order; at most ten are kept."""
+        positions = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                head, _, _ = self._sibling.recv(LONGEST_MESSAGE_BYTES).partition(b"\n")
+                positions.append(Position.parse(json.loads(head)["position"]))
+        return positions
 
     async def _ready(self) -> None:
         async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(WITHIN_S):
@@ -234,6 +262,8 @@ class RealEdge:
             self._process.kill()
             await self._process.communicate()
             raise
+        finally:
+            self._close()
         if kind is None:
             assert self._process.returncode == 0, errors.decode()
             assert b"Traceback" not in errors, errors.decode()

@@ -116,6 +116,17 @@ class Shop:
         await barrier.held()
         return viewer, barrier
 
+    async def let_go(self, barrier: Barrier) -> None:
+        """Once the worker knows of every viewer; what it stores from here on counts for `stored_nothing_below`."""
+        await self.edge.has_read_everything()
+        self.edge.stored()
+        barrier.release()
+
+    def stored_nothing_below(self, live: Position) -> bool:
+        """Also what was stored and then replaced at once; something must have been stored."""
+        positions = self.edge.stored()
+        return bool(positions) and min(positions) >= live
+
     async def is_asked_again(self, held: Asked, position: Position) -> Asked:
         """The worker's next question about what was held: it names the floor (rule 3)."""
         number = self.proxy.answers_to(held.target).index(held) + 1
@@ -173,8 +184,7 @@ async def test_an_answer_with_the_old_price(shop: Shop, waits: bool, mid_body: b
         viewer.hang_up()
 
     live = await shop.change_price(product.sku, product.price + 100)
-    await shop.edge.has_read_everything()
-    barrier.release()
+    await shop.let_go(barrier)
 
     again = await shop.is_asked_again(held, live)
     assert price_of(again) == product.price + 100
@@ -190,6 +200,7 @@ async def test_an_answer_with_the_old_price(shop: Shop, waits: bool, mid_body: b
         assert price_of(await shop.edge.ask(product.price_address)) == product.price + 100
     for _ in range(2):
         assert price_of(await shop.is_a_hit(product.price_address)) == product.price + 100
+    assert shop.stored_nothing_below(live)
     assert len(shop.proxy.answers_to(product.price_address)) == 2
 
 
@@ -206,8 +217,7 @@ async def test_a_304_for_a_stored_answer(shop: Shop, waits: bool):
         viewer.hang_up()
 
     live = await shop.change_price(product.sku, product.price + 200)
-    await shop.edge.has_read_everything()
-    barrier.release()
+    await shop.let_go(barrier)
 
     assert price_of(await shop.is_asked_again(held, live)) == product.price + 200
     if waits:
@@ -217,6 +227,7 @@ async def test_a_304_for_a_stored_answer(shop: Shop, waits: bool):
     else:
         assert price_of(await shop.edge.ask(product.price_address)) == product.price + 200
     assert price_of(await shop.is_a_hit(product.price_address)) == product.price + 200
+    assert shop.stored_nothing_below(live)
 
 
 async def test_viewers_who_share_the_held_fill(shop: Shop):
@@ -233,7 +244,7 @@ async def test_viewers_who_share_the_held_fill(shop: Shop):
     after.send(product.price_address)
     await shop.edge.has_read_everything()
     assert len(shop.proxy.answers_to(product.price_address)) == 1
-    barrier.release()
+    await shop.let_go(barrier)
 
     await shop.is_asked_again(held, live)
     shown = [await viewer.response() for viewer in (leader, before, after)]
@@ -241,6 +252,7 @@ async def test_viewers_who_share_the_held_fill(shop: Shop):
     assert ["collapsed" in each.cache_status for each in shown] == [False, True, True]
     assert not any(each.is_hit for each in shown)
     assert price_of(await shop.is_a_hit(product.price_address)) == product.price + 300
+    assert shop.stored_nothing_below(live)
     assert len(shop.proxy.answers_to(product.price_address)) == 2
 
 
@@ -257,8 +269,7 @@ async def test_a_refresh_behind_the_viewers_back(shop: Shop):
     live = await shop.change_price(product.sku, product.price + 400)
     late = await shop.edge.viewer()
     late.send(product.page)
-    await shop.edge.has_read_everything()
-    barrier.release()
+    await shop.let_go(barrier)
 
     again = await shop.is_asked_again(held, live)
     assert prices_in(again)[product.sku] == product.price + 400
@@ -266,6 +277,7 @@ async def test_a_refresh_behind_the_viewers_back(shop: Shop):
     assert not shown.is_hit
     assert prices_in(shown)[product.sku] == product.price + 400
     assert prices_in(await shop.is_a_hit(product.page))[product.sku] == product.price + 400
+    assert shop.stored_nothing_below(live)
 
 
 async def test_a_refresh_that_nobody_waits_for(shop: Shop):
@@ -275,13 +287,15 @@ async def test_a_refresh_that_nobody_waits_for(shop: Shop):
     barrier = shop.proxy.barrier(product.page)
     assert (await shop.edge.ask(product.page)).detail == "purged-soft"
     held = await barrier.held()
+    assert held.status == 304
 
     live = await shop.change_price(product.sku, product.price + 500)
-    barrier.release()
+    await shop.let_go(barrier)
 
     await shop.is_asked_again(held, live)
     assert prices_in(await shop.edge.ask(product.page))[product.sku] == product.price + 500
     assert prices_in(await shop.is_a_hit(product.page))[product.sku] == product.price + 500
+    assert shop.stored_nothing_below(live)
 
 
 @VIEWERS
@@ -297,8 +311,7 @@ async def test_a_404_of_a_product_that_is_listed_meanwhile(shop: Shop, waits: bo
             viewer.hang_up()
 
         live = await shop.live(await list_product(database, product.sku, listed=True))
-        await shop.edge.has_read_everything()
-        barrier.release()
+        await shop.let_go(barrier)
 
         assert price_of(await shop.is_asked_again(held, live)) == product.price
         if waits:
@@ -306,6 +319,7 @@ async def test_a_404_of_a_product_that_is_listed_meanwhile(shop: Shop, waits: bo
         else:
             assert price_of(await shop.edge.ask(product.price_address)) == product.price
         assert price_of(await shop.is_a_hit(product.price_address)) == product.price
+        assert shop.stored_nothing_below(live)
     finally:
         await list_product(database, product.sku, listed=True)
         await database.close()
@@ -344,14 +358,14 @@ async def test_a_product_that_moves_onto_the_page_or_off_it(shop: Shop, moves: s
         viewer.hang_up()
 
     live = await shop.change_price(sku, price)
-    await shop.edge.has_read_everything()
-    barrier.release()
+    await shop.let_go(barrier)
 
     again = await shop.is_asked_again(held, live)
     assert (tag in again.tags) == (moves == "onto")
     shown = await viewer.response() if waits else await shop.edge.ask(target)
     for page in (shown, await shop.is_a_hit(target)):
         assert prices_in(page).get(sku) == (price if moves == "onto" else None)
+    assert shop.stored_nothing_below(live)
 
 
 async def two_pages(shop: Shop) -> tuple[str, dict[str, int], dict[str, int]]:
@@ -374,12 +388,11 @@ async def test_a_fill_that_is_overtaken_each_time(shop: Shop):
     for number in range(1, 4):
         following = shop.proxy.barrier(product.price_address)
         await shop.change_price(product.sku, product.price + number)
-        await shop.edge.has_read_everything()
         barrier.release()
         await following.held()
         barrier = following
     overtaken = await barrier.held()
-    await shop.change_price(product.sku, product.price + 4)
+    live = await shop.change_price(product.sku, product.price + 4)
     late = await shop.edge.viewer()
     late.send(product.price_address)
     await shop.edge.has_read_everything()
@@ -391,3 +404,4 @@ async def test_a_fill_that_is_overtaken_each_time(shop: Shop):
     assert "stored" not in shown.cache_status
     assert price_of(await late.response()) == product.price + 4
     assert price_of(await shop.is_a_hit(product.price_address)) == product.price + 4
+    assert shop.stored_nothing_below(live)
