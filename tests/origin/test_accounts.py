@@ -209,6 +209,15 @@ async def test_no_role_of_the_database_can_alter_the_audit_list(shop, database, 
         await owner.dispose()
 
 
+async def test_the_database_says_when_something_happened(shop):
+    forged = text(
+        "INSERT INTO accounts.audit (at, actor, action, subject) VALUES ('2001-01-01', 'anna', 'price.set', 'eu-eur/X')"
+    )
+    with pytest.raises(DBAPIError, match="permission denied"):
+        async with shop.database.unit_of_work(actor="test", cause="an alibi") as work:
+            await work.connection.execute(forged)
+
+
 async def test_the_audit_list_is_filtered_and_paged(shop):
     async with shop.database.unit_of_work(actor="test", cause="many") as work:
         for n in range(25):

@@ -166,7 +166,9 @@ _ACCOUNTS = (
     """,
     "GRANT USAGE ON SCHEMA accounts TO nearshelf",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON accounts.staff, accounts.session, accounts.login_attempt TO nearshelf",
-    "GRANT SELECT, INSERT ON accounts.audit TO nearshelf",
+    "GRANT SELECT ON accounts.audit TO nearshelf",
+    # Not `at`: when something happened is for the database to say.
+    "GRANT INSERT (actor, action, subject, before, after, reason, purge_id) ON accounts.audit TO nearshelf",
 )
 
 
