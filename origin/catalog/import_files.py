@@ -14,6 +14,8 @@ import orjson
 
 MAX_LINE_BYTES: Final = 1_048_576
 """A longer line is a fault and is skipped: memory stays bounded whatever a file holds."""
+MAX_SKIPPED_BYTES: Final = 64 * 1_048_576
+"""A line that goes on for so much longer ends the reading of its file: it may be a device or a pipe without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,12 @@ class FileSource:
                         return
                     number += 1
                     if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
+                        skipped = 0
                         while (rest := stream.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-                            pass
+                            skipped += len(rest)
+                            if skipped > MAX_SKIPPED_BYTES:
+                                yield number, None, f"a line without end (after {skipped:,} bytes); no more was read"
+                                return
                         yield number, None, f"the line is longer than {MAX_LINE_BYTES:,} bytes, it was skipped"
                     elif line.strip():
                         yield number, line, ""

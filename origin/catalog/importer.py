@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import secrets
 import sys
 import tempfile
 import time
@@ -618,12 +619,17 @@ def command(files: list[Path], *, keep_valid: bool, rejects: Path | None, dsn: s
     """
     console = Console(stderr=True)
     plain = Plain(lambda line: print(line, file=sys.stderr))
+    for file in files if rejects is not None else ():
+        with contextlib.suppress(OSError):
+            if rejects is not None and rejects.samefile(file):
+                plain.fault(Fault(Place(str(rejects), 1), "", "rejected rows cannot be written to a file that is read"))
+                return 2
     bars = Bars(console) if console.is_terminal else None
     with contextlib.ExitStack() as stack:
         kept: IO[bytes] | None = None
         if keep_valid and rejects is not None:
             try:
-                kept = stack.enter_context(rejects.open("wb"))
+                kept = stack.enter_context(_appearing_whole(rejects))
             except OSError as exc:
                 plain.fault(Fault(Place(str(rejects), 1), "", f"rejected rows cannot be written here: {exc.strerror}"))
                 return 2
@@ -633,6 +639,28 @@ def command(files: list[Path], *, keep_valid: bool, rejects: Path | None, dsn: s
     for line in summary(outcome, rejects if keep_valid else None):
         print(line, file=sys.stderr)
     return 0 if outcome.committed else 2
+
+
+@contextlib.contextmanager
+def _appearing_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that is there once all of it is: until then, and after an exception, `path` is as it was.
+
+    A device or a pipe is written as it is. Raises OSError.
+    """
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        with target.open("wb") as file:
+            yield file
+        return
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    with partial.open("xb") as file:
+        try:
+            yield file
+            file.close()
+            partial.replace(target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
 
 def summary(outcome: Outcome, rejects: Path | None = None) -> list[str]:

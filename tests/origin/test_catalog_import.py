@@ -443,6 +443,13 @@ async def test_a_line_without_end_is_skipped_and_the_next_is_read(shelf: Shelf, 
     ]
 
 
+def test_a_stream_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("origin.catalog.import_files.MAX_SKIPPED_BYTES", 3_000_000)
+    [(number, line, why)] = FileSource(Path("/dev/zero")).lines()
+    assert (number, line) == (1, None)
+    assert why == "a line without end (after 3,145,728 bytes); no more was read"
+
+
 async def test_unknown_fields_are_told_once(shelf: Shelf):
     await shelf.take([TOOLS, product(1, colour="red"), product(2, colour="blue", weight=3)])
     assert shelf.heard.warnings == [
@@ -477,3 +484,31 @@ async def test_the_command(database: DatabaseUrls, tmp_path: Path, capfd: pytest
         assert status == 2
         assert not rejects.exists()
         assert "1 fault in 1 row: nothing was changed. Mend them, or import the rest with --keep-valid.\n" in said
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_rejected_rows_never_replace_what_is_read(tmp_path: Path, capfd: pytest.CaptureFixture[str], linked: bool):
+    rows, rejects = tmp_path / "rows.jsonl", tmp_path / "link.jsonl" if linked else tmp_path / "." / "rows.jsonl"
+    rows.write_bytes(b"{}\n")
+    if linked:
+        rejects.symlink_to(rows)
+    assert importer.command([rows], keep_valid=True, rejects=rejects, dsn="postgresql+asyncpg://nobody@/none") == 2
+    assert "rejected rows cannot be written to a file that is read" in capfd.readouterr().err
+    assert rows.read_bytes() == b"{}\n"
+
+
+def test_an_import_that_breaks_off_leaves_the_rejected_rows_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def broken(*_: object, rejects: io.BufferedWriter, **__: object) -> None:
+        rejects.write(b"half\n")
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(importer, "_import", broken)
+    rows, rejects = tmp_path / "rows.jsonl", tmp_path / "rejects.jsonl"
+    rows.write_bytes(b"{}\n")
+    rejects.write_bytes(b"earlier\n")
+    with pytest.raises(ConnectionRefusedError):
+        importer.command([rows], keep_valid=True, rejects=rejects, dsn="unused")
+    assert rejects.read_bytes() == b"earlier\n"
+    assert sorted(tmp_path.iterdir()) == [rejects, rows]
