@@ -297,6 +297,9 @@ def _fault(state: Path, request: dict[str, Any]) -> None:
 app.command()(staff.login)
 app.command()(staff.logout)
 app.add_typer(staff.price_app, name="price")
+app.add_typer(staff.rate_app, name="rate")
+app.add_typer(staff.stock_app, name="stock")
+app.add_typer(staff.product_app, name="product")
 app.command()(staff.purge)
 
 

@@ -81,6 +81,9 @@ Timeout = Annotated[float, typer.Option(help="How long to watch, in seconds.", m
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 price_app = typer.Typer(help="Look at prices and change them.", no_args_is_help=True)
+rate_app = typer.Typer(help="The rates that base prices are converted with.", no_args_is_help=True)
+stock_app = typer.Typer(help="What is on hand.", no_args_is_help=True)
+product_app = typer.Typer(help="Take products down, and list them again.", no_args_is_help=True)
 
 
 @_told
@@ -193,6 +196,98 @@ def price_set(
         changed = origin.ask("PUT", path, {"amount": amount, **body})
     price = changed["price"]
     saved = f"{price['sku']} in {price['market']}: {price['amount']} {price['currency']} ({price['source']})"
+    _finish(origin, changed, saved, wait=wait, timeout=timeout, as_json=as_json)
+
+
+@rate_app.command("set")
+@_told
+def rate_set(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="The currency of base prices, such as USD.")],
+    quote_: Annotated[str, typer.Argument(metavar="QUOTE", help="The currency of the markets, such as EUR.")],
+    rate: Annotated[str, typer.Argument(metavar="RATE", help="How many QUOTE one BASE is, with a point: 0.86")],
+    reason: Reason = "",
+    wait: Wait = True,
+    timeout: Timeout = 10.0,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set a rate: every converted price between the two currencies moves with it.
+
+    Example: nearshelf rate set USD EUR 0.86
+    """
+    origin = _signed_in(url)
+    path = f"/rates/{quote(base, safe='')}/{quote(quote_, safe='')}"
+    changed = origin.ask("PUT", path, {"rate": rate, "reason": reason})
+    moved = changed["rate"]
+    saved = f"1 {moved['base']} is {moved['rate']} {moved['quote']}, for {', '.join(moved['markets'])}"
+    _finish(origin, changed, saved, wait=wait, timeout=timeout, as_json=as_json)
+
+
+@stock_app.command("set")
+@_told
+def stock_set(
+    sku: Annotated[str, typer.Argument(help="SKU of a product or of a variant.")],
+    on_hand: Annotated[int, typer.Argument(metavar="N", help="Pieces on hand.")],
+    reason: Reason = "",
+    wait: Wait = True,
+    timeout: Timeout = 10.0,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set how many pieces are on hand. Only where that changes what shoppers see, there is something to watch.
+
+    Example: nearshelf stock set LAMP-1 0
+    """
+    origin = _signed_in(url)
+    changed = origin.ask("PUT", f"/products/{quote(sku, safe='')}/stock", {"on_hand": on_hand, "reason": reason})
+    stock = changed["stock"]
+    saved = f"{stock['sku']}: {stock['on_hand']} on hand, {stock['band'].replace('_', ' ')}"
+    if changed["position"] is None:
+        typer.echo(json.dumps({"changed": changed}, indent=2) if as_json else f"{saved} as before; saved")
+        return
+    _finish(origin, changed, saved, wait=wait, timeout=timeout, as_json=as_json)
+
+
+@product_app.command("takedown")
+@_told
+def product_takedown(
+    sku: Annotated[str, typer.Argument(help="SKU of a product.")],
+    reason: Reason = "",
+    wait: Wait = True,
+    timeout: Timeout = 10.0,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a product out of the shop: its addresses are 404, nothing shows it any more.
+
+    Example: nearshelf product takedown LAMP-1 --reason "recalled"
+    """
+    _set_listed(sku, False, reason, wait=wait, timeout=timeout, url=url, as_json=as_json)
+
+
+@product_app.command("list")
+@_told
+def product_list(
+    sku: Annotated[str, typer.Argument(help="SKU of a product.")],
+    reason: Reason = "",
+    wait: Wait = True,
+    timeout: Timeout = 10.0,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a product that was taken down back into the shop.
+
+    Example: nearshelf product list LAMP-1
+    """
+    _set_listed(sku, True, reason, wait=wait, timeout=timeout, url=url, as_json=as_json)
+
+
+def _set_listed(
+    sku: str, listed: bool, reason: str, *, wait: bool, timeout: float, url: str | None, as_json: bool
+) -> None:
+    origin = _signed_in(url)
+    changed = origin.ask("PUT", f"/products/{quote(sku, safe='')}/listing", {"listed": listed, "reason": reason})
+    saved = f"{changed['listing']['sku']} is {'in the shop' if listed else 'taken down'}"
     _finish(origin, changed, saved, wait=wait, timeout=timeout, as_json=as_json)
 
 

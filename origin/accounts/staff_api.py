@@ -21,13 +21,21 @@ from origin.accounts.purges import PurgeOrder, purge
 from origin.accounts.service import sign_in, sign_out
 from origin.caching import uncached
 from origin.catalog import service as catalog
-from origin.console.progress import MAX_WAIT_S, audit_json, progress_of
 from origin.errors import Invalid
-from origin.inventory.service import bands
+from origin.inventory.service import bands, set_stock
 from origin.money import amount_text
-from origin.pricing.api import price_json
 from origin.pricing.model import PriceFacts, PriceVersionConflict, UnknownSku
-from origin.pricing.service import Changed, change_price, market_of, price_facts, remove_price, similar_skus
+from origin.pricing.service import (
+    Changed,
+    change_price,
+    market_of,
+    price_facts,
+    price_json,
+    remove_price,
+    set_rate,
+    similar_skus,
+)
+from origin.progress import MAX_WAIT_S, audit_json, progress_of
 
 if TYPE_CHECKING:
     from origin.shop import Shop
@@ -58,6 +66,21 @@ class _Price(_Body):
 
 class _Removal(_Body):
     expected_version: _Version | None = None
+    reason: _Reason = ""
+
+
+class _Rate(_Body):
+    rate: Annotated[str, Field(max_length=100)]
+    reason: _Reason = ""
+
+
+class _Stock(_Body):
+    on_hand: int
+    reason: _Reason = ""
+
+
+class _Listing(_Body):
+    listed: bool
     reason: _Reason = ""
 
 
@@ -170,6 +193,29 @@ def routes(shop: Shop) -> list[BaseRoute]:
             return _conflict(conflict)
         return _changed(changed, market)
 
+    async def put_rate(request: Request, session: Session) -> Response:
+        require(session.staff, Role.EDITOR, "a rate change")
+        body, base, quote = await _body(request, _Rate), *(request.path_params[end] for end in ("base", "quote"))
+        changed = await set_rate(shop, session.staff.email, base, quote, body.rate, body.reason)
+        rate = {"base": base, "quote": quote, "rate": f"{changed.rate.normalize():f}", "markets": list(changed.markets)}
+        return _json({"position": str(changed.position), "purge_id": changed.purge_id, "rate": rate})
+
+    async def put_stock(request: Request, session: Session) -> Response:
+        require(session.staff, Role.EDITOR, "a stock change")
+        sku, body = request.path_params["sku"], await _body(request, _Stock)
+        changed = await set_stock(shop, session.staff.email, sku, body.on_hand, body.reason)
+        # Nothing public changed while the band stays: there is no position to wait for then.
+        position = None if changed.position is None else str(changed.position)
+        stock = {"sku": sku, "on_hand": body.on_hand, "band": changed.band.value, "before": changed.before.value}
+        return _json({"position": position, "purge_id": changed.purge_id if position else None, "stock": stock})
+
+    async def put_listing(request: Request, session: Session) -> Response:
+        require(session.staff, Role.EDITOR, "taking a product down or listing it")
+        sku, body = request.path_params["sku"], await _body(request, _Listing)
+        changed = await catalog.set_listed(shop, session.staff.email, sku, body.listed, body.reason)
+        listing = {"sku": changed.sku, "listed": changed.listed}
+        return _json({"position": str(changed.position), "purge_id": changed.purge_id, "listing": listing})
+
     async def order_purge(request: Request, session: Session) -> Response:
         body = await _body(request, _Purge)
         try:
@@ -222,7 +268,10 @@ def routes(shop: Shop) -> list[BaseRoute]:
         Route(f"{PREFIX}/products", signed_in(find), methods=["GET"]),
         Route(f"{PREFIX}/products/{{sku:path}}/prices/{{market}}", signed_in(set_price), methods=["PUT"]),
         Route(f"{PREFIX}/products/{{sku:path}}/prices/{{market}}", signed_in(drop_price), methods=["DELETE"]),
+        Route(f"{PREFIX}/products/{{sku:path}}/stock", signed_in(put_stock), methods=["PUT"]),
+        Route(f"{PREFIX}/products/{{sku:path}}/listing", signed_in(put_listing), methods=["PUT"]),
         Route(f"{PREFIX}/products/{{sku:path}}", signed_in(show), methods=["GET"]),
+        Route(f"{PREFIX}/rates/{{base}}/{{quote}}", signed_in(put_rate), methods=["PUT"]),
         Route(f"{PREFIX}/purges", signed_in(order_purge), methods=["POST"]),
         Route(f"{PREFIX}/changes/{{position}}", signed_in(change), methods=["GET"]),
         Route(f"{PREFIX}/audit", signed_in(audit_list), methods=["GET"]),

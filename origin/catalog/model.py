@@ -9,6 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from origin.errors import Conflict, NotFound
+
 PAGE_SIZE: Final = 24
 """Products on one page of a listing: with their tags and the page's own it stays within 50."""
 
@@ -180,3 +182,17 @@ def first_colour(options: Sequence[Mapping[str, Any]], attributes: Mapping[str, 
         if name.lower() in {"colour", "color"}:
             return str(value[0] if isinstance(value, list) and value else value)
     return ""
+
+
+class UnknownProduct(NotFound):
+    """No product has this SKU; a variant is in the shop as long as its product is."""
+
+    def __init__(self, sku: str) -> None:
+        super().__init__(f"no product has the SKU {sku[:80]!r}; a variant goes with its product")
+
+
+class AlreadySo(Conflict):
+    """The product is in the shop, or out of it, already."""
+
+    def __init__(self, sku: str, listed: bool) -> None:
+        super().__init__(f"{sku} is {'in the shop' if listed else 'taken down'} already")

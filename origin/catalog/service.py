@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Row, Select, and_, func, literal, or_, select
+from sqlalchemy import Row, Select, and_, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cache_policies.positions import Position
+from origin.accounts import audit
 from origin.catalog.model import (
+    AlreadySo,
     Card,
     Category,
     FoundProduct,
     Product,
     Sort,
     Tree,
+    UnknownProduct,
     Variant,
     first_colour,
     with_ancestors,
 )
-from origin.catalog.tables import LISTED, category, product, product_category, variant
+from origin.catalog.tables import LISTED, TAKEN_DOWN, category, product, product_category, variant
+from origin.events.messages import ProductListed, ProductTakenDown
+
+if TYPE_CHECKING:
+    from origin.shop import Shop
 
 _MAX_FOUND: Final = 50
 
@@ -37,6 +46,16 @@ _first_path = (
 _CARD: Final = (
     product.c.id, product.c.sku, product.c.slug, product.c.name, product.c.options, product.c.attributes, _first_path,
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ListingSet:
+    """A committed takedown or listing."""
+
+    position: Position
+    purge_id: str
+    sku: str
+    listed: bool
 
 
 async def tree(connection: AsyncConnection) -> Tree:
@@ -173,11 +192,12 @@ async def product_of(connection: AsyncConnection, sku: str) -> FoundProduct | No
     return None if row is None else FoundProduct(row.sku, row.name, row.slug)
 
 
-async def keep_in_place(connection: AsyncConnection, sku: str) -> None:
+async def keep_in_place(connection: AsyncConnection, sku: str, *, changing: bool = False) -> None:
     """Until the transaction ends, an import waits that would move the product of `sku` (or of the variant).
 
     That goes for the categories that it is in as well. An import that has moved them already is waited for.
     Call it before `category_paths_of` where the paths decide what is purged. Categories come first, as in an import.
+    `changing`: the product's own row will be written.
     """
     wanted = select(product.c.id).where(
         or_(product.c.sku == sku, product.c.id.in_(select(variant.c.product_id).where(variant.c.sku == sku)))
@@ -186,7 +206,42 @@ async def keep_in_place(connection: AsyncConnection, sku: str) -> None:
     await connection.execute(
         select(category.c.id).where(category.c.id.in_(members)).order_by(category.c.id).with_for_update(read=True)
     )
-    await connection.execute(wanted.with_for_update(read=True))
+    await connection.execute(wanted.with_for_update(read=not changing))
+
+
+async def set_listed(shop: Shop, actor: str, sku: str, listed: bool, reason: str = "") -> ListingSet:
+    """Takes a product out of the shop, or back in; its data stays, its addresses are 404 while it is out.
+
+    Raises UnknownProduct for what is not the SKU of a product, AlreadySo when there is nothing to do.
+    """
+    status = LISTED if listed else TAKEN_DOWN
+    cause = "product listed" if listed else "product taken down"
+    async with shop.database.unit_of_work(actor=actor, cause=cause) as work:
+        await keep_in_place(work.connection, sku, changing=True)
+        row = (
+            await work.connection.execute(
+                select(product.c.id, product.c.slug, product.c.status).where(product.c.sku == sku)
+            )
+        ).one_or_none()
+        if row is None:
+            raise UnknownProduct(sku)
+        if row.status == status:
+            raise AlreadySo(sku, listed)
+        await work.connection.execute(update(product).where(product.c.id == row.id).values(status=status))
+        paths = await category_paths_of(work.connection, sku)
+        work.record(ProductListed(sku, row.slug, paths) if listed else ProductTakenDown(sku, row.slug, paths))
+        await audit.write(
+            work.connection,
+            actor=actor,
+            action="product.list" if listed else "product.takedown",
+            subject=sku,
+            before={"status": row.status},
+            after={"status": status},
+            reason=reason,
+            purge_id=work.purge_id,
+        )
+    assert work.position is not None
+    return ListingSet(work.position, work.purge_id, sku, listed)
 
 
 async def find_products(connection: AsyncConnection, text: str, limit: int) -> list[FoundProduct]:

@@ -39,7 +39,6 @@ from origin.accounts.purges import PurgeOrder, purge
 from origin.accounts.service import BROWSER_SESSION_S, sign_in, sign_out
 from origin.caching import uncached
 from origin.catalog import service as catalog
-from origin.console.progress import MAX_WAIT_S, Progress, progress_of
 from origin.errors import Invalid, ShopError, TooOften
 from origin.events.entries import positions_of
 from origin.inventory.service import bands
@@ -47,6 +46,7 @@ from origin.money import amount_text, format_money, parse_amount
 from origin.pricing.model import AmountRefused, PriceVersionConflict, UnknownSku
 from origin.pricing.service import change_price, price_facts, remove_price, similar_skus
 from origin.problems import status_of
+from origin.progress import MAX_WAIT_S, Progress, progress_of
 
 if TYPE_CHECKING:
     from cache_policies.markets import Market, Markets

@@ -37,17 +37,8 @@ class StockBandChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class ProductCopyChanged:
-    """Name, description, attributes or picture of a product. A new slug is a take-down and a listing instead."""
-
-    sku: str
-    slug: str
-    category_paths: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class ProductListed:
-    """A product is in the shop from now on, or in these categories."""
+    """A product is in the shop from now on."""
 
     sku: str
     slug: str
@@ -56,18 +47,11 @@ class ProductListed:
 
 @dataclass(frozen=True, slots=True)
 class ProductTakenDown:
-    """A product is no longer in the shop, or no longer in these categories."""
+    """A product is no longer in the shop."""
 
     sku: str
     slug: str
     category_paths: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CategoryChanged:
-    """A category was made, renamed, moved or removed. A move is two events: the old path and the new one."""
-
-    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +67,4 @@ class TagsPurged:
     kind: PurgeKind
 
 
-Event = (
-    PriceChanged
-    | RateChanged
-    | StockBandChanged
-    | ProductCopyChanged
-    | ProductListed
-    | ProductTakenDown
-    | CategoryChanged
-    | CatalogReplaced
-    | TagsPurged
-)
+Event = PriceChanged | RateChanged | StockBandChanged | ProductListed | ProductTakenDown | CatalogReplaced | TagsPurged

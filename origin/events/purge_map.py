@@ -23,7 +23,6 @@ from cache_policies.tags import (
     home_tag,
     list_tag,
     many_tag,
-    navigation_tag,
     picture_tag,
     product_tag,
     rates_tag,
@@ -31,10 +30,8 @@ from cache_policies.tags import (
 )
 from origin.events.messages import (
     CatalogReplaced,
-    CategoryChanged,
     Event,
     PriceChanged,
-    ProductCopyChanged,
     ProductListed,
     ProductTakenDown,
     RateChanged,
@@ -63,10 +60,8 @@ def purge_of(events: Sequence[Event], markets: Markets) -> tuple[PurgeKind, tupl
 
 
 def kind_of(event: Event) -> PurgeKind:
-    """Hard for what decides a sale (price, stock band, being in the shop), soft for copy."""
+    """Hard for what decides a sale (price, stock band, being in the shop); a purge by hand is what was ordered."""
     match event:
-        case ProductCopyChanged():
-            return PurgeKind.SOFT
         case TagsPurged(kind=kind):
             return kind
         case _:
@@ -87,14 +82,6 @@ def _tags_of(event: Event, markets: Sequence[str]) -> Iterator[str]:
             for market in markets:
                 yield product_tag(market, sku)
                 yield many_tag(market)
-        case ProductCopyChanged(sku, slug, paths):
-            # Its drawing takes shape and colour from what the copy says.
-            yield picture_tag(sku)
-            for market in markets:
-                yield from _product_in(market, sku, slug)
-                # A new name moves the product in every order by name, also past pages that do not show it.
-                yield from (category_tag(market, path) for path in paths)
-                yield list_tag(market)
         case ProductListed(sku, slug, paths) | ProductTakenDown(sku, slug, paths):
             yield picture_tag(sku)
             for market in markets:
@@ -103,11 +90,6 @@ def _tags_of(event: Event, markets: Sequence[str]) -> Iterator[str]:
                 yield from (category_prices_tag(market, path) for path in (*paths, WHOLE_LIST))
                 yield list_tag(market)
                 yield home_tag(market)
-        case CategoryChanged(path):
-            for market in markets:
-                yield category_tag(market, path)
-                yield navigation_tag(market)
-                yield many_tag(market)
         case CatalogReplaced():
             yield EVERYTHING
         case TagsPurged(tags):

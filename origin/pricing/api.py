@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from cache_policies.markets import Market
 from cache_policies.tags import list_tag, product_tag, rates_tag
 from origin.caching import CacheHints, cached, minimum_of
 from origin.catalog import service as catalog
-from origin.money import amount_text
-from origin.pricing.model import Price
-from origin.pricing.service import checked_sku, market_of, prices
+from origin.pricing.service import checked_sku, market_of, price_json, prices
 
 if TYPE_CHECKING:
     from origin.shop import Shop
@@ -23,18 +20,6 @@ if TYPE_CHECKING:
 FRESH_S = 300
 """A purge ends it sooner; this bounds what a cache without floors (CloudFront) may show."""
 NOT_FOUND_FRESH_S = 30
-
-
-def price_json(price: Price, market: Market) -> dict[str, Any]:
-    """A price as JSON shows it (docs/wire.md)."""
-    return {
-        "sku": price.sku,
-        "market": market.id,
-        "currency": price.money.currency,
-        "amount": amount_text(price.money),
-        "amount_minor": price.money.minor_units,
-        "source": price.source,
-    }
 
 
 def routes(shop: Shop) -> list[BaseRoute]:

@@ -237,6 +237,18 @@ async def currencies_with_rates(connection: AsyncConnection) -> dict[tuple[str, 
     return await tables.rates(connection)
 
 
+def price_json(price: Price, market: Market) -> dict[str, Any]:
+    """A price as JSON shows it (docs/wire.md)."""
+    return {
+        "sku": price.sku,
+        "market": market.id,
+        "currency": price.money.currency,
+        "amount": amount_text(price.money),
+        "amount_minor": price.money.minor_units,
+        "source": price.source,
+    }
+
+
 def describe(facts: PriceFacts) -> dict[str, Any]:
     """The price and where it comes from, as the audit list and the staff API write it down."""
     price = facts.price

@@ -60,7 +60,13 @@ def run(tmp_path, monkeypatch):
     app.command()(staff.login)
     app.command()(staff.logout)
     app.command()(staff.purge)
-    app.add_typer(staff.price_app, name="price")
+    for name, group in (
+        ("price", staff.price_app),
+        ("rate", staff.rate_app),
+        ("stock", staff.stock_app),
+        ("product", staff.product_app),
+    ):
+        app.add_typer(group, name=name)
 
     def run(*arguments, typed=None):
         return CliRunner().invoke(app, arguments, input=typed)
@@ -310,6 +316,57 @@ def test_without_waiting_it_says_where_to_look(signed_in, api):
 def test_going_back_to_the_converted_price(signed_in, api):
     api.on("DELETE", "/products/LAMP-1/prices/eu-eur", CHANGED)
     assert signed_in("price", "set", "LAMP-1", "converted", "-m", "eu-eur", "--no-wait").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path", "body", "answer", "said"),
+    [
+        (
+            ("rate", "set", "USD", "EUR", "0.90"),
+            "/rates/USD/EUR",
+            {"rate": "0.90"},
+            {"rate": {"base": "USD", "quote": "EUR", "rate": "0.9", "markets": ["eu-eur", "ie-eur"]}},
+            "1 USD is 0.9 EUR, for eu-eur, ie-eur; saved at 1.7",
+        ),
+        (
+            ("stock", "set", "LAMP-1", "3"),
+            "/products/LAMP-1/stock",
+            {"on_hand": 3},
+            {"stock": {"sku": "LAMP-1", "on_hand": 3, "band": "low", "before": "in_stock"}},
+            "LAMP-1: 3 on hand, low; saved at 1.7",
+        ),
+        (
+            ("product", "takedown", "LAMP-1"),
+            "/products/LAMP-1/listing",
+            {"listed": False},
+            {"listing": {"sku": "LAMP-1", "listed": False}},
+            "LAMP-1 is taken down; saved at 1.7",
+        ),
+        (
+            ("product", "list", "LAMP-1"),
+            "/products/LAMP-1/listing",
+            {"listed": True},
+            {"listing": {"sku": "LAMP-1", "listed": True}},
+            "LAMP-1 is in the shop; saved at 1.7",
+        ),
+    ],
+)
+def test_rates_stock_and_listings_are_watched_like_prices(signed_in, api, arguments, path, body, answer, said):
+    api.on("PUT", path, {"position": "1.7", "purge_id": "a-b", **answer})
+    api.on("GET", "/changes/1.7", report())
+    done = signed_in(*arguments, "--reason", "why")
+    assert done.exit_code == 0, done.output
+    assert api.asked[0][2] == {**body, "reason": "why"}
+    assert done.stdout.splitlines()[0] == said
+    assert done.stdout.splitlines()[-1] == "live in 231 ms: 3 of 3 workers"
+
+
+def test_stock_that_shows_nothing_else_has_nothing_to_wait_for(signed_in, api):
+    stock = {"sku": "LAMP-1", "on_hand": 400, "band": "in_stock", "before": "in_stock"}
+    api.on("PUT", "/products/LAMP-1/stock", {"position": None, "purge_id": None, "stock": stock})
+    done = signed_in("stock", "set", "LAMP-1", "400")
+    assert (done.exit_code, done.stdout.strip()) == (0, "LAMP-1: 400 on hand, in stock as before; saved")
+    assert len(api.asked) == 1
 
 
 def test_json_holds_the_change_the_report_and_the_verdict(signed_in, api):

@@ -249,6 +249,9 @@ async def test_nothing_is_told_to_whoever_is_not_signed_in(shop):
             ("GET", "/products/LAMP-1"),
             ("PUT", "/products/LAMP-1/prices/eu-eur"),
             ("DELETE", "/products/LAMP-1/prices/eu-eur"),
+            ("PUT", "/rates/USD/EUR"),
+            ("PUT", "/products/LAMP-1/stock"),
+            ("PUT", "/products/LAMP-1/listing"),
             ("POST", "/purges"),
             ("GET", "/changes/1.1"),
             ("GET", "/audit"),
@@ -302,6 +305,61 @@ async def test_a_program_signs_in_changes_a_price_and_signs_out(shop):
         assert (await client.get(f"{API}/products")).status_code == 401
 
 
+async def trail_of(client):
+    entry = (await client.get(f"{API}/audit", params={"limit": 1})).json()["entries"][0]
+    return entry["action"], entry["subject"], entry["before"], entry["after"], entry["reason"]
+
+
+async def test_a_program_sets_a_rate(shop):
+    email = await staff_of(shop, "editor")
+    async with client_of(shop) as client:
+        client.headers.update(await token_of(client, email))
+        changed = await client.put(f"{API}/rates/USD/EUR", json={"rate": "0.90", "reason": "markets moved"})
+        assert changed.json()["rate"] == {"base": "USD", "quote": "EUR", "rate": "0.9", "markets": ["eu-eur"]}
+        prices = (await client.get(f"{API}/products/LAMP-1")).json()["prices"]
+        assert {price["market"]: price["amount"] for price in prices}["eu-eur"] == "9.00"
+        report = (await client.get(f"{API}/changes/{changed.json()['position']}")).json()
+        assert (report["purge"]["id"], report["purge"]["kind"]) == (changed.json()["purge_id"], "hard")
+        assert await trail_of(client) == (
+            "rate.set", "USD/EUR", {"rate": "0.86"}, {"rate": "0.9"}, "markets moved",
+        )  # fmt: skip
+
+
+async def test_a_program_sets_stock_and_only_another_band_is_a_change_to_wait_for(shop):
+    email = await staff_of(shop, "editor")
+    async with client_of(shop) as client:
+        client.headers.update(await token_of(client, email))
+        same = (await client.put(f"{API}/products/LAMP-1/stock", json={"on_hand": 500})).json()
+        assert (same["position"], same["purge_id"]) == (None, None)
+        out = (await client.put(f"{API}/products/LAMP-1/stock", json={"on_hand": 0, "reason": "sold"})).json()
+        assert out["stock"] == {"sku": "LAMP-1", "on_hand": 0, "band": "out", "before": "in_stock"}
+        report = (await client.get(f"{API}/changes/{out['position']}")).json()
+        assert "p:eu-eur:lamp-1" in report["purge"]["tags"]
+        assert (await trail_of(client))[0::4] == ("stock.set", "sold")
+
+
+async def test_a_product_that_is_taken_down_is_gone_until_it_is_listed_again(shop):
+    email = await staff_of(shop, "editor")
+    addresses = ("/eu-eur/products/lamp-one", "/api/v1/eu-eur/products/LAMP-1", "/api/v1/eu-eur/prices/LAMP-1")
+    async with client_of(shop) as client:
+        client.headers.update(await token_of(client, email))
+        for listed, status in ((False, 404), (True, 200)):
+            changed = await client.put(f"{API}/products/LAMP-1/listing", json={"listed": listed, "reason": "recall"})
+            assert changed.json()["listing"] == {"sku": "LAMP-1", "listed": listed}
+            assert [(await client.get(address)).status_code for address in addresses] == [status] * 3
+            category = await client.get("/eu-eur/c/lighting")
+            assert ("Brass Lamp" in category.text) is listed
+            report = (await client.get(f"{API}/changes/{changed.json()['position']}")).json()
+            assert report["purge"]["kind"] == "hard"
+            assert {"p:eu-eur:lamp-1", "s:eu-eur:lamp-one", "c:eu-eur:lighting"} <= set(report["purge"]["tags"])
+            words = [{"status": "taken_down"}, {"status": "listed"}]
+            before, after = reversed(words) if not listed else words
+            action = "product.list" if listed else "product.takedown"
+            assert await trail_of(client) == (action, "LAMP-1", before, after, "recall")
+            again = await client.put(f"{API}/products/LAMP-1/listing", json={"listed": listed})
+            assert again.status_code == 409
+
+
 async def test_a_conflict_shows_both_values(shop):
     email = await staff_of(shop, "editor")
     async with client_of(shop) as client:
@@ -326,6 +384,15 @@ REFUSALS = [
     ("PUT", "/products/LAMP/prices/eu-eur", {"amount": "1.00"}, 404, "did you mean LAMP-1"),
     ("DELETE", "/products/LAMP-1/prices/eu-eur", {}, 409, "no price of its own"),
     ("GET", "/products/NOBODY", None, 404, "unknown SKU"),
+    ("PUT", "/rates/USD/EUR", {"rate": "0,86"}, 422, "not a rate"),
+    ("PUT", "/rates/USD/USD", {"rate": "1"}, 422, "always 1"),
+    ("PUT", "/rates/USD/EUR", {"rate": 0.86}, 422, "rate"),
+    ("PUT", "/products/NOBODY/stock", {"on_hand": 3}, 404, "unknown SKU"),
+    ("PUT", "/products/LAMP-1/stock", {"on_hand": -1}, 422, "on_hand"),
+    ("PUT", "/products/LAMP-1/stock", {}, 422, "on_hand"),
+    ("PUT", "/products/NOBODY/listing", {"listed": False}, 404, "no product has the SKU"),
+    ("PUT", "/products/LAMP-1-RED/listing", {"listed": False}, 404, "a variant goes with its product"),
+    ("PUT", "/products/LAMP-1/listing", {"listed": True}, 409, "in the shop already"),
     ("GET", "/products?q=%00", None, 422, "character"),
     ("PUT", "/products/LAMP-1/prices/eu-eur", {"amount": "1.00", "reason": "\x00"}, 422, "character"),
     ("GET", "/changes/9.9", None, 404, "no change at"),
@@ -360,6 +427,9 @@ async def test_a_viewer_reads_and_changes_nothing(shop):
         for method, path, body in (
             ("PUT", "/products/LAMP-1/prices/eu-eur", {"amount": "1.00"}),
             ("DELETE", "/products/LAMP-1/prices/eu-eur", {}),
+            ("PUT", "/rates/USD/EUR", {"rate": "0.9"}),
+            ("PUT", "/products/LAMP-1/stock", {"on_hand": 0}),
+            ("PUT", "/products/LAMP-1/listing", {"listed": False}),
             ("POST", "/purges", {"product": "LAMP-1"}),
         ):
             assert (await client.request(method, API + path, json=body)).status_code == 403, path

@@ -56,6 +56,10 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_hash_seed():
     assert len(digests) == 1
 
 
+def test_the_product_that_the_documents_use_is_in_the_default_catalog():
+    assert any(row.get("sku") == "MIL-HAZ-10000" for row in demo_catalog())
+
+
 def test_another_seed_gives_another_catalog():
     def digest(seed: int) -> str:
         return hashlib.sha256(b"".join(map(orjson.dumps, demo_catalog(50, seed)))).hexdigest()

@@ -8,10 +8,8 @@ from cache_policies.markets import load_markets
 from cache_policies.positions import MAX_TAGS_PER_ENTRY, PurgeKind
 from origin.events.messages import (
     CatalogReplaced,
-    CategoryChanged,
     Event,
     PriceChanged,
-    ProductCopyChanged,
     ProductListed,
     ProductTakenDown,
     RateChanged,
@@ -49,17 +47,8 @@ PATHS = ("kitchen", "kitchen/mugs")
         pytest.param(
             StockBandChanged("MUG-1", PATHS), HARD, everywhere("p:M:mug-1", "many:M"), id="a band: in every market"
         ),
-        pytest.param(
-            ProductCopyChanged("MUG-1", "blue-mug", PATHS),
-            SOFT,
-            everywhere("p:M:mug-1", "s:M:blue-mug", "many:M", "c:M:kitchen", "c:M:kitchen/mugs", "l:M") | {"pic:mug-1"},
-            id="copy is soft, may move the product in orders by name, and what its picture is drawn from",
-        ),
         pytest.param(ProductListed("MUG-1", "blue-mug", PATHS), HARD, MEMBERSHIP | {"pic:mug-1"}, id="listed"),
         pytest.param(ProductTakenDown("MUG-1", "blue-mug", PATHS), HARD, MEMBERSHIP | {"pic:mug-1"}, id="taken down"),
-        pytest.param(
-            CategoryChanged("kitchen"), HARD, everywhere("c:M:kitchen", "n:M", "many:M"), id="a category: every header"
-        ),
         pytest.param(CatalogReplaced(), HARD, {"*"}, id="an import"),
         pytest.param(
             TagsPurged(("p:eu-eur:mug-1", "pic:mug-1"), SOFT),
@@ -79,7 +68,7 @@ def test_what_an_event_purges(event, kind, tags):
 
 
 def test_one_hard_event_makes_the_entry_hard():
-    copy, price = ProductCopyChanged("A", "a", ()), PriceChanged("eu-eur", "B", ())
+    copy, price = TagsPurged(("p:eu-eur:a",), SOFT), PriceChanged("eu-eur", "B", ())
     orders: list[list[Event]] = [[copy, price], [price, copy]]
     for events in orders:
         kind, tags = purge_of(events, MARKETS)

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from cache_policies.positions import Position
 from origin.db import Committed, Database
-from origin.events.messages import CatalogReplaced, PriceChanged, ProductCopyChanged
+from origin.events.messages import CatalogReplaced, PriceChanged, StockBandChanged
 from origin.events.purge_log import read_after
 from origin.shop import Shop
 from tests.support.origin import running_shop, settings_of
@@ -31,7 +31,7 @@ async def log_of(database: Database) -> list:
 async def test_what_happened_becomes_one_entry(shop: Shop):
     async with shop.database.unit_of_work(actor="anna@example.com", cause="price set") as work:
         work.record(PriceChanged("eu-eur", "SKU-1", ("shoes",)))
-        work.record(ProductCopyChanged("SKU-2", "sku-2", ()))
+        work.record(StockBandChanged("SKU-2", ()))
         before = work.position
     assert before is None
     assert work.position == Position(1, 2)
