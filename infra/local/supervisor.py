@@ -597,6 +597,8 @@ def up(options: Options, folder: Path, *, ready_file: Path | None = None, quiet:
     for number in (signal.SIGTERM, signal.SIGHUP):
         # Until the event loop takes over: leave as after Ctrl-C, not in the middle of things.
         signal.signal(number, signal.default_int_handler)
+    if not folder.exists():
+        ports.choose(options).release()  # a folder is made for a shop that can start
     with State(folder) as state:
         chosen = ports.choose(options)
         try:
