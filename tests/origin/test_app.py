@@ -196,6 +196,22 @@ async def test_an_answer_that_fails_halfway_is_cut_and_not_continued(client):
         await client.get("/halfway")
 
 
+async def test_a_client_that_leaves_is_no_fault_of_ours(caplog):
+    async def handler(scope, receive, send):
+        await Request(scope, receive).body()
+
+    async def gone():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        raise AssertionError("there is nobody to answer")
+
+    caplog.set_level("INFO")
+    scope = {"type": "http", "method": "POST", "path": "/console/login", "headers": [], "query_string": b""}
+    await Faults(handler)(scope, gone, send)
+    assert [(record.levelname, record.exc_info) for record in caplog.records] == [("INFO", None)]
+
+
 async def test_bodies_have_a_limit_announced_or_not(client):
     assert (await client.post("/read", content=b"x" * MAX_BODY_BYTES)).text == str(MAX_BODY_BYTES)
     assert (await client.post("/read", content=b"x" * (MAX_BODY_BYTES + 1))).status_code == 413
