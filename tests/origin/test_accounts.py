@@ -388,7 +388,7 @@ REFUSALS = [
     ("PUT", "/rates/USD/USD", {"rate": "1"}, 422, "always 1"),
     ("PUT", "/rates/USD/EUR", {"rate": 0.86}, 422, "rate"),
     ("PUT", "/products/NOBODY/stock", {"on_hand": 3}, 404, "unknown SKU"),
-    ("PUT", "/products/LAMP-1/stock", {"on_hand": -1}, 422, "on_hand"),
+    ("PUT", "/products/LAMP-1/stock", {"on_hand": -1}, 422, "zero or more"),
     ("PUT", "/products/LAMP-1/stock", {}, 422, "on_hand"),
     ("PUT", "/products/NOBODY/listing", {"listed": False}, 404, "no product has the SKU"),
     ("PUT", "/products/LAMP-1-RED/listing", {"listed": False}, 404, "a variant goes with its product"),
