@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache_policies.feed import HOLD_S, Answer, Question
 from cache_policies.positions import ZERO
@@ -46,8 +47,11 @@ _REGISTER = text(
 _LEAVE = text("DELETE FROM events.contact WHERE worker = :worker")
 
 
-async def note_contact(database: Database, question: Question) -> None:
-    """Commit that this question was asked; the first of a worker is its registration, which survives a crash."""
+async def note_contact(database: Database, connection: AsyncConnection, question: Question) -> None:
+    """Commit that this question was asked; the first of a worker is its registration, which survives a crash.
+
+    `connection` is one of `database.log`, which commits each statement by itself.
+    """
     after = question.after or ZERO
     values = {
         "worker": question.worker,
@@ -58,14 +62,12 @@ async def note_contact(database: Database, question: Question) -> None:
         "id": question.after_id or "",
         "public_url": question.public_url,
     }
-    async with database.log.connect() as connection:
-        if (await connection.execute(_CONTACT, values)).rowcount:
-            return
+    if (await connection.execute(_CONTACT, values)).rowcount:
+        return
     # `writes` waits for the disk, `log` does not: a lost contact costs a moment, a lost registration the promise.
-    async with database.writes.begin() as connection:
-        await connection.execute(_REGISTER, values)
-    async with database.log.connect() as connection:
-        await connection.execute(_CONTACT, values)
+    async with database.writes.begin() as durable:
+        await durable.execute(_REGISTER, values)
+    await connection.execute(_CONTACT, values)
 
 
 async def leave(database: Database, worker: str) -> None:
@@ -99,18 +101,21 @@ class Feed:
         has to flush, or is more than a page behind.
         """
         started = time.monotonic()
-        await note_contact(self._database, question)
         async with self._database.log.connect() as connection:
+            await note_contact(self._database, connection, question)
             if question.after is None:
                 page = await read_ends(connection)
-                yield _line(Answer((), page.head, page.head_id, (page.oldest, page.oldest_id)))
-                if page.oldest != page.head:
-                    return
             else:
                 page = await read_after(connection, question.after, question.after_id or "")
-                yield _line(Answer(page.entries, page.head, page.head_id, flush=not page.known))
-                if not page.reaches_head:
-                    return
+        # The connection is back in its pool: how fast an edge takes its lines is no matter of the database.
+        if question.after is None:
+            yield _line(Answer((), page.head, page.head_id, (page.oldest, page.oldest_id)))
+            if page.oldest != page.head:
+                return
+        else:
+            yield _line(Answer(page.entries, page.head, page.head_id, flush=not page.known))
+            if not page.reaches_head:
+                return
         async for line in self._lines_after(page, started + self._hold_s):
             yield line
 

@@ -7,6 +7,7 @@ import json
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache_policies.feed import EDGE_KEY_FIELD, FEED_PATH, HOLD_S, LEAVE_PATH, PAGE_ENTRIES, Answer, Question
 from cache_policies.positions import Position, PurgeKind
@@ -185,8 +186,8 @@ async def test_entries_are_read_after_the_contact_is_committed(shop, client, mon
     noted, go_on = asyncio.Event(), asyncio.Event()
     original = feed_module.note_contact
 
-    async def slow(database: Database, question: Question) -> None:
-        await original(database, question)
+    async def slow(database: Database, connection: AsyncConnection, question: Question) -> None:
+        await original(database, connection, question)
         noted.set()
         await go_on.wait()
         order.append("read")
@@ -233,9 +234,11 @@ async def test_a_registration_waits_for_the_disk_and_later_contacts_do_not(shop,
         assert (await log.execute(setting)).scalar_one() == "off"
         assert (await writes.execute(setting)).scalar_one() == "on"
     question = Question("worker-1", "eu", 1, None, None, "http://127.0.0.1:9")
-    await note_contact(shop.database, question)
-    monkeypatch.setattr(shop.database, "writes", None)
-    await note_contact(shop.database, question)  # needs no durable write
+    async with shop.database.log.connect() as connection:
+        await note_contact(shop.database, connection, question)
+        assert "worker-1" in await contacts(shop.database)  # committed, though the connection is still in use
+        monkeypatch.setattr(shop.database, "writes", None)
+        await note_contact(shop.database, connection, question)  # needs no durable write
 
 
 async def test_a_worker_that_leaves_is_gone(shop, client):
@@ -311,7 +314,7 @@ async def test_open_questions_are_bounded(shop, client, monkeypatch):
 async def test_a_question_that_fails_gives_its_place_back(shop, client, monkeypatch):
     monkeypatch.setattr(feed_module, "MAX_HELD", 1)
 
-    async def broken(database: Database, question: Question) -> None:
+    async def broken(database: Database, connection: AsyncConnection, question: Question) -> None:
         raise OSError("no database")
 
     worker = FakeWorker(client, "worker-1")
@@ -324,6 +327,17 @@ async def test_a_question_that_fails_gives_its_place_back(shop, client, monkeypa
             assert response.status_code == 503
             assert "retry-after" in response.headers
     assert len(await worker.ask()) >= 1
+
+
+async def test_a_line_that_is_not_taken_keeps_no_connection(shop, database):
+    own = Database(database.primary, markets=shop.markets)  # nobody else's look at the log is counted
+    lines = Feed(own, shop.tail).answer(Question("worker-1", "eu", 1, None, None, "http://127.0.0.1:9"))
+    try:
+        await anext(lines)
+        assert own.log.pool.checkedout() == 0
+    finally:
+        await lines.aclose()
+        await own.close()
 
 
 async def test_a_viewer_that_hangs_up_ends_its_question(shop):

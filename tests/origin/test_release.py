@@ -52,11 +52,10 @@ async def test_workers_that_start_together_take_one_position(shop_database, data
         async with shop_database.writes.begin() as held:
             await held.execute(text("SELECT FROM events.release FOR UPDATE"))
             starting = [asyncio.ensure_future(note_release(each, "a" * 64)) for each in (shop_database, other)]
-            waiting = text(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-            while (await held.execute(waiting)).scalar_one() < 2:
-                await asyncio.sleep(0.01)
+            waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            async with asyncio.timeout(10):
+                while (await held.execute(waiting)).scalar_one() < 2:
+                    await asyncio.sleep(0.01)
             assert not any(task.done() for task in starting)
         positions = await asyncio.gather(*starting)
     finally:
