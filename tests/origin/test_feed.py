@@ -8,6 +8,7 @@ import json
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from cache_policies.feed import EDGE_KEY_FIELD, FEED_PATH, HOLD_S, LEAVE_PATH, PAGE_ENTRIES, Answer, Question
 from cache_policies.positions import Position, PurgeKind
@@ -334,7 +335,9 @@ async def test_a_line_that_is_not_taken_keeps_no_connection(shop, database):
     lines = Feed(own, shop.tail).answer(Question("worker-1", "eu", 1, None, None, "http://127.0.0.1:9"))
     try:
         await anext(lines)
-        assert own.log.pool.checkedout() == 0
+        pool = own.log.pool
+        assert isinstance(pool, AsyncAdaptedQueuePool)
+        assert pool.checkedout() == 0
     finally:
         await lines.aclose()
         await own.close()
