@@ -12,6 +12,7 @@ import pytest
 from cache_policies.feed import LEASE_S, Answer
 from cache_policies.positions import Position
 from tests.support.edge_shop import EdgeShop
+from tests.support.raw_http import RawResponse
 from tests.support.scripted_origin import Reply, changed, page
 
 PAGE = "/eu-eur/products/lamp"
@@ -251,7 +252,7 @@ async def test_an_overtaken_answer_is_not_for_a_viewer_who_came_after_the_change
 
 async def test_a_follower_that_arrives_during_the_last_ask_gets_a_newer_answer(shop):
     answers = overtaking(shop)
-    followers = []
+    followers: list[asyncio.Task[RawResponse]] = []
 
     def reply(seen):
         if shop.origin.count(PAGE) == 4:
