@@ -146,7 +146,7 @@ FAULTS: list[tuple[Any, list[str]]] = [
     ),
     (
         product(1, prices=[{"currency": "NOK", "amount": "1.00"}]),
-        ["prices[0].currency: there is no rate from NOK to any market's currency: set one first"],
+        ["prices[0].currency: there is no rate from NOK to any market's currency: set one first (nearshelf rate set)"],
     ),
     (
         product(1, prices=[{"currency": "USD", "amount": "1.00"}, {"currency": "USD", "amount": "2.00"}]),
