@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import pytest
 
 from tests.support.fake_shop import FakeShop
 
-pytest.importorskip("geventhttpclient", reason="locust is not installed: the group `load` of pyproject.toml")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("locust") is None, reason="locust is not installed: the group `load` of pyproject.toml"
+)
 
 
 def locust(ready: Path, seconds: int = 6) -> subprocess.CompletedProcess[str]:
