@@ -44,7 +44,15 @@ _REGISTER = text(
     ON CONFLICT (worker) DO NOTHING
     """
 )
-_LEAVE = text("DELETE FROM events.contact WHERE worker = :worker")
+# A question sent before leaving may arrive after it: the row stays for a while, so that it cannot register again.
+_LEAVE = text(
+    """
+    INSERT INTO events.contact (worker, edge, contact, applied_epoch, applied_cv, public_url, left_at)
+    VALUES (:worker, '', 1, 0, 0, '', now())
+    ON CONFLICT (worker) DO UPDATE SET left_at = excluded.left_at
+    """
+)
+_FORGET_LEFT = text("DELETE FROM events.contact WHERE left_at < now() - interval '1 hour'")
 
 
 async def note_contact(database: Database, connection: AsyncConnection, question: Question) -> None:
@@ -71,8 +79,9 @@ async def note_contact(database: Database, connection: AsyncConnection, question
 
 
 async def leave(database: Database, worker: str) -> None:
-    """End the registration of a worker that serves nothing more."""
+    """End the registration of a worker that serves nothing more, for good."""
     async with database.writes.begin() as connection:
+        await connection.execute(_FORGET_LEFT)
         await connection.execute(_LEAVE, {"worker": worker})
 
 

@@ -298,7 +298,7 @@ _VIEW = text(
              || '/' || pg_postmaster_start_time()::text AS instance,
            (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint AS flushed,
            (SELECT coalesce(json_agg(json_build_array(worker, edge, contact, applied_epoch, applied_cv, public_url)),
-                            '[]') FROM events.contact)::text AS contacts,
+                            '[]') FROM events.contact WHERE left_at IS NULL)::text AS contacts,
            (SELECT coalesce(json_agg(json_build_array(name, flushed)), '[]') FROM events.standbys())::text AS standbys
     """
 )

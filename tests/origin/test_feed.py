@@ -46,7 +46,7 @@ async def purge(database: Database, *tags: str) -> Position:
 
 async def contacts(database: Database) -> dict[str, tuple[int, Position]]:
     async with database.writes.connect() as connection:
-        rows = (await connection.execute(text("SELECT * FROM events.contact"))).all()
+        rows = (await connection.execute(text("SELECT * FROM events.contact WHERE left_at IS NULL"))).all()
     return {row.worker: (row.contact, Position(row.applied_epoch, row.applied_cv)) for row in rows}
 
 
@@ -247,6 +247,29 @@ async def test_a_worker_that_leaves_is_gone(shop, client):
     await worker.catch_up()
     await worker.leave()
     assert await contacts(shop.database) == {}
+
+
+async def test_a_question_that_arrives_after_leaving_registers_nobody(shop, client):
+    """A stopping worker hangs up on the question it had under way; another process may still be about to read it."""
+    worker, early = FakeWorker(client, "worker-1"), FakeWorker(client, "worker-2")
+    await worker.catch_up()
+    await worker.leave()
+    await worker.ask()
+    await early.leave()  # before its first question is read
+    await early.ask()
+    assert await contacts(shop.database) == {}
+    position = await purge(shop.database)
+    report = await shop.observer.report(position)
+    assert report.workers == ()
+
+
+async def test_who_left_is_forgotten_when_somebody_leaves_later(shop, client):
+    await FakeWorker(client, "worker-1").leave()
+    async with shop.database.writes.begin() as connection:
+        await connection.execute(text("UPDATE events.contact SET left_at = left_at - interval '2 hours'"))
+    await FakeWorker(client, "worker-2").leave()
+    async with shop.database.writes.connect() as connection:
+        assert (await connection.execute(text("SELECT worker FROM events.contact"))).scalars().all() == ["worker-2"]
 
 
 async def test_only_edges_are_answered(client):

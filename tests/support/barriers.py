@@ -205,6 +205,8 @@ class RealEdge:
         }
         self._viewers: list[RawViewer] = []
         self._process: asyncio.subprocess.Process
+        self.worker: str
+        """Its name in live reports, once it is ready."""
 
     async def __aenter__(self) -> RealEdge:
         self._sibling.setblocking(False)
@@ -246,6 +248,9 @@ class RealEdge:
                 try:
                     answer = await client.get(f"http://127.0.0.1:{self._admin_port}/readyz")
                     if answer.status_code == 200 and answer.json()["status"] == "ready":
+                        token = {"authorization": f"Bearer {self._environment['NEARSHELF_ADMIN_TOKEN']}"}
+                        status = await client.get(f"http://127.0.0.1:{self._admin_port}/status", headers=token)
+                        self.worker = status.json()["worker"]
                         return
                 except httpx.TransportError:
                     pass

@@ -92,9 +92,8 @@ class Shop:
     async def live(self, position: Position) -> Position:
         report = await self._ok("GET", f"{STAFF}/changes/{position}?wait_s={WITHIN_S:g}")
         assert report["state"] == "live", report
-        mine = [worker for worker in report["workers"] if worker["edge"] == RealEdge.NAME]
-        # One that an earlier test stopped has left; none but this test's worker may be waited for.
-        assert [worker["outcome"] for worker in mine] == ["acknowledged"], report
+        outcomes = {worker["worker"]: worker["outcome"] for worker in report["workers"]}
+        assert outcomes[self.edge.worker] == "acknowledged", report
         return position
 
     async def _ok(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
