@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from cache_policies.reading import PACKAGED_POLICIES, Fault, Place, PolicyError, Refused, Value, read_document
 
@@ -50,6 +51,16 @@ class Market:
     """Where its customers' personal data lives."""
 
 
+class Rounding(NamedTuple):
+    """How a converted price of one currency is made presentable; explicit prices are never touched."""
+
+    step: int = 1
+    """Whole minor units: 5 rounds CHF to 0.05. Half a step is rounded up."""
+    ending: int | None = None
+    """Minor units within one unit of the currency that every price ends in: 99 for .99. The nearest such price, the
+    higher of two that are equally near, never below the lowest one. With `ending`, `step` is 1."""
+
+
 @dataclass(frozen=True, slots=True)
 class Markets:
     """Every market, and the one for whoever has none."""
@@ -57,6 +68,10 @@ class Markets:
     all: tuple[Market, ...]
     default: str
     """Id of the market for unknown countries and crawlers."""
+    blocked: tuple[str, ...] = ()
+    """Countries whose visitors are answered with 451 on every route that does not say otherwise."""
+    rounding: tuple[tuple[str, Rounding], ...] = ()
+    """By currency; one that is not here is rounded half up to its own digits."""
     _by_id: dict[str, Market] = field(init=False, repr=False, compare=False)
     _by_country: dict[str, Market] = field(init=False, repr=False, compare=False)
 
@@ -69,6 +84,10 @@ class Markets:
 
     def by_id(self, market_id: str) -> Market | None:
         return self._by_id.get(market_id)
+
+    def rounding_of(self, currency: str) -> Rounding:
+        """How converted prices in `currency` are rounded."""
+        return dict(self.rounding).get(currency, Rounding())
 
     def for_country(self, country: str) -> Market:
         """The market of a country (two capital letters); the default for one that no market names."""

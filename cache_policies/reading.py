@@ -16,6 +16,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from cache_policies.codes import CODES, Severity
+
 PACKAGED_POLICIES = Path(__file__).parent
 """The policies that come with the project."""
 
@@ -51,6 +53,14 @@ class Fault:
     """Dotted path of the field: `routes.price.fresh`; empty for a fault of the whole file."""
     what: str
     """What was found, and what was expected."""
+    code: str = ""
+    """Stable, of `codes.CODES`: `NS012`."""
+    fix: str = ""
+    """What to do, in one sentence; empty where `what` says it already."""
+
+    @property
+    def severity(self) -> Severity:
+        return CODES[self.code].severity
 
     def __str__(self) -> str:
         return f"{self.place} {self.field}: {self.what}" if self.field else f"{self.place}: {self.what}"

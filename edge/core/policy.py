@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import NamedTuple
 
 from cache_policies.markets import Markets
+from cache_policies.origins import Origins
 
 ALL_QUERY = ("*",)
 """`CachePolicy.query` of a route that is never stored and passes the query on as received."""
@@ -43,6 +44,38 @@ class Redirect(StrEnum):
     NONE = "none"
     MARKET = "market"
     """Answered by the edge itself: 302 to the visitor's market, never stored."""
+
+
+class Auth(StrEnum):
+    """What the edge makes of a request's Authorization. Whether it is right only the origin can say."""
+
+    NONE = "none"
+    """Never reaches the origin: the default on a stored route."""
+    OPTIONAL = "optional"
+    """Forwarded where there is one, and such a request is answered neither from the store nor into it: the default
+    on a route that is never stored."""
+    REQUIRED = "required"
+    """A request without one is answered with 401 by the edge; only on a route that is never stored."""
+
+
+class Residency(StrEnum):
+    """What must happen to personal data before it leaves the edge."""
+
+    NONE = "none"
+    ROUTE = "route"
+    """Sent only to an origin that lists the jurisdiction of the request's market."""
+    TOKENISE = "tokenise"
+    """Personal fields are replaced by tokens of the jurisdiction's vault. Without a vault: 503."""
+    SEAL = "seal"
+    """Personal fields are encrypted for the jurisdiction's vault. Without a vault: 503."""
+
+
+class Throttle(NamedTuple):
+    """How often one client may ask for a route: a token bucket for each client address, kept by each worker."""
+
+    rate_per_s: float
+    burst: int
+    """Requests that may come at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +127,24 @@ class CachePolicy:
     collapse_wait_s: float = 5.0
     """How long a follower waits for the leader's forward request."""
     max_body_bytes: int = 2_000_000
+    tags: tuple[str, ...] = ()
+    """Cache tags added to those of the response; `{name}` stands for what the pattern captured."""
+    auth: Auth = Auth.NONE
+    throttle: Throttle | None = None
+    """Beyond it a client is answered with 429 and Retry-After."""
+    residency: Residency = Residency.NONE
+    origin: str = ""
+    """Name in `Origins`; empty: the default one."""
+    compress: bool = False
+    """Whether the edge may answer in a compressed content coding."""
+    blocked_countries: tuple[str, ...] = ()
+    """Visitors from there are answered with 451 (RFC 7725)."""
+    version: str = field(init=False, compare=False, repr=False)
+    """Sixteen hex digits: equal for policies that decide alike, wherever they were written."""
+
+    def __post_init__(self) -> None:
+        decides = [getattr(self, each.name) for each in fields(self) if each.init and each.name != "where"]
+        object.__setattr__(self, "version", hashlib.sha256(repr(decides).encode()).hexdigest()[:16])
 
     @property
     def viewer_cache_control(self) -> str | None:
@@ -133,18 +184,19 @@ class PolicySet:
     `*`: ValueError otherwise, as for a pattern that cannot be read.
     """
 
-    __slots__ = ("_by_first_segment", "_others", "digest", "markets", "policies")
+    __slots__ = ("_by_first_segment", "_others", "digest", "markets", "origins", "policies")
 
-    def __init__(self, policies: Iterable[CachePolicy], markets: Markets) -> None:
+    def __init__(self, policies: Iterable[CachePolicy], markets: Markets, origins: Origins | None = None) -> None:
         self.policies: tuple[CachePolicy, ...] = tuple(policies)
         self.markets = markets
+        self.origins = origins or Origins()
         if not self.policies or [part.rest for part in parse_pattern(self.policies[-1].path)] != [True]:
             raise ValueError("the last policy must match every path: /{rest...}")
         firsts = {market.id for market in markets.all}
         firsts.update(part.literal for policy in self.policies if not (part := parse_pattern(policy.path)[0]).name)
         self._by_first_segment = {first: _Alternatives(self.policies, markets, first) for first in firsts}
         self._others = _Alternatives(self.policies, markets, None)
-        self.digest = _digest(self.policies, markets)
+        self.digest = _digest(self.policies, markets, self.origins)
         """Sixteen hex digits: equal in every process that decides by the same policies and markets."""
 
     def match(self, path: str) -> Match:
@@ -263,9 +315,6 @@ def _part_regex(part: PatternPart, markets: Markets) -> str:
     return "/.+" if part.rest else "/[^/]+"
 
 
-def _digest(policies: tuple[CachePolicy, ...], markets: Markets) -> str:
-    known = [
-        [(field.name, getattr(policy, field.name)) for field in fields(policy) if field.name != "where"]
-        for policy in policies
-    ]
-    return hashlib.sha256(repr((known, markets)).encode()).hexdigest()[:16]
+def _digest(policies: tuple[CachePolicy, ...], markets: Markets, origins: Origins) -> str:
+    known = ([policy.version for policy in policies], markets, origins)
+    return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
