@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cache_policies.markets import Market, Markets
+from cache_policies.market_values import Market, Markets
 from edge.core.http import Headers, Response
 
 MARKET_COOKIE = "ns_market"

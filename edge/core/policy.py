@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import NamedTuple
 
-from cache_policies.markets import Markets
+from cache_policies.market_values import Markets
 from cache_policies.origins import Origins
 
 ALL_QUERY = ("*",)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from cache_policies.markets import Markets
+from cache_policies.market_values import Markets
 from cache_policies.positions import Position, WireError
 from edge.core.http import Request
 from edge.core.key import BadTarget, CacheKey, cache_key, normalise_path, query_text
