@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
+from cache_policies.codes import Severity
 from cache_policies.markets import Markets, load_markets
 from cache_policies.reading import PACKAGED_POLICIES, Fault, Place, PolicyError, Refused, Value, read_document
 from edge.core.policy import (
@@ -18,15 +19,14 @@ from edge.core.policy import (
     OnLeaseLapse,
     PolicySet,
     Redirect,
-    covers,
     parse_pattern,
 )
 from edge.core.storing import HOP_BY_HOP
+from edge.policy_checks import DEFAULT_FILE, WrittenRoute, check_all
 
-__all__ = ["PACKAGED_POLICIES", "ROUTE_FIELDS", "Fault", "PolicyError", "load_policies"]
+__all__ = ["PACKAGED_POLICIES", "ROUTE_FIELDS", "Fault", "PolicyError", "PolicyFiles", "load_policies", "read_policies"]
 
 MARKETS_FILE = "markets.yaml"
-DEFAULT_FILE = "default.yaml"
 
 ROUTE_FIELDS = (
     "path",
@@ -54,8 +54,6 @@ ROUTE_FIELDS = (
 )
 """Every field of a route; each is explained in cache_policies/README.md."""
 
-_LIFETIME_FIELDS = ("fresh", "max_fresh", "stale_while_revalidate", "stale_if_error", "keep", "negative")
-_PRICE_SEGMENTS = frozenset({"prices", "stock"})
 _ID = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _METHOD = re.compile(r"[A-Z]{1,20}")
 _PARAMETER = re.compile(r"[A-Za-z0-9._~-]{1,40}")
@@ -64,45 +62,57 @@ _FIELD = re.compile(r"[a-z][a-z0-9-]{0,60}")
 _NEVER_FORWARDED = HOP_BY_HOP | {"host", "content-length", "cookie", "min-catalog-version", "via"}
 
 
-class _Route(NamedTuple):
-    policy: CachePolicy
-    value: Value
+@dataclass(frozen=True, slots=True)
+class PolicyFiles:
+    """The `*.yaml` of a folder: what they say, and everything that is wrong with them."""
+
+    policies: PolicySet | None
+    """None when any fault is an error."""
+    faults: tuple[Fault, ...]
+    """Errors, warnings and notes, by file, line and column."""
+    places: Mapping[str, Mapping[str, Place]]
+    """Route id -> field -> where it was written, in the route or in its file's `defaults`; absent: the default."""
+    texts: Mapping[str, str]
+    """File name -> text, of every file that could be opened."""
 
 
 def load_policies(directory: Path | None = None) -> PolicySet:
     """The policies of every `*.yaml` in `directory` (default: the packaged ones), with its markets.
 
-    Files are read in the order of their names, default.yaml last. Raises PolicyError, whose `faults` are all that is
-    wrong, when anything is: a gateway does not start with policies that it understands in part.
+    Files are read in the order of their names, default.yaml last. Raises PolicyError, whose `faults` are all the
+    errors, when there are any: a gateway does not start with policies that it understands in part.
     """
+    found = read_policies(directory)
+    if found.policies is None:
+        raise PolicyError(fault for fault in found.faults if fault.severity is Severity.ERROR)
+    return found.policies
+
+
+def read_policies(directory: Path | None = None) -> PolicyFiles:
+    """Everything that the `*.yaml` in `directory` (default: the packaged ones) say, and every fault of every file."""
     directory = directory or PACKAGED_POLICIES
     faults: list[Fault] = []
+    texts: dict[str, str] = {}
     markets: Markets | None = None
     try:
         markets = load_markets(directory)
     except PolicyError as exc:
         faults.extend(exc.faults)
-    routes: list[_Route] = []
+    routes: list[WrittenRoute] = []
     for path in _policy_paths(directory):
         document = read_document(path, faults)
         if document is not None:
             routes.extend(_read_file(document))
-    _check_ids(routes)
-    for policy, value in routes:
-        _check(policy, value)
-    if not routes or not _takes_everything(routes[-1].policy.path):
-        faults.append(
-            Fault(
-                Place(DEFAULT_FILE, 1, 1),
-                "",
-                "the last route must have the path /{rest...}, so that every request has one",
-            )
-        )
-    if markets is not None and not faults:
-        _check_shadows(routes, markets)
-    if faults or markets is None:
-        raise PolicyError(faults)
-    return PolicySet((route.policy for route in routes), markets)
+    for path in [*_policy_paths(directory), directory / MARKETS_FILE]:
+        with suppress(OSError):
+            texts[path.name] = path.read_text(encoding="utf-8", errors="replace")
+    check_all(routes, markets, None, faults)
+    places = {
+        route.policy.id: {name: at for name, (at, _) in route.value.fields().items()} for route in reversed(routes)
+    }
+    wrong = any(fault.severity is Severity.ERROR for fault in faults)
+    policies = None if wrong or markets is None else PolicySet((route.policy for route in routes), markets)
+    return PolicyFiles(policies, tuple(sorted(set(faults))), places, texts)
 
 
 def _policy_paths(directory: Path) -> list[Path]:
@@ -110,16 +120,10 @@ def _policy_paths(directory: Path) -> list[Path]:
     return [*found, directory / DEFAULT_FILE]
 
 
-def _takes_everything(pattern: str) -> bool:
-    with suppress(ValueError):
-        return [part.rest for part in parse_pattern(pattern)] == [True]
-    return False
-
-
-def _read_file(document: Value) -> list[_Route]:
+def _read_file(document: Value) -> list[WrittenRoute]:
     document.only(("routes",))
     routes = document.required("routes", lambda value: value.fields("a mapping from id to route"), None) or {}
-    found: list[_Route] = []
+    found: list[WrittenRoute] = []
     for route_id, (place, value) in routes.items():
         if _ID.fullmatch(route_id) is None:
             value.faults.append(
@@ -130,7 +134,7 @@ def _read_file(document: Value) -> list[_Route]:
                 )
             )
         with suppress(Refused):
-            found.append(_Route(_read_route(route_id, place, value), value))
+            found.append(WrittenRoute(_read_route(route_id, place, value), value))
     return found
 
 
@@ -212,93 +216,3 @@ def _request_fields(value: Value) -> tuple[str, ...]:
         if name in _NEVER_FORWARDED or name.startswith(("nearshelf-", "x-forwarded-", "if-")):
             item.fault(f"{name} is written by the edge itself, expected a field of the viewer")
     return names
-
-
-def _check_ids(routes: Sequence[_Route]) -> None:
-    first: dict[str, CachePolicy] = {}
-    for policy, value in routes:
-        earlier = first.setdefault(policy.id, policy)
-        if earlier is not policy:
-            value.fault(f"{policy.id} is an id already taken at {earlier.where}, expected another")
-
-
-def _check(policy: CachePolicy, value: Value) -> None:
-    """What no field says alone: the contradictions between the fields of one route."""
-    written = value.fields()
-
-    def at(name: str, what: str) -> None:
-        if any(fault.field == f"{value.path}.{name}" for fault in value.faults):
-            # It could not be read, so nothing can be said about what it contradicts.
-            return
-        place = written[name][0] if name in written else value.place
-        value.faults.append(Fault(place, f"{value.path}.{name}", what))
-
-    def each(names: Sequence[str], what: Callable[[str], str]) -> None:
-        for name in names:
-            if name in written:
-                at(name, what(name))
-
-    if policy.data_class is DataClass.PERSONAL:
-        if policy.store:
-            at("store", "true with data_class personal, expected false: what belongs to one person is never stored")
-        each(_LIFETIME_FIELDS, lambda _: "a lifetime with data_class personal, expected none: it is never stored")
-    elif not policy.store:
-        each(_LIFETIME_FIELDS, lambda _: "a lifetime with store false, expected none: nothing of it is stored")
-    if policy.store:
-        _check_stored(policy, written, at)
-    if policy.stale_if_error_s and policy.shows_price and policy.on_lease_lapse is OnLeaseLapse.FAIL:
-        at(
-            "stale_if_error",
-            "a route that shows a price and answers on_lease_lapse: fail, expected 0s: nothing in its answer can say "
-            "that the price is being confirmed",
-        )
-    if policy.on_lease_lapse is OnLeaseLapse.STALE_MARKED and not policy.stale_if_error_s:
-        at(
-            "on_lease_lapse",
-            "stale-marked without stale_if_error, expected a time for which the stale page may be shown",
-        )
-    literals = {part.literal for part in parse_pattern(policy.path)}
-    if literals & _PRICE_SEGMENTS and not policy.shows_price:
-        at("shows_price", "false for an address of prices or stock, expected true: a browser must ask again every time")
-    if policy.redirect is not Redirect.NONE and (policy.store or policy.refuse_status):
-        at("redirect", "on a route that is stored or refused, expected store: false and no refuse: the edge answers it")
-
-
-def _check_stored(policy: CachePolicy, written: dict[str, tuple[Place, Value]], at: Callable[[str, str], None]) -> None:
-    if "fresh" not in written:
-        at("fresh", "missing on a stored route, expected the lifetime where the origin is silent (0s: none)")
-    if policy.max_fresh_s < policy.fresh_s:
-        at("max_fresh", "less than fresh, expected at least as much: it is the ceiling of what the origin may propose")
-    if policy.cookies:
-        at(
-            "cookies",
-            "true on a stored route, expected false: what a cookie decides must not be shown to the next viewer",
-        )
-    if policy.query == ALL_QUERY:
-        at("query", "all on a stored route, expected the parameters that count: any other would make a key of its own")
-    if policy.refuse_status:
-        at("refuse", "on a stored route, expected store: false: nothing of it is ever forwarded")
-    if not set(policy.methods) <= {"GET", "HEAD"}:
-        at("methods", "more than GET and HEAD on a stored route, expected only these: others are forwarded")
-    for name in policy.request_fields:
-        if name not in policy.vary:
-            at(
-                "request_fields",
-                f"{name} is forwarded but not in vary, expected it there too: answers that depend on it are variants",
-            )
-
-
-def _check_shadows(routes: Sequence[_Route], markets: Markets) -> None:
-    for number, (policy, value) in enumerate(routes):
-        for earlier, _ in routes[:number]:
-            if covers(earlier.path, policy.path, markets):
-                _, path = value.fields()["path"]
-                value.faults.append(
-                    Fault(
-                        path.place,
-                        path.path,
-                        f"{policy.path} is never reached: {earlier.id} ({earlier.where}) matches all of it first, "
-                        "expected another path or an earlier place",
-                    )
-                )
-                break
