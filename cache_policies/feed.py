@@ -20,16 +20,6 @@ PAGE_ENTRIES = 500
 FEED_PATH = "/edge/v1/feed"
 LEAVE_PATH = "/edge/v1/leave"
 
-EDGE_KEY_FIELD = "nearshelf-edge-key"
-MIN_VERSION_FIELD = "min-catalog-version"
-MIN_VERSION_HEAD = "head"
-"""Value of Min-Catalog-Version: at least the head of the log as the primary has it when the request arrives."""
-VERSION_FIELD = "catalog-version"
-TAGS_FIELD = "cache-tag"
-REFUSED_FIELD = "nearshelf-refused"
-REFUSED_EDGE_KEY = "edge-key"
-"""Value of Nearshelf-Refused on the origin's 403 to a wrong edge key: the edge is at fault, not its viewer."""
-
 
 @dataclass(frozen=True, slots=True)
 class Question:

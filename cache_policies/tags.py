@@ -7,14 +7,14 @@ too little. Which change names which tag is `origin/events/purge_map.py`.
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from cache_policies.percent import percent_encoded
 
 EVERYTHING = "*"
 """The tag that every response carries without saying so."""
 
 
 def _part(name: str) -> str:
-    return quote(name.lower(), safe="").lower()
+    return percent_encoded(name.lower()).lower()
 
 
 def product_tag(market: str, sku: str) -> str:

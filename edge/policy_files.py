@@ -11,6 +11,7 @@ from pathlib import Path
 from cache_policies.codes import Severity
 from cache_policies.markets import Markets, load_markets
 from cache_policies.reading import PACKAGED_POLICIES, Fault, Place, PolicyError, Refused, Value, read_document
+from edge.core.http import HOP_BY_HOP
 from edge.core.policy import (
     ALL_QUERY,
     CachePolicy,
@@ -21,7 +22,6 @@ from edge.core.policy import (
     Redirect,
     parse_pattern,
 )
-from edge.core.storing import HOP_BY_HOP
 from edge.policy_checks import DEFAULT_FILE, WrittenRoute, check_all
 
 __all__ = ["PACKAGED_POLICIES", "ROUTE_FIELDS", "Fault", "PolicyError", "PolicyFiles", "load_policies", "read_policies"]

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cache_policies.feed import EDGE_KEY_FIELD, MIN_VERSION_FIELD, REFUSED_EDGE_KEY, REFUSED_FIELD
+from cache_policies.fields import EDGE_KEY_FIELD, MIN_VERSION_FIELD, REFUSED_EDGE_KEY, REFUSED_FIELD
 from cache_policies.markets import Markets
 from origin.accounts import staff_api as accounts
 from origin.catalog import api as catalog

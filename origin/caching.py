@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cache_policies.feed import MIN_VERSION_FIELD, MIN_VERSION_HEAD, TAGS_FIELD, VERSION_FIELD
+from cache_policies.fields import MIN_VERSION_FIELD, MIN_VERSION_HEAD, TAGS_FIELD, VERSION_FIELD
 from cache_policies.positions import MAX_TAGS_PER_RESPONSE, Position, WireError
 from cache_policies.tags import many_tag
 from origin.errors import Invalid

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 
-from cache_policies.feed import TAGS_FIELD, VERSION_FIELD
+from cache_policies.fields import TAGS_FIELD, VERSION_FIELD
 from edge.core.directives import parse_cache_control
 from edge.core.freshness import current_age, parse_http_date
-from edge.core.http import Headers, Request, Response
+from edge.core.http import Headers, Request, Response, end_to_end
 from edge.core.policy import CachePolicy
 from edge.core.status import CacheStatus
 from edge.core.stored import StoredResponse
-from edge.core.storing import HARD_END_FIELD, end_to_end
+from edge.core.storing import HARD_END_FIELD
 
 NOTICE_SLOT = b"<!--nearshelf:notice-->"
 NOTICE = (

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from calendar import timegm
 from dataclasses import dataclass
 from datetime import date
+from time import gmtime
 
 from edge.core.directives import MAX_DELTA_S, Directives
 from edge.core.http import Headers
@@ -96,6 +96,9 @@ _MONTHS = {
     "Jan": 1, "Feb": 2, "Mar": 3, "Apr": 4, "May": 5, "Jun": 6,
     "Jul": 7, "Aug": 8, "Sep": 9, "Oct": 10, "Nov": 11, "Dec": 12,
 }  # fmt: skip
+_MONTH_NAMES = tuple(_MONTHS)
+_DAY_NAMES = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
 _IMF_FIXDATE = re.compile(
     r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), ([0-9]{2}) (" + "|".join(_MONTHS) + r") ([0-9]{4})"
     r" ([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9]|60) GMT"
@@ -112,7 +115,16 @@ def parse_http_date(text: str) -> int | None:
     if found is None:
         return None
     try:
-        day = date(int(found[3]), _MONTHS[found[2]], int(found[1]))
+        day = date(int(found[3]), _MONTHS[found[2]], int(found[1])).toordinal() - _EPOCH_DAY
     except ValueError:
         return None
-    return timegm((day.year, day.month, day.day, int(found[4]), int(found[5]), int(found[6])))
+    return ((day * 24 + int(found[4])) * 60 + int(found[5])) * 60 + int(found[6])
+
+
+def http_date(seconds: float) -> str:
+    """The IMF-fixdate of a moment in seconds since the epoch (RFC 9110 §5.6.7)."""
+    at = gmtime(seconds)
+    return (
+        f"{_DAY_NAMES[at.tm_wday]}, {at.tm_mday:02} {_MONTH_NAMES[at.tm_mon - 1]} {at.tm_year:04} "
+        f"{at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02} GMT"
+    )

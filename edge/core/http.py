@@ -81,3 +81,36 @@ class Response:
     status: int
     headers: Headers = field(default_factory=Headers)
     body: bytes = b""
+
+
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Fields of one connection (RFC 9110 §7.6.1), together with whatever Connection names."""
+
+
+def list_members(text: str | None) -> list[str]:
+    """The members of a list-valued field (RFC 9110 §5.6.1), empty ones left out."""
+    return [member for part in (text or "").split(",") if (member := part.strip(" \t"))]
+
+
+def end_to_end(headers: Headers) -> Headers:
+    """`headers` without those of one connection, and without what Connection names (RFC 9110 §7.6.1)."""
+    named = {name.lower() for name in list_members(headers.joined("connection"))}
+    return headers.without(HOP_BY_HOP | named)
+
+
+def is_strong(etag: str | None) -> bool:
+    """Whether `etag` is a strong entity tag (RFC 9110 §8.8.3)."""
+    return etag is not None and len(etag) >= 2 and etag[0] == etag[-1] == '"'

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from typing import NamedTuple
-from urllib.parse import quote, unquote_to_bytes
 
+from cache_policies.percent import percent_decoded, percent_encoded
 from edge.core.http import Request
 from edge.core.policy import ALL_QUERY, Match
 
@@ -114,7 +114,7 @@ def query_text(key: CacheKey) -> str:
         return ""
     if key.query[0][0] == "*":
         return key.query[0][1]
-    return "&".join([f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in key.query])
+    return "&".join([f"{percent_encoded(name)}={percent_encoded(value)}" for name, value in key.query])
 
 
 def forward_target(key: CacheKey) -> str:
@@ -165,7 +165,7 @@ def _one_spelling(escape: re.Match[str]) -> str:
 def _decoded_name(name: str) -> str:
     """What cannot be decoded is no parameter that counts, and comes back as it is."""
     try:
-        return unquote_to_bytes(name.replace("+", " ")).decode("ascii")
+        return percent_decoded(name.replace("+", " ").encode()).decode("ascii")
     except UnicodeError:
         return name
 
@@ -174,7 +174,7 @@ def _decoded_value(value: str) -> str:
     if _BAD_ESCAPE(value):
         raise BadTarget(TargetFault.BAD_ENCODING)
     try:
-        text = unquote_to_bytes(value.replace("+", " ").encode("ascii")).decode("utf-8")
+        text = percent_decoded(value.replace("+", " ").encode("ascii")).decode("utf-8")
     except UnicodeEncodeError:
         raise BadTarget(TargetFault.BAD_CHARACTER) from None
     except UnicodeDecodeError:

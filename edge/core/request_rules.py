@@ -6,16 +6,16 @@ is not in the key or listed by the policy, so that no answer can depend on what 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from cache_policies.feed import MIN_VERSION_FIELD
+from cache_policies.fields import MIN_VERSION_FIELD
 from cache_policies.positions import Position
-from edge.core.http import Headers, Request, Response
+from edge.core.http import Headers, Request, Response, end_to_end
 from edge.core.key import CacheKey, query_text
 from edge.core.policy import Match
-from edge.core.stored import StoredResponse
-from edge.core.storing import end_to_end
-from edge.core.validation import conditional_fields
+
+if TYPE_CHECKING:
+    from edge.core.stored import StoredResponse
 
 COUNTRY_FIELD = "nearshelf-country"
 UNKNOWN_COUNTRY = "ZZ"
@@ -105,7 +105,7 @@ def forward_request(
     ]
     if storing:
         if stored is not None:
-            pairs.extend(conditional_fields(stored))
+            pairs.extend(stored.conditional_fields)
     else:
         pairs.append((COUNTRY_FIELD, country))
         if request.peer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cache_policies.positions import Position
-from edge.core.http import Headers
+from edge.core.http import Headers, is_strong
 from edge.core.key import CacheKey
 
 
@@ -43,6 +43,11 @@ class StoredResponse:
     """`Floors.sequence` when it was last found current: nothing to compare while that has not moved."""
     hit_head: bytes | None = None
     """Rendered start of a hit's head (`delivery.hit_head`), kept by the gateway at the first hit."""
+
+    @property
+    def conditional_fields(self) -> tuple[tuple[str, str], ...]:
+        """The precondition to forward; none without a strong ETag, because no 304 could freshen it then."""
+        return (("if-none-match", self.etag),) if self.etag is not None and is_strong(self.etag) else ()
 
     @property
     def size(self) -> int:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from email.utils import formatdate
 from enum import StrEnum
 
-from cache_policies.feed import TAGS_FIELD, VERSION_FIELD
+from cache_policies.fields import TAGS_FIELD, VERSION_FIELD
 from cache_policies.positions import MAX_TAG_CHARACTERS, MAX_TAGS_PER_RESPONSE, Position, WireError
 from edge.core.directives import Directives, response_directives
-from edge.core.freshness import Lifetimes, initial_age, lifetimes
-from edge.core.http import Headers, Request, Response
+from edge.core.freshness import Lifetimes, http_date, initial_age, lifetimes
+from edge.core.http import Headers, Request, Response, end_to_end, list_members
 from edge.core.key import CacheKey
 from edge.core.policy import CachePolicy, DataClass, Match
 from edge.core.stored import StoredResponse
@@ -24,22 +23,6 @@ HARD_END_FIELD = "nearshelf-expires-at"
 
 STORABLE_STATUSES = frozenset({200, 301, 308})
 """Beyond these a status is stored only where the policy's `negative_s` names it."""
-
-HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authentication-info",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-"""Fields of one connection (RFC 9110 §7.6.1), together with whatever Connection names."""
 
 
 class Reason(StrEnum):
@@ -220,12 +203,7 @@ def _set_ends(stored: StoredResponse, lived: Lifetimes, policy: CachePolicy, end
 
 def dated(headers: Headers, wall_now: float) -> Headers:
     """`headers` with a Date, which a recipient adds where the origin left it out (RFC 9110 §6.6.1)."""
-    return headers if "date" in headers else headers.with_(("date", formatdate(wall_now, usegmt=True)))
-
-
-def list_members(text: str | None) -> list[str]:
-    """The members of a list-valued field (RFC 9110 §5.6.1), empty ones left out."""
-    return [member for part in (text or "").split(",") if (member := part.strip(" \t"))]
+    return headers if "date" in headers else headers.with_(("date", http_date(wall_now)))
 
 
 def vary_names(headers: Headers) -> set[str]:
@@ -245,9 +223,3 @@ def vary_values(request: Headers, policy: CachePolicy, names: Iterable[str]) -> 
 
 def _one_spelling(value: str | None) -> str | None:
     return None if value is None else ",".join(list_members(value)).lower()
-
-
-def end_to_end(headers: Headers) -> Headers:
-    """`headers` without those of one connection, and without what Connection names (RFC 9110 §7.6.1)."""
-    named = {name.lower() for name in list_members(headers.joined("connection"))}
-    return headers.without(HOP_BY_HOP | named)

@@ -6,23 +6,13 @@ from dataclasses import replace
 
 from edge.core.directives import response_directives
 from edge.core.freshness import initial_age
-from edge.core.http import Headers, Response
+from edge.core.http import Headers, Response, end_to_end, is_strong
 from edge.core.policy import Match
 from edge.core.stored import StoredResponse
-from edge.core.storing import DoNotStore, Label, Reason, Store, end_to_end, label_of, lay_down
+from edge.core.storing import DoNotStore, Label, Reason, Store, label_of, lay_down
 
 _OF_THE_STORED_BODY = frozenset({"content-length", "content-encoding", "content-range", "etag"})
 """What describes the body that is kept, and therefore stays as it was (RFC 9111 §3.2)."""
-
-
-def is_strong(etag: str | None) -> bool:
-    """Whether `etag` is a strong entity tag (RFC 9110 §8.8.3)."""
-    return etag is not None and len(etag) >= 2 and etag[0] == etag[-1] == '"'
-
-
-def conditional_fields(stored: StoredResponse) -> tuple[tuple[str, str], ...]:
-    """The precondition to forward for `stored`; none without a strong ETag, because no 304 could freshen it then."""
-    return (("if-none-match", stored.etag),) if stored.etag is not None and is_strong(stored.etag) else ()
 
 
 def freshen(

@@ -15,7 +15,8 @@ import httpx
 import orjson
 import uvicorn
 
-from cache_policies.feed import EDGE_KEY_FIELD, FEED_PATH, LEASE_S, LEAVE_PATH, Question
+from cache_policies.feed import FEED_PATH, LEASE_S, LEAVE_PATH, Question
+from cache_policies.fields import EDGE_KEY_FIELD
 from edge import clock as edge_clock
 from edge.core.floors import Floors, Lease
 from edge.core.policy import PolicySet

@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Literal, Protocol
 
-from cache_policies.feed import EDGE_KEY_FIELD, REFUSED_EDGE_KEY, REFUSED_FIELD
+from cache_policies.fields import EDGE_KEY_FIELD, REFUSED_EDGE_KEY, REFUSED_FIELD
 from cache_policies.positions import ZERO, Position
 from edge.core.floors import Floors, Verdict
 from edge.core.http import Headers, Request, Response

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cache_policies.feed import EDGE_KEY_FIELD, VERSION_FIELD
+from cache_policies.fields import EDGE_KEY_FIELD, VERSION_FIELD
 from edge.core.policy import PolicySet
 from edge.lambda_edge.origin_request import GENERATION_FIELD
 from infra.aws.functions import AUTHORITY_FIELD, MAX_FUNCTION_BYTES

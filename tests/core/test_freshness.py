@@ -10,6 +10,7 @@ from edge.core.directives import response_directives
 from edge.core.freshness import (
     Lifetimes,
     current_age,
+    http_date,
     initial_age,
     lifetimes,
     parse_age,
@@ -146,3 +147,4 @@ def test_a_leap_second_is_a_date():
 @given(st.integers(min_value=0, max_value=253_402_300_799))
 def test_dates_as_the_standard_library_writes_them(seconds):
     assert parse_http_date(formatdate(seconds, usegmt=True)) == seconds
+    assert http_date(seconds) == formatdate(seconds, usegmt=True)

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from cache_policies.positions import Position
-from edge.core.http import Headers, Response
+from edge.core.http import Headers, Response, is_strong
 from edge.core.storing import DoNotStore, Reason, Store
-from edge.core.validation import conditional_fields, freshen, is_strong
+from edge.core.validation import freshen
 from tests.support.builders import DATE_S, match, response, stored
 
 NOT_MODIFIED = response(304, b"", catalog_version="1.9", cache_tag="p:eu-eur:boot, c:eu-eur:shoes")
@@ -23,7 +23,7 @@ def freshened(old, answer):
 )
 def test_a_strong_etag(etag, expected):
     assert is_strong(etag) is expected
-    assert conditional_fields(stored(etag=etag)) == ((("if-none-match", etag),) if expected else ())
+    assert stored(etag=etag).conditional_fields == ((("if-none-match", etag),) if expected else ())
 
 
 def test_a_304_moves_position_tags_and_lifetimes_and_keeps_the_body():

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from cache_policies.feed import EDGE_KEY_FIELD
+from cache_policies.fields import EDGE_KEY_FIELD
 from cache_policies.positions import WireError
 from origin import errors
 from origin.app import MAX_BODY_BYTES, BodyLimit, EdgeKey, Faults, SecurityFields

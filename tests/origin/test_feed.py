@@ -10,7 +10,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from cache_policies.feed import EDGE_KEY_FIELD, FEED_PATH, HOLD_S, LEAVE_PATH, PAGE_ENTRIES, Answer, Question
+from cache_policies.feed import FEED_PATH, HOLD_S, LEAVE_PATH, PAGE_ENTRIES, Answer, Question
+from cache_policies.fields import EDGE_KEY_FIELD
 from cache_policies.positions import Position, PurgeKind
 from origin.db import Database
 from origin.events import feed as feed_module

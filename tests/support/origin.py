@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from cache_policies.feed import EDGE_KEY_FIELD, FEED_PATH, LEAVE_PATH, Answer, Question
+from cache_policies.feed import FEED_PATH, LEAVE_PATH, Answer, Question
+from cache_policies.fields import EDGE_KEY_FIELD
 from cache_policies.positions import Position
 from origin.app import app_of
 from origin.events.feed import Feed

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cache_policies.feed import EDGE_KEY_FIELD
+from cache_policies.fields import EDGE_KEY_FIELD
 from edge.core.policy import CachePolicy, PolicySet, parse_pattern
 from edge.core.request_rules import FORWARDED_ALWAYS
 from edge.lambda_edge.origin_request import COUNTRY_FIELD, GENERATION_FIELD
