@@ -1,8 +1,9 @@
 """Everything that can be wrong with a policy, by a code that never changes its meaning. docs/lints.md explains each.
 
-NS0xx a file cannot be read; NS1xx a field cannot be understood; NS2xx the fields of one route contradict each other;
-NS3xx routes, markets and origins contradict each other; NS4xx allowed, and probably a mistake; NS5xx CloudFront cannot
-do it, and what it does instead. Errors keep an edge from starting; warnings and notes do not.
+NS0xx a file cannot be read; NS1xx a field cannot be understood, or names nothing in its file; NS2xx the fields of one
+route contradict each other; NS3xx routes, markets and origins contradict each other; NS4xx allowed, and probably a
+mistake; NS5xx CloudFront cannot do it, and what it does instead. Errors keep an edge from starting; warnings and notes
+do not.
 """
 
 from __future__ import annotations
@@ -26,6 +27,52 @@ class Code(NamedTuple):
 
 CODES: dict[str, Code] = {
     "": Code("not numbered yet"),
+    # A file.
+    "NS001": Code("a file that cannot be opened"),
+    "NS002": Code("not UTF-8 text"),
+    "NS003": Code("not YAML"),
+    "NS004": Code("an empty file"),
+    "NS005": Code("a file that is no mapping"),
+    "NS006": Code("an alias"),
+    "NS007": Code("nested too deep"),
+    "NS008": Code("a key written twice"),
+    "NS009": Code("a key that is no plain word"),
+    "NS010": Code("a YAML tag"),
+    "NS011": Code("a number in a spelling that readers of YAML take differently"),
+    "NS012": Code("more than one document in a file"),
+    "NS013": Code("a file that is too large"),
+    "NS014": Code("a file whose ending keeps it from being read"),
+    # A field.
+    "NS101": Code("no such field"),
+    "NS102": Code("a field that is missing"),
+    "NS103": Code("another kind of value"),
+    "NS104": Code("none of the words it can be"),
+    "NS105": Code("not a duration"),
+    "NS106": Code("not a size"),
+    "NS107": Code("neither true nor false"),
+    "NS108": Code("not a status"),
+    "NS109": Code("not a method"),
+    "NS110": Code("not a query parameter"),
+    "NS111": Code("not the name of a header field"),
+    "NS112": Code("the same word twice in a list"),
+    "NS113": Code("not a path pattern"),
+    "NS114": Code("not an id"),
+    "NS115": Code("a request field that the edge writes itself"),
+    "NS116": Code("not a cache tag"),
+    "NS117": Code("not a rate"),
+    "NS118": Code("not a number in its range"),
+    "NS119": Code("not a country"),
+    "NS120": Code("not a currency"),
+    "NS121": Code("not a language"),
+    "NS122": Code("not the name of a jurisdiction"),
+    "NS123": Code("not the id of a market"),
+    "NS124": Code("not the name of an origin"),
+    "NS125": Code("a rounding that its currency cannot have"),
+    # What markets.yaml and origins.yaml say about themselves alone.
+    "NS131": Code("a default market that is none"),
+    "NS132": Code("a country in two markets"),
+    "NS133": Code("a market without its own country"),
+    "NS134": Code("a default origin that is none"),
     # The fields of one route contradict each other.
     "NS201": Code("personal data is stored"),
     "NS202": Code("a lifetime where nothing is stored"),
