@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 
-from cache_policies.fields import TAGS_FIELD, VERSION_FIELD
-from edge.core.directives import parse_cache_control
 from edge.core.freshness import current_age, parse_http_date
-from edge.core.http import Headers, Request, Response, end_to_end
+from edge.core.http import Headers, Request, Response
 from edge.core.policy import CachePolicy
 from edge.core.status import CacheStatus
 from edge.core.stored import StoredResponse
-from edge.core.storing import HARD_END_FIELD
+from edge.core.viewer_fields import viewer_headers
 
 NOTICE_SLOT = b"<!--nearshelf:notice-->"
 NOTICE = (
@@ -21,9 +19,6 @@ NOTICE = (
 )
 """What stale-marked pages say in their slot."""
 
-BETWEEN_EDGE_AND_ORIGIN = frozenset({"cdn-cache-control", VERSION_FIELD, TAGS_FIELD, HARD_END_FIELD})
-"""Removed on delivery, as is every other field that starts with `nearshelf-`."""
-
 _IN_NOT_MODIFIED = frozenset({"cache-control", "content-location", "date", "etag", "expires", "set-cookie", "vary"})
 """What a 304 carries (RFC 9110 §15.4.5), as far as the response has it."""
 
@@ -31,29 +26,6 @@ _IN_NOT_MODIFIED = frozenset({"cache-control", "content-location", "date", "etag
 _OPAQUE_TAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
 
 _BODILESS = frozenset({204, 304})
-
-
-def viewer_headers(headers: Headers, policy: CachePolicy) -> Headers:
-    """End-to-end fields as a viewer gets them, without Age, Cache-Status and Content-Length, which the delivery adds.
-
-    What shows a price leaves as the policy's `viewer_cache_control` (rule 10); a response that may not be kept at all
-    stays so. Set-Cookie passes only where the policy says `cookies`.
-    """
-    kept = [
-        (name, value)
-        for name, value in end_to_end(headers)
-        if name not in BETWEEN_EDGE_AND_ORIGIN
-        and not name.startswith("nearshelf-")
-        and name not in {"age", "content-length"}
-        and (policy.cookies or name != "set-cookie")
-    ]
-    told = policy.viewer_cache_control
-    if told is None:
-        return Headers(kept)
-    said = parse_cache_control(headers.lines("cache-control"))
-    if said.no_store or said.private:
-        return Headers(kept)
-    return Headers(kept).without(("cache-control", "expires", "pragma")).with_(("cache-control", told))
 
 
 def deliver(request: Request, stored: StoredResponse, policy: CachePolicy, now: float, status: CacheStatus) -> Response:

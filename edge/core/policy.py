@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
@@ -139,12 +138,15 @@ class CachePolicy:
     """Whether the edge may answer in a compressed content coding."""
     blocked_countries: tuple[str, ...] = ()
     """Visitors from there are answered with 451 (RFC 7725)."""
-    version: str = field(init=False, compare=False, repr=False)
-    """Sixteen hex digits: equal for policies that decide alike, wherever they were written."""
+    _version: str = field(default="", init=False, compare=False, repr=False)
 
-    def __post_init__(self) -> None:
-        decides = [getattr(self, each.name) for each in fields(self) if each.init and each.name != "where"]
-        object.__setattr__(self, "version", hashlib.sha256(repr(decides).encode()).hexdigest()[:16])
+    @property
+    def version(self) -> str:
+        """Sixteen hex digits: equal for policies that decide alike, wherever they were written."""
+        if not self._version:
+            decides = [getattr(self, each.name) for each in fields(self) if each.init and each.name != "where"]
+            object.__setattr__(self, "_version", _digest_of(decides))
+        return self._version
 
     @property
     def viewer_cache_control(self) -> str | None:
@@ -184,7 +186,7 @@ class PolicySet:
     `*`: ValueError otherwise, as for a pattern that cannot be read.
     """
 
-    __slots__ = ("_by_first_segment", "_others", "digest", "markets", "origins", "policies")
+    __slots__ = ("_by_first_segment", "_firsts", "markets", "origins", "policies")
 
     def __init__(self, policies: Iterable[CachePolicy], markets: Markets, origins: Origins | None = None) -> None:
         self.policies: tuple[CachePolicy, ...] = tuple(policies)
@@ -194,10 +196,14 @@ class PolicySet:
             raise ValueError("the last policy must match every path: /{rest...}")
         firsts = {market.id for market in markets.all}
         firsts.update(part.literal for policy in self.policies if not (part := parse_pattern(policy.path)[0]).name)
-        self._by_first_segment = {first: _Alternatives(self.policies, markets, first) for first in firsts}
-        self._others = _Alternatives(self.policies, markets, None)
-        self.digest = _digest(self.policies, markets, self.origins)
-        """Sixteen hex digits: equal in every process that decides by the same policies and markets."""
+        self._firsts = frozenset(firsts)
+        self._by_first_segment: dict[str | None, _Alternatives] = {}
+        """Filled as paths come: a Lambda handler sees few of them, and would wait for all of them when it starts."""
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits: equal in every process that decides by the same policies, markets and origins."""
+        return _digest_of(([policy.version for policy in self.policies], self.markets, self.origins))
 
     def match(self, path: str) -> Match:
         """The first policy whose pattern matches `path`, which is normalised (`key.normalise_path`).
@@ -205,12 +211,19 @@ class PolicySet:
         A first segment that is no known market does not match `{market}`.
         """
         end = path.find("/", 1)
-        alternatives = self._by_first_segment.get(path[1:] if end < 0 else path[1:end], self._others)
+        first = path[1:] if end < 0 else path[1:end]
+        alternatives = self._by_first_segment.get(first) or self._alternatives(first)
         found = alternatives.regex.fullmatch(path)
         if found is None or found.lastindex is None:
             return Match(self.policies[-1], path, "")
         policy, market_group = alternatives.by_group[found.lastindex]
         return Match(policy, path, found[market_group] if market_group else "")
+
+    def _alternatives(self, first: str) -> _Alternatives:
+        known = first if first in self._firsts else None
+        if known not in self._by_first_segment:
+            self._by_first_segment[known] = _Alternatives(self.policies, self.markets, known)
+        return self._by_first_segment[known]
 
     def by_id(self, policy_id: str) -> CachePolicy | None:
         return next((policy for policy in self.policies if policy.id == policy_id), None)
@@ -315,6 +328,8 @@ def _part_regex(part: PatternPart, markets: Markets) -> str:
     return "/.+" if part.rest else "/[^/]+"
 
 
-def _digest(policies: tuple[CachePolicy, ...], markets: Markets, origins: Origins) -> str:
-    known = ([policy.version for policy in policies], markets, origins)
-    return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
+def _digest_of(decides: object) -> str:
+    # Imported here, because a Lambda handler asks for no digest and would load OpenSSL for it.
+    import hashlib
+
+    return hashlib.sha256(repr(decides).encode()).hexdigest()[:16]

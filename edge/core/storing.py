@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cache_policies.fields import TAGS_FIELD, VERSION_FIELD
+from cache_policies.fields import HARD_END_FIELD, TAGS_FIELD, VERSION_FIELD
 from cache_policies.positions import MAX_TAG_CHARACTERS, MAX_TAGS_PER_RESPONSE, Position, WireError
 from edge.core.directives import Directives, response_directives
 from edge.core.freshness import Lifetimes, http_date, initial_age, lifetimes
@@ -17,9 +17,6 @@ from edge.core.http import Headers, Request, Response, end_to_end, list_members
 from edge.core.key import CacheKey
 from edge.core.policy import CachePolicy, DataClass, Match
 from edge.core.stored import StoredResponse
-
-HARD_END_FIELD = "nearshelf-expires-at"
-"""Epoch seconds past which the body is neither fresh nor stale (docs/wire.md)."""
 
 STORABLE_STATUSES = frozenset({200, 301, 308})
 """Beyond these a status is stored only where the policy's `negative_s` names it."""

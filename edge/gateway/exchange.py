@@ -17,7 +17,6 @@ from edge.core.delivery import (
     hit_head,
     not_modified,
     response_head,
-    viewer_headers,
 )
 from edge.core.floors import Floors, Lease
 from edge.core.freshness import current_age
@@ -29,6 +28,7 @@ from edge.core.request_rules import UNKNOWN_COUNTRY, forward_request, refusal
 from edge.core.reuse import Absent, Fresh, FwdReason, MustValidate, Stale, Why, decide_reuse, on_error
 from edge.core.status import CacheStatus
 from edge.core.stored import StoredResponse
+from edge.core.viewer_fields import viewer_headers
 from edge.gateway.answers import unavailable
 from edge.gateway.fills import Fills
 from edge.gateway.flights import Errand, Failed, Flights, Kept, NotKept, Overtaken

@@ -14,12 +14,12 @@ from edge.core.delivery import (
     not_modified,
     not_modified_head,
     response_head,
-    viewer_headers,
 )
 from edge.core.http import Headers, Response
 from edge.core.policy import OnLeaseLapse
 from edge.core.reuse import FwdReason
 from edge.core.status import CacheStatus
+from edge.core.viewer_fields import viewer_headers
 from tests.support.builders import DATE, PAGE, request, response, stored
 
 PRICED = replace(PAGE, shows_price=True)
