@@ -1,21 +1,45 @@
-"""What no field says alone: the contradictions within a route, and between routes, markets and origins."""
+"""What no field says alone: the contradictions within a route, and between routes, markets and origins.
+
+Every fault has a code of `cache_policies.codes` (docs/lints.md explains each): NS2xx here is about one route, NS3xx
+about several things. What is allowed and probably a mistake is in `policy_lints`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from cache_policies.markets import Markets
 from cache_policies.origins import Origins
-from cache_policies.reading import Fault, Place, Value
-from edge.core.policy import ALL_QUERY, CachePolicy, DataClass, OnLeaseLapse, Redirect, covers, parse_pattern
+from cache_policies.positions import MAX_TAG_CHARACTERS, MAX_TAGS_PER_RESPONSE
+from cache_policies.reading import Fault, Place, Value, did_you_mean
+from edge.core.policy import (
+    ALL_QUERY,
+    Auth,
+    CachePolicy,
+    DataClass,
+    Generation,
+    OnLeaseLapse,
+    Redirect,
+    Residency,
+    covers,
+    parse_pattern,
+)
 
 DEFAULT_FILE = "default.yaml"
 """Tried last; its last route must match every path."""
 
-_LIFETIME_FIELDS = ("fresh", "max_fresh", "stale_while_revalidate", "stale_if_error", "keep", "negative")
+LIFETIME_FIELDS = ("fresh", "max_fresh", "stale_while_revalidate", "stale_if_error", "keep", "negative")
 _PRICE_SEGMENTS = frozenset({"prices", "stock"})
+_IN_TAG = re.compile(r"\{([^{}]*)\}")
+_BUCKET_OF = {
+    Generation.PRODUCT: ("slug", "sku"),
+    Generation.CATEGORY: ("category",),
+    Generation.MARKET: ("market",),
+}
+"""What the path must capture, one of them, so that the Function at CloudFront can name the bucket."""
 
 
 class WrittenRoute(NamedTuple):
@@ -25,6 +49,66 @@ class WrittenRoute(NamedTuple):
     value: Value
 
 
+class Remarks:
+    """What is to be said about one route, put where its fields were written."""
+
+    def __init__(self, route: WrittenRoute) -> None:
+        self.policy, self._value = route
+        self._written = self._value.fields()
+        self._unreadable = {name for name in ("path", *self._written) if self._has_fault(name)}
+
+    def _has_fault(self, name: str) -> bool:
+        path = self._path(name)
+        return any(fault.field == path or fault.field.startswith((path + "[", path + ".")) for fault in self._faults)
+
+    @property
+    def _faults(self) -> list[Fault]:
+        return self._value.faults
+
+    def _path(self, name: str) -> str:
+        return self._written[name][1].path if name in self._written else f"{self._value.path}.{name}"
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was found wrong with any of its fields so far."""
+        return not any(self._has_fault(name) for name in ("path", *self._written)) and not any(
+            fault.field.startswith(self._value.path + ".") or fault.field == self._value.path for fault in self._faults
+        )
+
+    def writes(self, name: str) -> bool:
+        """Whether the field stands in the route or in the `defaults` of its file."""
+        return name in self._written
+
+    def inherits(self, name: str) -> bool:
+        """Whether the field stands in the `defaults` of its file and not in the route."""
+        return self.writes(name) and not self._path(name).startswith(self._value.path + ".")
+
+    def readable(self, name: str) -> bool:
+        """Whether the field was understood, or left out."""
+        return name not in self._unreadable
+
+    def at(self, name: str, code: str, what: str, fix: str, *, item: str = "", at_value: bool = False) -> None:
+        """Note a fault at the field `name`: at its name, its value, or at `item` in its list or mapping.
+
+        Nothing is noted about a field that could not be read: it contradicts nothing that is known.
+        """
+        if not self.readable(name):
+            return
+        place, path = self._value.place, self._path(name)
+        if name in self._written:
+            place, value = self._written[name]
+            place, path = next(_items(value, item), (value.place if at_value else place, path))
+        self._faults.append(Fault(place, path, what, code, fix))
+
+
+def _items(value: Value, item: str) -> Iterator[tuple[Place, str]]:
+    """Where `item` stands in a list, or as a key of a mapping."""
+    if item and isinstance(value.written, list):
+        yield from ((each.place, each.path) for each in value.written if each.written == item)
+    elif item and isinstance(value.written, dict):
+        yield from ((place, each.path) for name, (place, each) in value.written.items() if name == item)
+
+
 def check_all(
     routes: Sequence[WrittenRoute], markets: Markets | None, origins: Origins | None, faults: list[Fault]
 ) -> None:
@@ -32,19 +116,32 @@ def check_all(
 
     `markets` and `origins` are None when they could not be read, which is a fault already.
     """
+    from edge.policy_lints import lint_route
+
     _check_ids(routes)
-    for policy, value in routes:
-        _check(policy, value)
+    remarks = [Remarks(route) for route in routes]
+    for about in remarks:
+        _check_route(about)
     if not routes or not _takes_everything(routes[-1].policy.path):
         faults.append(
             Fault(
                 Place(DEFAULT_FILE, 1, 1),
                 "",
                 "the last route must have the path /{rest...}, so that every request has one",
+                "NS303",
+                f"End {DEFAULT_FILE} with a route whose path is /{{rest...}} and that says store: false.",
             )
         )
-    if markets is not None and not faults:
-        _check_shadows(routes, markets)
+    if origins is not None:
+        for about in remarks:
+            _check_origin(about, origins)
+    if markets is not None:
+        _check_shadows(remarks, markets)
+        for about in remarks:
+            _check_markets(about, markets, origins)
+    for about in remarks:
+        if about.clean:
+            lint_route(about, markets, origins)
 
 
 def _takes_everything(pattern: str) -> bool:
@@ -58,86 +155,291 @@ def _check_ids(routes: Sequence[WrittenRoute]) -> None:
     for policy, value in routes:
         earlier = first.setdefault(policy.id, policy)
         if earlier is not policy:
-            value.fault(f"{policy.id} is an id already taken at {earlier.where}, expected another")
-
-
-def _check(policy: CachePolicy, value: Value) -> None:
-    """What no field says alone: the contradictions between the fields of one route."""
-    written = value.fields()
-
-    def at(name: str, what: str) -> None:
-        if any(fault.field == f"{value.path}.{name}" for fault in value.faults):
-            # It could not be read, so nothing can be said about what it contradicts.
-            return
-        place = written[name][0] if name in written else value.place
-        value.faults.append(Fault(place, f"{value.path}.{name}", what))
-
-    def each(names: Sequence[str], what: Callable[[str], str]) -> None:
-        for name in names:
-            if name in written:
-                at(name, what(name))
-
-    if policy.data_class is DataClass.PERSONAL:
-        if policy.store:
-            at("store", "true with data_class personal, expected false: what belongs to one person is never stored")
-        each(_LIFETIME_FIELDS, lambda _: "a lifetime with data_class personal, expected none: it is never stored")
-    elif not policy.store:
-        each(_LIFETIME_FIELDS, lambda _: "a lifetime with store false, expected none: nothing of it is stored")
-    if policy.store:
-        _check_stored(policy, written, at)
-    if policy.stale_if_error_s and policy.shows_price and policy.on_lease_lapse is OnLeaseLapse.FAIL:
-        at(
-            "stale_if_error",
-            "a route that shows a price and answers on_lease_lapse: fail, expected 0s: nothing in its answer can say "
-            "that the price is being confirmed",
-        )
-    if policy.on_lease_lapse is OnLeaseLapse.STALE_MARKED and not policy.stale_if_error_s:
-        at(
-            "on_lease_lapse",
-            "stale-marked without stale_if_error, expected a time for which the stale page may be shown",
-        )
-    literals = {part.literal for part in parse_pattern(policy.path)}
-    if literals & _PRICE_SEGMENTS and not policy.shows_price:
-        at("shows_price", "false for an address of prices or stock, expected true: a browser must ask again every time")
-    if policy.redirect is not Redirect.NONE and (policy.store or policy.refuse_status):
-        at("redirect", "on a route that is stored or refused, expected store: false and no refuse: the edge answers it")
-
-
-def _check_stored(policy: CachePolicy, written: dict[str, tuple[Place, Value]], at: Callable[[str, str], None]) -> None:
-    if "fresh" not in written:
-        at("fresh", "missing on a stored route, expected the lifetime where the origin is silent (0s: none)")
-    if policy.max_fresh_s < policy.fresh_s:
-        at("max_fresh", "less than fresh, expected at least as much: it is the ceiling of what the origin may propose")
-    if policy.cookies:
-        at(
-            "cookies",
-            "true on a stored route, expected false: what a cookie decides must not be shown to the next viewer",
-        )
-    if policy.query == ALL_QUERY:
-        at("query", "all on a stored route, expected the parameters that count: any other would make a key of its own")
-    if policy.refuse_status:
-        at("refuse", "on a stored route, expected store: false: nothing of it is ever forwarded")
-    if not set(policy.methods) <= {"GET", "HEAD"}:
-        at("methods", "more than GET and HEAD on a stored route, expected only these: others are forwarded")
-    for name in policy.request_fields:
-        if name not in policy.vary:
-            at(
-                "request_fields",
-                f"{name} is forwarded but not in vary, expected it there too: answers that depend on it are variants",
+            value.faults.append(
+                Fault(
+                    value.place,
+                    value.path,
+                    f"{policy.id} is an id already taken at {earlier.where}, expected another",
+                    "NS302",
+                    "Give one of the two another id: logs, reports and `explain` name routes by it.",
+                )
             )
 
 
-def _check_shadows(routes: Sequence[WrittenRoute], markets: Markets) -> None:
-    for number, (policy, value) in enumerate(routes):
-        for earlier, _ in routes[:number]:
-            if covers(earlier.path, policy.path, markets):
-                _, path = value.fields()["path"]
-                value.faults.append(
-                    Fault(
-                        path.place,
-                        path.path,
-                        f"{policy.path} is never reached: {earlier.id} ({earlier.where}) matches all of it first, "
-                        "expected another path or an earlier place",
-                    )
+def _check_route(about: Remarks) -> None:
+    """The contradictions between the fields of one route."""
+    policy = about.policy
+    if policy.data_class is DataClass.PERSONAL and policy.store:
+        about.at(
+            "store",
+            "NS201",
+            "true with data_class personal, expected false: what belongs to one person is never stored",
+            "Leave store out, or say data_class: public if the answer is the same for everybody.",
+        )
+    if not policy.store or policy.data_class is DataClass.PERSONAL:
+        why = "data_class personal" if policy.data_class is DataClass.PERSONAL else "store false"
+        for name in LIFETIME_FIELDS:
+            if about.writes(name):
+                about.at(
+                    name,
+                    "NS202",
+                    f"a lifetime with {why}, expected none: nothing of it is stored",
+                    f"Remove {name}.",
+                )
+    if policy.store:
+        _check_stored(about)
+    _check_prices(about)
+    if policy.redirect is not Redirect.NONE and (policy.store or policy.refuse_status):
+        about.at(
+            "redirect",
+            "NS213",
+            "on a route that is stored or refused, expected store: false and no refuse: the edge answers it",
+            "Say store: false and remove refuse, or remove redirect.",
+        )
+    if policy.throttle is not None and (policy.throttle.rate_per_s <= 0 or policy.throttle.burst < 1):
+        about.at(
+            "throttle",
+            "NS221",
+            "nobody would ever be let through, expected a rate and a burst above zero",
+            "Say refuse: 403 if the route is closed, or a rate such as 10/s.",
+        )
+    _check_captures(about)
+    _check_tags(about)
+
+
+def _check_stored(about: Remarks) -> None:
+    policy = about.policy
+    if not about.writes("fresh"):
+        about.at(
+            "fresh",
+            "NS203",
+            "missing on a stored route, expected the lifetime where the origin is silent (0s: none)",
+            "Add fresh, such as fresh: 300s; or say store: false.",
+        )
+    if policy.max_fresh_s < policy.fresh_s:
+        about.at(
+            "max_fresh",
+            "NS204",
+            "less than fresh, expected at least as much: it is the ceiling of what the origin may propose",
+            "Raise max_fresh, lower fresh, or leave max_fresh out: then fresh is the ceiling.",
+        )
+    if policy.cookies:
+        about.at(
+            "cookies",
+            "NS205",
+            "true on a stored route, expected false: what a cookie decides must not be shown to the next viewer",
+            "Say data_class: personal, or remove cookies.",
+        )
+    if policy.query == ALL_QUERY:
+        about.at(
+            "query",
+            "NS206",
+            "all on a stored route, expected the parameters that count: any other would make a key of its own",
+            "List the parameters that change the answer, such as query: [page, sort].",
+        )
+    if policy.refuse_status:
+        about.at(
+            "refuse",
+            "NS207",
+            "on a stored route, expected store: false: nothing of it is ever forwarded",
+            "Say store: false, or remove refuse.",
+        )
+    for method in policy.methods:
+        if method not in {"GET", "HEAD"}:
+            about.at(
+                "methods",
+                "NS208",
+                "more than GET and HEAD on a stored route, expected only these: others are forwarded",
+                f"Move {method} to forward_methods.",
+                item=method,
+            )
+    for name in policy.request_fields:
+        if name != "authorization" and name not in policy.vary:
+            about.at(
+                "request_fields",
+                "NS209",
+                f"{name} is forwarded but not in vary, expected it there too: answers that depend on it are variants",
+                f"Add {name} to vary, or do not forward it.",
+                item=name,
+            )
+    for field, names in (("request_fields", policy.request_fields), ("vary", policy.vary)):
+        if "authorization" in names:
+            about.at(
+                field,
+                "NS223",
+                "authorization on a stored route: an answer made for one person would be stored under their credential",
+                "Remove it; auth: optional lets such requests past the store, both ways.",
+                item="authorization",
+            )
+    if policy.auth is Auth.REQUIRED:
+        about.at(
+            "auth",
+            "NS214",
+            "required on a stored route: who may see an answer is not asked again when it comes from the store",
+            "Say store: false, or auth: optional if the answer without Authorization is for everybody.",
+        )
+    if policy.residency is not Residency.NONE:
+        about.at(
+            "residency",
+            "NS215",
+            f"{policy.residency} on a stored route: residency is about personal data, which is never stored",
+            "Say data_class: personal, or remove residency.",
+        )
+    if policy.compress and "accept-encoding" in policy.vary:
+        about.at(
+            "vary",
+            "NS216",
+            "accept-encoding beside compress: the edge asks for the plain answer and compresses it itself",
+            "Remove accept-encoding from vary, and from request_fields.",
+            item="accept-encoding",
+        )
+
+
+def _check_prices(about: Remarks) -> None:
+    policy = about.policy
+    if policy.stale_if_error_s and policy.shows_price and policy.on_lease_lapse is OnLeaseLapse.FAIL:
+        about.at(
+            "stale_if_error",
+            "NS210",
+            "a route that shows a price and answers on_lease_lapse: fail, expected 0s: nothing in its answer can say "
+            "that the price is being confirmed",
+            "Remove stale_if_error, or say on_lease_lapse: stale-marked if the page has a notice slot.",
+        )
+    if policy.on_lease_lapse is OnLeaseLapse.STALE_MARKED and not policy.stale_if_error_s:
+        about.at(
+            "on_lease_lapse",
+            "NS211",
+            "stale-marked without stale_if_error, expected a time for which the stale page may be shown",
+            "Add stale_if_error, such as stale_if_error: 1d, or say on_lease_lapse: fail.",
+        )
+    literals = {part.literal for part in parse_pattern(policy.path)}
+    if literals & _PRICE_SEGMENTS and not policy.shows_price:
+        about.at(
+            "shows_price",
+            "NS212",
+            "false for an address of prices or stock, expected true: a browser must ask again every time",
+            "Add shows_price: true.",
+        )
+
+
+def _check_captures(about: Remarks) -> None:
+    """The bucket of a generation, and the names in tags, come from the path."""
+    policy = about.policy
+    if not about.readable("path"):
+        return
+    captured = _captured(policy)
+    if policy.generation is not Generation.NONE:
+        wanted = _BUCKET_OF[policy.generation]
+        if "market" not in captured or not captured & set(wanted):
+            parts = " and ".join(
+                ["{market}"] if wanted == ("market",) else ["{market}", " or ".join(f"{{{name}}}" for name in wanted)]
+            )
+            about.at(
+                "generation",
+                "NS222",
+                f"{policy.generation} needs {parts} in the path: that names the bucket whose position goes into the "
+                "key at CloudFront",
+                f"Capture {parts} in path, or choose another generation.",
+            )
+    for tag in policy.tags:
+        for name in _IN_TAG.findall(tag):
+            if name not in captured:
+                known = ", ".join(f"{{{each}}}" for each in sorted(captured)) or "nothing"
+                hint = did_you_mean(name, captured)
+                about.at(
+                    "tags",
+                    "NS217",
+                    f"{{{name}}} is not captured by {policy.path}, which captures {known}{hint}",
+                    "Use a name that stands in braces in path.",
+                    item=tag,
+                )
+
+
+def _captured(policy: CachePolicy) -> set[str]:
+    return {part.name for part in parse_pattern(policy.path) if part.name}
+
+
+def _check_tags(about: Remarks) -> None:
+    tags = about.policy.tags
+    if len(tags) > MAX_TAGS_PER_RESPONSE:
+        about.at(
+            "tags",
+            "NS218",
+            f"{len(tags)} tags, a response carries {MAX_TAGS_PER_RESPONSE} with the origin's own: CloudFront drops "
+            "what is beyond, and our edges store nothing of it",
+            "Keep the tags that something purges by.",
+            item=tags[MAX_TAGS_PER_RESPONSE],
+        )
+    first: dict[str, str] = {}
+    for tag in tags:
+        # What is captured has one character at least.
+        least = len(_IN_TAG.sub("x", tag))
+        if least > MAX_TAG_CHARACTERS:
+            about.at(
+                "tags",
+                "NS219",
+                f"{least} characters at least, a tag has {MAX_TAG_CHARACTERS}",
+                "Shorten it.",
+                item=tag,
+            )
+        earlier = first.setdefault(tag.lower(), tag)
+        if earlier != tag:
+            about.at(
+                "tags",
+                "NS220",
+                f"{tag} is {earlier} in other letters: CloudFront purges both, our edges only the one that is named",
+                "Write tags in small letters, each once.",
+                item=tag,
+            )
+
+
+def _check_origin(about: Remarks, origins: Origins) -> None:
+    policy = about.policy
+    if policy.origin and origins.by_name(policy.origin) is None:
+        names = [origin.name for origin in origins.all]
+        hint = did_you_mean(policy.origin, names) or f", expected one of {', '.join(names)}"
+        about.at(
+            "origin",
+            "NS304",
+            f"{policy.origin} is no origin of origins.yaml{hint}",
+            "Name an origin that is there, add this one to origins.yaml, or leave origin out for the default.",
+        )
+
+
+def _check_markets(about: Remarks, markets: Markets, origins: Origins | None) -> None:
+    policy = about.policy
+    for market in markets.all:
+        if market.country in policy.blocked_countries:
+            about.at(
+                "blocked_countries",
+                "NS308",
+                f"{market.country} is the country of {market.id}: the market's own visitors would be answered with 451",
+                f"Remove {market.country}, or retire the market.",
+                item=market.country,
+            )
+    if policy.residency is Residency.ROUTE and origins is not None:
+        listed = {jurisdiction for origin in origins.all for jurisdiction in origin.jurisdictions}
+        needed = {market.jurisdiction for market in markets.all}
+        if not listed & needed:
+            about.at(
+                "residency",
+                "NS305",
+                "route, and no origin lists the jurisdiction of any market: every request would be answered with 503",
+                f"Say in origins.yaml which jurisdictions each origin holds, such as jurisdictions: [{min(needed)}].",
+            )
+
+
+def _check_shadows(remarks: Sequence[Remarks], markets: Markets) -> None:
+    known = [about for about in remarks if about.readable("path") and about.writes("path")]
+    for number, about in enumerate(known):
+        for earlier in (each.policy for each in known[:number]):
+            if covers(earlier.path, about.policy.path, markets):
+                about.at(
+                    "path",
+                    "NS301",
+                    f"{about.policy.path} is never reached: {earlier.id} ({earlier.where}) matches all of it first, "
+                    "expected another path or an earlier place",
+                    f"Put {about.policy.id} before {earlier.id}.",
+                    at_value=True,
                 )
                 break

@@ -43,7 +43,7 @@ def test_a_route_with_every_field(folder):
         folder,
         """\
   everything:
-    path: /{market}/x/{name}
+    path: /{market}/x/{slug}
     data_class: public
     methods: [GET]
     forward_methods: [GET, POST]
@@ -68,7 +68,7 @@ def test_a_route_with_every_field(folder):
     )
     found = policies.policies[0]
     assert (found.id, found.where) == ("everything", "a.yaml:2:3")
-    assert (found.path, found.data_class, found.methods) == ("/{market}/x/{name}", DataClass.PUBLIC, ("GET",))
+    assert (found.path, found.data_class, found.methods) == ("/{market}/x/{slug}", DataClass.PUBLIC, ("GET",))
     assert (found.forward_methods, found.redirect, found.store) == (("GET", "POST"), Redirect.NONE, True)
     assert (found.fresh_s, found.max_fresh_s, found.stale_while_revalidate_s) == (300.0, 43_200.0, 600.0)
     assert (found.stale_if_error_s, found.keep_s) == (86_400.0, 172_800.0)
@@ -117,13 +117,13 @@ def test_what_is_left_out_has_its_default(folder):
         ("request_fields: [cookie]", "3:22 routes.a.request_fields[0]", "cookie is written by the edge itself"),
         ("request_fields: [x-forwarded-for]", "3:22 routes.a.request_fields[0]", "written by the edge itself"),
         ("request_fields: [nearshelf-country]", "3:22 routes.a.request_fields[0]", "written by the edge itself"),
-        ("request_fields: [accept]", "3:5 routes.a.request_fields", "accept is forwarded but not in vary"),
+        ("request_fields: [accept]", "3:22 routes.a.request_fields[0]", "accept is forwarded but not in vary"),
         ("max_fresh: 1s\n    fresh: 5s", "3:5 routes.a.max_fresh", "less than fresh"),
         ("cookies: true", "3:5 routes.a.cookies", "true on a stored route"),
         ("query: all", "3:5 routes.a.query", "all on a stored route"),
         ("refuse: 404", "3:5 routes.a.refuse", "on a stored route"),
         ("redirect: market", "3:5 routes.a.redirect", "on a route that is stored"),
-        ("methods: [GET, POST]", "3:5 routes.a.methods", "more than GET and HEAD on a stored route"),
+        ("methods: [GET, POST]", "3:20 routes.a.methods[1]", "more than GET and HEAD on a stored route"),
         ("on_lease_lapse: stale-marked", "3:5 routes.a.on_lease_lapse", "stale-marked without stale_if_error"),
         ("stale_if_error: 5s\n    shows_price: true", "3:5 routes.a.stale_if_error", "a route that shows a price"),
         ("data_class: personal\n    fresh: 5s", "4:5 routes.a.fresh", "a lifetime with data_class personal"),
