@@ -7,10 +7,15 @@ too little. Which change names which tag is `origin/events/purge_map.py`.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from cache_policies.percent import percent_encoded
 
 EVERYTHING = "*"
 """The tag that every response carries without saying so."""
+
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
 def _part(name: str) -> str:
@@ -73,3 +78,11 @@ def picture_tag(sku: str) -> str:
 def asset_tag(name: str) -> str:
     """A style sheet or the like whose address holds its digest: only a purge by hand, or of everything, names it."""
     return f"file:{_part(name)}"
+
+
+def filled_tag(template: str, captured: Mapping[str, str]) -> str:
+    """The tag that a policy's `cat:{market}:{category}` stands for, its names spelled as in every other tag.
+
+    `captured`: name -> text, decoded. Raises KeyError for a name that is not among them.
+    """
+    return _PLACEHOLDER.sub(lambda found: _part(captured[found[1]]), template)

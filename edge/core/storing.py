@@ -17,6 +17,7 @@ from edge.core.http import Headers, Request, Response, end_to_end, list_members
 from edge.core.key import CacheKey
 from edge.core.policy import CachePolicy, DataClass, Match
 from edge.core.stored import StoredResponse
+from edge.core.tags import policy_tags
 
 STORABLE_STATUSES = frozenset({200, 301, 308})
 """Beyond these a status is stored only where the policy's `negative_s` names it."""
@@ -76,13 +77,13 @@ class Label:
     tags: tuple[str, ...]
 
 
-def label_of(headers: Headers) -> Label | Reason:
-    """The label of a response, or why it has none that counts."""
+def label_of(headers: Headers, added: tuple[str, ...] = ()) -> Label | Reason:
+    """The label of a response, or why it has none that counts. `added`: the policy's tags, which join its own."""
     try:
         position = Position.parse(headers.joined(VERSION_FIELD) or "")
     except WireError:
         return Reason.NO_LABEL
-    tags = tuple(dict.fromkeys(list_members(headers.joined(TAGS_FIELD))))
+    tags = tuple(dict.fromkeys([*list_members(headers.joined(TAGS_FIELD)), *added]))
     if not tags:
         return Reason.NO_TAGS
     if len(tags) > MAX_TAGS_PER_RESPONSE:
@@ -131,7 +132,7 @@ def may_store(
         return DoNotStore(Reason.AUTHORIZATION)
     if "set-cookie" in response.headers:
         return DoNotStore(Reason.SET_COOKIE)
-    label = label_of(response.headers)
+    label = label_of(response.headers, policy_tags(match))
     if isinstance(label, Reason):
         return DoNotStore(label)
     varies_on = vary_names(response.headers)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from cache_policies.fields import TAGS_FIELD
 from edge.core.directives import response_directives
 from edge.core.freshness import initial_age
-from edge.core.http import Headers, Response, end_to_end, is_strong
+from edge.core.http import Headers, Response, end_to_end, is_strong, list_members
 from edge.core.policy import Match
 from edge.core.stored import StoredResponse
 from edge.core.storing import DoNotStore, Label, Reason, Store, label_of, lay_down
+from edge.core.tags import policy_tags
 
 _OF_THE_STORED_BODY = frozenset({"content-length", "content-encoding", "content-range", "etag"})
 """What describes the body that is kept, and therefore stays as it was (RFC 9111 §3.2)."""
@@ -28,7 +30,10 @@ def freshen(
     etag = response.headers.get("etag")
     if response.status != 304 or not is_strong(etag) or etag != stored.etag:
         return DoNotStore(Reason.NOT_MODIFIED_MISMATCH)
-    label = label_of(response.headers)
+    if list_members(stored.headers.joined(TAGS_FIELD)) and not list_members(response.headers.joined(TAGS_FIELD)):
+        # The policy's tags alone would let go of what purges the stored body.
+        return DoNotStore(Reason.NO_TAGS)
+    label = label_of(response.headers, policy_tags(match))
     if isinstance(label, Reason):
         return DoNotStore(label)
     if "set-cookie" in response.headers:

@@ -19,6 +19,7 @@ from edge.core.policy import Match
 from edge.core.request_rules import forward_request
 from edge.core.stored import StoredResponse
 from edge.core.storing import DoNotStore, Label, Reason, label_of, may_store
+from edge.core.tags import policy_tags
 from edge.core.validation import freshen
 from edge.gateway.flights import Errand, Failed, Kept, Landed, NotKept, Overtaken
 from edge.gateway.origin import EdgeKeyRefused, OriginError, OriginPool, OriginResponse
@@ -192,7 +193,7 @@ class Fills:
         """What to ask again for, when an answer that is not stored would show what was purged; None: use it."""
         if minimum == "head" or not 200 <= response.status < 300:
             return None
-        label = label_of(response.headers)
+        label = label_of(response.headers, policy_tags(match))
         if isinstance(label, Label):
             return self._floors.refill_floor(label.tags) if self._floors.judge(label) is Verdict.PURGED else None
         applied = self._applied()

@@ -88,6 +88,26 @@ def test_tags_on_several_lines_are_one_list():
     assert label_of(headers) == Label(Position(2, 1), ("a", "b", "c"))
 
 
+def test_the_tags_of_the_policy_join_those_of_the_response():
+    policy = replace(PAGE, tags=("page:product", "s:{market}:{slug}", "h:eu-eur"))
+    assert stored_of(policy=policy).tags == ("p:eu-eur:boot", "h:eu-eur", "page:product", "s:eu-eur:boot")
+
+
+def test_and_are_enough_by_themselves_but_for_the_label():
+    policy = replace(PAGE, tags=("page:product",))
+    assert stored_of(response(cache_tag=None), policy=policy).tags == ("page:product",)
+    assert decide(response(cache_tag=None, catalog_version=None), policy=policy) == DoNotStore(Reason.NO_LABEL)
+
+
+def test_together_they_are_held_to_the_same_limits():
+    policy = replace(PAGE, tags=("a", "b:{slug}"))
+    own = ",".join(f"p:{n}" for n in range(48))
+    assert len(stored_of(response(cache_tag=own), policy=policy).tags) == 50
+    assert decide(response(cache_tag=f"{own},c"), policy=policy) == DoNotStore(Reason.TOO_MANY_TAGS)
+    assert decide(policy=replace(PAGE, tags=("t" * 250 + "{slug}",))).stored.tags[-1] == "t" * 250 + "boot"
+    assert decide(policy=replace(PAGE, tags=("t" * 253 + "{slug}",))) == DoNotStore(Reason.BAD_TAG)
+
+
 @pytest.mark.parametrize("method", ["HEAD", "POST", "M-SEARCH"])
 def test_only_the_answer_to_a_get_is_kept(method):
     assert decide(asked=request(method)) == DoNotStore(Reason.METHOD)

@@ -38,6 +38,19 @@ def test_a_304_moves_position_tags_and_lifetimes_and_keeps_the_body():
     assert (old.position, old.stored_at, old.hit_head) == (Position(1, 5), 100.0, b"head")
 
 
+def test_a_304_carries_the_tags_of_the_policy_too():
+    tagged = match(tags=("page:product",))
+    times = {"sent_at": 499.0, "received_at": 500.0, "wall_now": float(DATE_S)}
+    decision = freshen(stored(), NOT_MODIFIED, tagged, **times)
+    assert isinstance(decision, Store)
+    assert decision.stored.tags == ("p:eu-eur:boot", "c:eu-eur:shoes", "page:product")
+    # The tags of the stored body are the origin's to repeat: without them a purge would miss it.
+    untagged = response(304, b"", catalog_version="1.9", cache_tag=None)
+    assert freshen(stored(), untagged, tagged, **times) == DoNotStore(Reason.NO_TAGS)
+    never_had_any = stored(headers=response(cache_tag=None).headers, tags=("page:product",))
+    assert isinstance(freshen(never_had_any, untagged, tagged, **times), Store)
+
+
 def test_its_fields_replace_the_stored_ones_but_for_those_of_the_body():
     old = stored(
         headers=Headers(
