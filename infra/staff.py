@@ -472,7 +472,11 @@ def _where_from(price: Mapping[str, Any]) -> str:
     shown = f"{base['amount']} {base['currency']}"
     if base["currency"] == price["currency"]:
         return f"base price {shown}"
-    return f"{shown} × {price['rate']}" if price["rate"] else f"{shown}, no rate"
+    if not price["rate"]:
+        return f"{shown}, no rate"
+    # Said only where the currency has a rounding of its own; half up to its digits goes without saying.
+    rounded = f", rounded {price['rounded']}" if price.get("rounded") else ""
+    return f"{shown} × {price['rate']}{rounded}"
 
 
 # --- the origin ---

@@ -1,7 +1,7 @@
-"""Money as whole minor units: parsing, converting, showing. Never a float.
+"""Money as whole minor units: parsing, converting, rounding, showing. Never a float.
 
-`Decimal` appears in two places only, reading an amount that a person typed and multiplying by a rate;
-what is stored, compared and sent is an integer.
+`Decimal` appears in three places only: a rate, what it is multiplied to as an exact fraction, and the number that is
+shown. What is stored, compared and sent is an integer.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import copy
 import re
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal, localcontext
+from decimal import Decimal
 from functools import lru_cache
 
 from babel import Locale, UnknownLocaleError
-from babel.numbers import NumberPattern
+from babel.numbers import NumberPattern, get_decimal_symbol
 from iso4217 import Currency
+
+from cache_policies.markets import Rounding
 
 MAX_MINOR_UNITS = 2**53 - 1
 """The largest amount: every JSON reader holds it exactly."""
@@ -22,6 +24,13 @@ MAX_MINOR_UNITS = 2**53 - 1
 _AMOUNT = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII)
 # CLDR's currency spacing, which Babel leaves out: `KWD 1.250`, not `KWD1.250`.
 _LETTER_BESIDE_DIGIT = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
+# CLDR's minimumGroupingDigits of 2, which Babel leaves out: `1234,50 €` but `12.345,50 €`.
+_GROUPS_FROM_10_000 = frozenset({"be", "bg", "et", "hu", "hy", "it", "ka", "lv", "pl", "sl", "sq"})
+"""Languages, in every country."""
+_GROUPS_FROM_10_000_THERE = frozenset({"es", "es_ES", "es_EA", "es_IC", "pt_PT"})
+"""Not in Latin America."""
+_DECIMAL_OF_MONEY = {"fr_CH": "."}
+"""CLDR's currencyDecimal, where it is not the decimal sign of other numbers; Babel leaves it out."""
 _PLAIN_RATE = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?", re.ASCII)
 
 
@@ -102,22 +111,77 @@ def amount_text(money: Money) -> str:
     return f"{sign}{whole}.{fraction:0{digits}d}"
 
 
-def convert(money: Money, rate: Decimal, currency: str) -> Money:
-    """`money` in `currency` at `rate` units of it for one unit of its own, rounded half up to the currency's digits.
+HALF_UP = Rounding()
+"""To the digits of the currency: what holds where `markets.yaml` says nothing about it."""
 
-    Raises MoneyError when the rate is not a positive finite number or the result is too much.
+
+def convert(money: Money, rate: Decimal, currency: str, rounding: Rounding = HALF_UP) -> Money:
+    """`money` in `currency` at `rate` units of it for one unit of its own, rounded once, from the exact product.
+
+    To the nearest price that `rounding` allows; of two that are equally near the higher one. A price above zero stays
+    above zero: it becomes at least the lowest price that `rounding` allows. What is free stays free. Raises MoneyError
+    for an amount below zero, a rate that is not a positive finite number, a rounding that makes no sense in
+    `currency`, and a result that is too much.
     """
     if not rate.is_finite() or rate <= 0:
         raise MoneyError(f"a rate must be a number above zero, not {rate}")
-    with localcontext() as context:
-        # 16 digits of money times 24 of rate, exactly: the only rounding is the one asked for.
-        context.prec = 64
-        shift = digits_of(currency) - digits_of(money.currency)
-        exact = (Decimal(money.minor_units) * rate).scaleb(shift)
-        minor_units = int(exact.quantize(Decimal(1), rounding=ROUND_HALF_UP))
-    if abs(minor_units) > MAX_MINOR_UNITS:
+    if money.minor_units < 0:
+        raise MoneyError(f"a price below zero, {amount_text(money)} {money.currency}, is not converted")
+    step, first = _allowed(currency, rounding)
+    times, per = rate.as_integer_ratio()
+    numerator = money.minor_units * times * 10 ** digits_of(currency)
+    denominator = per * 10 ** digits_of(money.currency)
+    minor_units = _nearest(numerator, denominator, step, first) if numerator else 0
+    if minor_units > MAX_MINOR_UNITS:
         raise MoneyError(f"{amount_text(money)} {money.currency} at {rate} is too much to be shown in {currency}")
     return Money(minor_units, currency)
+
+
+def check_rounding(currency: str, rounding: Rounding) -> None:
+    """Raises MoneyError, saying why, where no price in `currency` could be rounded as `rounding` says."""
+    _allowed(currency, rounding)
+
+
+def rounding_text(currency: str, rounding: Rounding) -> str:
+    """What `rounding` does to a converted price, for people: `to 0.05`, `to end in .99`; empty: half up to the digits.
+
+    Raises MoneyError as `check_rounding` does.
+    """
+    _allowed(currency, rounding)
+    if rounding.ending is not None:
+        return f"to end in .{rounding.ending:0{digits_of(currency)}d}"
+    return "" if rounding.step == 1 else f"to {amount_text(Money(rounding.step, currency))}"
+
+
+def _allowed(currency: str, rounding: Rounding) -> tuple[int, int]:
+    """The prices above zero that `rounding` allows: the distance between two of them, and the lowest.
+
+    With an ending one price of each whole unit: from 0.99 on for 99, but from 1.00 on for 0.
+    """
+    step, ending = rounding
+    digits = digits_of(currency)
+    if step < 1:
+        raise MoneyError(f"prices in {currency} cannot be rounded to {step}, expected 1 minor unit or more")
+    if ending is None:
+        return step, step
+    if not digits:
+        raise MoneyError(f"prices in {currency} have no minor units to end in, expected a step in whole {currency}")
+    unit = 10**digits
+    if not 0 <= ending < unit:
+        raise MoneyError(f"prices in {currency} cannot end in {ending}, expected 0 to {unit - 1} minor units")
+    if step != 1:
+        raise MoneyError(f"prices in {currency} cannot both end in {ending} and be rounded to {step}: expected one")
+    return unit, ending or unit
+
+
+def _nearest(numerator: int, denominator: int, step: int, first: int) -> int:
+    """The whole number nearest to a fraction among `first`, `first + step` and so on; halfway between two: the higher.
+
+    Twice the distance to `first` plus one step, divided by two steps and cut off: half a step more goes up.
+    """
+    beyond = numerator - first * denominator
+    steps = (2 * beyond + step * denominator) // (2 * step * denominator)
+    return first + max(steps, 0) * step
 
 
 @lru_cache(maxsize=16_384)
@@ -129,7 +193,12 @@ def format_money(money: Money, language: str) -> str:
     locale, pattern = _pattern(language, digits_of(money.currency))
     # Exact: the pattern has as many digits as the number, so nothing is left to be rounded.
     value = Decimal(money.minor_units).scaleb(-digits_of(money.currency))
-    shown: str = pattern.apply(value, locale, currency=money.currency, currency_digits=False)
+    grouped = abs(value) >= 10_000 or not (
+        locale.language in _GROUPS_FROM_10_000 or str(locale) in _GROUPS_FROM_10_000_THERE
+    )
+    shown: str = pattern.apply(value, locale, currency=money.currency, currency_digits=False, group_separator=grouped)
+    if (decimal := _DECIMAL_OF_MONEY.get(str(locale))) is not None:
+        shown = shown.replace(get_decimal_symbol(locale), decimal)
     # The narrow yen sign: CLDR's wide one needs a Japanese font, which pages in English cannot count on.
     return _LETTER_BESIDE_DIGIT.sub("\u00a0", shown.replace("\uffe5", "\u00a5"))
 

@@ -162,7 +162,7 @@ async def _price_after(shop: Shop, change: AuditEntry | None) -> PriceShown | No
     if market is None:
         return None
     async with shop.database.writes.connect() as connection:
-        price = (await prices(connection, market, [sku])).get(sku)
+        price = (await prices(connection, shop.markets, market, [sku])).get(sku)
     if price is None:
         return None
     amount = amount_text(price.money)

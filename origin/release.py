@@ -27,8 +27,8 @@ from origin.events.messages import CatalogReplaced
 ORIGIN = Path(__file__).parent
 CONTRACTS = Path(cache_policies.__file__).parent
 """The modules that origin and edges share: tags, markets, positions."""
-LIBRARIES = ("babel", "jinja2")
-"""They write what a page shows: amounts, and the page."""
+LIBRARIES = ("babel", "iso4217", "jinja2")
+"""They write what a page shows: amounts, with how many digits, and the page."""
 RETRY_S = 1.0
 """Pause between attempts while the primary does not answer."""
 

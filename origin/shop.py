@@ -11,6 +11,7 @@ from origin.db import STATEMENT_TIMEOUT_S, Database
 from origin.events.live import Observer
 from origin.events.purge_log import LogTail
 from origin.events.wake import Wake
+from origin.money import check_rounding
 from origin.settings import OriginSettings
 from origin.snapshot import Snapshots
 
@@ -39,7 +40,7 @@ async def open_shop(
     """The shop as `settings` say; closed at the end of the block.
 
     `markets`: those of the settings' folder, where the caller has read them; else they are read here, which raises
-    PolicyError.
+    PolicyError. MoneyError: they round the prices of a currency in a way that makes no sense.
 
     `serving`: also follow the purge log, the registry and the other workers' nudges, as a worker does. Without it the
     shop can read and write (imports, seeds), and the workers hear of its changes. `statement_timeout_s`: 0 for work
@@ -47,6 +48,8 @@ async def open_shop(
     """
     if markets is None:
         markets = load_markets(settings.policies)
+    for currency, rounding in markets.rounding:
+        check_rounding(currency, rounding)
     database = Database(
         settings.database_url, settings.replica_urls, markets=markets, statement_timeout_s=statement_timeout_s
     )

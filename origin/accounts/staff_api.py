@@ -112,6 +112,7 @@ def facts_json(facts: PriceFacts) -> dict[str, Any]:
         "version": facts.version,
         "base": None if base is None else {"amount": amount_text(base), "currency": base.currency},
         "rate": None if facts.rate is None else f"{facts.rate.normalize():f}",
+        "rounded": facts.rounded or None,
         "changed_at": None if facts.changed_at is None else facts.changed_at.isoformat(),
         "changed_by": facts.changed_by,
     }
@@ -152,7 +153,7 @@ def routes(shop: Shop) -> list[BaseRoute]:
             product = await catalog.product_of(connection, sku)
             if product is None:
                 raise UnknownSku(sku, await similar_skus(connection, sku))
-            facts = await price_facts(connection, shop.markets.all, sku)
+            facts = await price_facts(connection, shop.markets, sku)
             band = (await bands(connection, [sku]))[sku]
         return _json(
             {

@@ -137,7 +137,7 @@ class Storefront:
             tree = await self._trees.at(snapshot)
             showcase = await self._showcases.at(snapshot)
             popular = await service.most_popular(snapshot.connection, POPULAR_ON_HOME)
-            offers = await _offers(snapshot.connection, market, [card.sku for card in popular])
+            offers = await self._offers(snapshot.connection, market, [card.sku for card in popular])
         frame = self._frame(request, market, tree, f"/{market.id}/")
         shown = {path: offers.card(card) for path, card in showcase.items()}
         body = self._pages.home(frame, [offers.card(card) for card in popular], shown)
@@ -153,7 +153,7 @@ class Storefront:
             if category is None:
                 what = "There is no such department. It may have moved; the others are above."
                 return self._not_found(request, snapshot, market, tree, what, [category_tag(market.id, path)])
-            count, cards, offers = await _listing(snapshot.connection, market, tree.subtree(path), sort, page)
+            count, cards, offers = await self._listing(snapshot.connection, market, tree.subtree(path), sort, page)
         if page > 1 and not cards:
             what = f"{category.name} has fewer pages than that."
             tags = [category_tag(market.id, path)]
@@ -178,7 +178,7 @@ class Storefront:
                 return self._not_found(request, snapshot, market, tree, what, [slug_tag(market.id, slug)])
             related = await service.related_to(snapshot.connection, product, RELATED_SHOWN)
             skus = [product.sku, *(variant.sku for variant in product.variants), *(card.sku for card in related)]
-            offers = await _offers(snapshot.connection, market, skus)
+            offers = await self._offers(snapshot.connection, market, skus)
         wanted = request.query_params.get("variant", "")
         chosen = wanted if any(variant.sku == wanted for variant in product.variants) else product.sku
         # A variant has no page of its own: search engines are shown the product's.
@@ -207,6 +207,26 @@ class Storefront:
         hints = _hints(snapshot, [*tags, navigation_tag(market.id)], NOT_FOUND_FRESH_S)
         return cached(request, body, _HTML, hints, status=404)
 
+    async def _offers(self, connection: AsyncConnection, market: Market, skus: Sequence[str]) -> Offers:
+        """What these cost in `market`, and whether they are in stock."""
+        prices = await pricing.prices(connection, self._shop.markets, market, skus)
+        return Offers(market, skus, prices, await inventory.bands(connection, skus))
+
+    async def _listing(
+        self, connection: AsyncConnection, market: Market, categories: Sequence[Any], sort: Sort, page: int
+    ) -> tuple[int, list[Card], Offers]:
+        """How many products the categories have, those of one page, and what these cost."""
+        offset = (page - 1) * PAGE_SIZE
+        if not sort.by_price:
+            count, cards = await service.page_of(connection, categories, sort, offset, PAGE_SIZE)
+            return count, cards, await self._offers(connection, market, [card.sku for card in cards])
+        skus = await service.skus_in(connection, categories)
+        prices = await pricing.prices(connection, self._shop.markets, market, skus)
+        here = by_price(skus, prices, descending=sort is Sort.PRICE_DOWN)[offset : offset + PAGE_SIZE]
+        cards = await service.cards(connection, here)
+        bands = await inventory.bands(connection, here)
+        return len(skus), cards, Offers(market, here, {sku: prices[sku] for sku in here if sku in prices}, bands)
+
     # JSON.
 
     async def products_json(self, request: Request) -> Response:
@@ -215,7 +235,7 @@ class Storefront:
         async with self._snapshot(request) as snapshot:
             count = await service.count_all(snapshot.connection)
             cards = await service.all_products(snapshot.connection, (page - 1) * PAGE_SIZE, PAGE_SIZE)
-            offers = await _offers(snapshot.connection, market, [card.sku for card in cards])
+            offers = await self._offers(snapshot.connection, market, [card.sku for card in cards])
         pages = max(1, -(-count // PAGE_SIZE))
         tags = [list_tag(market.id), navigation_tag(market.id), *_product_tags(market, cards), *_rates(market, offers)]
         if page > pages:
@@ -254,7 +274,7 @@ class Storefront:
                 tags = [product_tag(market.id, sku if found is None else found.sku), list_tag(market.id)]
                 return _json_not_found(request, snapshot, tags, f"No product has the SKU {sku[:80]!r}.")
             skus = [product.sku, *(variant.sku for variant in product.variants)]
-            offers = await _offers(snapshot.connection, market, skus)
+            offers = await self._offers(snapshot.connection, market, skus)
         document = {
             "sku": product.sku,
             "market": market.id,
@@ -375,26 +395,6 @@ def _sort_of(request: Request) -> Sort:
 def _page_of(request: Request) -> int:
     text = request.query_params.get("page", "1")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= MAX_PAGE else 1
-
-
-async def _offers(connection: AsyncConnection, market: Market, skus: Sequence[str]) -> Offers:
-    return Offers(market, skus, await pricing.prices(connection, market, skus), await inventory.bands(connection, skus))
-
-
-async def _listing(
-    connection: AsyncConnection, market: Market, categories: Sequence[Any], sort: Sort, page: int
-) -> tuple[int, list[Card], Offers]:
-    """How many products the categories have, those of one page, and what these cost."""
-    offset = (page - 1) * PAGE_SIZE
-    if not sort.by_price:
-        count, cards = await service.page_of(connection, categories, sort, offset, PAGE_SIZE)
-        return count, cards, await _offers(connection, market, [card.sku for card in cards])
-    skus = await service.skus_in(connection, categories)
-    prices = await pricing.prices(connection, market, skus)
-    here = by_price(skus, prices, descending=sort is Sort.PRICE_DOWN)[offset : offset + PAGE_SIZE]
-    cards = await service.cards(connection, here)
-    bands = await inventory.bands(connection, here)
-    return len(skus), cards, Offers(market, here, {sku: prices[sku] for sku in here if sku in prices}, bands)
 
 
 def by_price(skus: Sequence[str], prices: dict[str, Price], *, descending: bool) -> list[str]:

@@ -212,7 +212,7 @@ class _Console:
             if found is None:
                 raise UnknownSku(sku, await similar_skus(connection, sku))
             product = await catalog.product_by_sku(connection, found.sku)
-            facts = await price_facts(connection, self._shop.markets.all, sku)
+            facts = await price_facts(connection, self._shop.markets, sku)
             band = (await bands(connection, [sku]))[sku]
         return self._render(
             "product.html",

@@ -31,7 +31,7 @@ def routes(shop: Shop) -> list[BaseRoute]:
             product = await catalog.product_of(snapshot.connection, sku)
             # A product that was taken down has no price that anybody could pay.
             listed = product is not None and bool(await catalog.cards(snapshot.connection, [product.sku]))
-            price = (await prices(snapshot.connection, market, [sku])).get(sku) if listed else None
+            price = (await prices(snapshot.connection, shop.markets, market, [sku])).get(sku) if listed else None
         if product is None or price is None:
             # A rate, a price or a listing may make it known; `l:` because a variant is listed under its product's SKU.
             asked = product_tag(market.id, product.sku if product else sku)

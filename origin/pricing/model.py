@@ -7,8 +7,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
+from cache_policies.markets import Rounding
 from origin.errors import Conflict, Invalid, NotFound
-from origin.money import Money, MoneyError, amount_text, convert
+from origin.money import HALF_UP, Money, MoneyError, amount_text, convert, rounding_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,15 @@ class PriceFacts:
     """The base price in the currency that the product was listed in."""
     rate: Decimal | None
     """Units of the market's currency for one unit of the base currency."""
+    rounding: Rounding = HALF_UP
+    """How a converted price in the market's currency is rounded."""
 
     @property
     def converted(self) -> Money | None:
-        """The base price in the market's currency; None without base price or rate, or when it would be too much."""
+        """The base price in the market's currency; None without base price or rate, or when it would be too much.
+
+        Rounded only where a rate made it: a base price in the market's own currency is shown as it was written.
+        """
         if self.base is None:
             return None
         if self.base.currency == self.currency:
@@ -49,9 +55,15 @@ class PriceFacts:
         if self.rate is None:
             return None
         try:
-            return convert(self.base, self.rate, self.currency)
+            return convert(self.base, self.rate, self.currency, self.rounding)
         except MoneyError:
             return None
+
+    @property
+    def rounded(self) -> str:
+        """What the currency's rounding did to `converted`, in words (`money.rounding_text`); empty: nothing special."""
+        multiplied = self.converted is not None and self.rate is not None and self.converted is not self.base
+        return rounding_text(self.currency, self.rounding) if multiplied else ""
 
     @property
     def price(self) -> Price | None:

@@ -79,15 +79,24 @@ def checked_sku(sku: str) -> str:
     return sku
 
 
-async def prices(connection: AsyncConnection, market: Market, skus: Sequence[str]) -> dict[str, Price]:
-    """The price of each of `skus` (of products or variants) in `market`; without those that have none there."""
-    facts = await tables.facts(connection, market.id, market.currency, skus)
+async def prices(
+    connection: AsyncConnection, markets: Markets, market: Market, skus: Sequence[str]
+) -> dict[str, Price]:
+    """The price of each of `skus` (of products or variants) in `market`; without those that have none there.
+
+    `markets` say how converted prices are rounded.
+    """
+    facts = await tables.facts(connection, market, markets.rounding_of(market.currency), skus)
     return {price.sku: price for price in (fact.price for fact in facts) if price is not None}
 
 
-async def price_facts(connection: AsyncConnection, markets: Iterable[Market], sku: str) -> list[PriceFacts]:
+async def price_facts(connection: AsyncConnection, markets: Markets, sku: str) -> list[PriceFacts]:
     """What the price of `sku` in each of `markets` is made from, in their order."""
-    return [fact for market in markets for fact in await tables.facts(connection, market.id, market.currency, [sku])]
+    return [
+        fact
+        for market in markets.all
+        for fact in await tables.facts(connection, market, markets.rounding_of(market.currency), [sku])
+    ]
 
 
 async def change_price(
@@ -133,7 +142,8 @@ async def _change(
         if product is None:
             raise UnknownSku(sku, await similar_skus(work.connection, sku))
         await tables.lock(work.connection, sku, market.id, market.currency, actor)
-        [before] = await tables.facts(work.connection, market.id, market.currency, [sku])
+        rounding = shop.markets.rounding_of(market.currency)
+        [before] = await tables.facts(work.connection, market, rounding, [sku])
         if expected_version is not None and before.version != expected_version:
             raise PriceVersionConflict(before, wanted, expected_version)
         if wanted is None and before.own is None:
@@ -143,7 +153,7 @@ async def _change(
         await tables.write_price(
             work.connection, sku, market.id, market.currency, None if wanted is None else wanted.minor_units, actor
         )
-        [after] = await tables.facts(work.connection, market.id, market.currency, [sku])
+        [after] = await tables.facts(work.connection, market, rounding, [sku])
         assert after.price is not None
         work.record(PriceChanged(market.id, product.sku, await catalog.category_paths_of(work.connection, product.sku)))
         await _audit(

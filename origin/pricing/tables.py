@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cache_policies.markets import Market, Rounding
 from origin.money import Money
 from origin.pricing.model import PriceFacts
 
@@ -72,17 +73,18 @@ _ROWS_AT_ONCE = 5_000
 _Row = TypeVar("_Row")
 
 
-def _facts_of(row: Row[*tuple[Any, ...]], market: str, currency: str) -> PriceFacts:
+def _facts_of(row: Row[*tuple[Any, ...]], market: Market, rounding: Rounding) -> PriceFacts:
     return PriceFacts(
         sku=row.sku,
-        market=market,
-        currency=currency,
+        market=market.id,
+        currency=market.currency,
         own=None if row.own_minor_units is None else Money(row.own_minor_units, row.own_currency),
         version=row.version or 0,
         changed_at=row.updated_at,
         changed_by=row.updated_by,
         base=None if row.base_minor_units is None else Money(row.base_minor_units, row.base_currency),
         rate=row.rate,
+        rounding=rounding,
     )
 
 
@@ -104,10 +106,17 @@ _FACTS = select(
 )
 
 
-async def facts(connection: AsyncConnection, market: str, currency: str, skus: Sequence[str]) -> list[PriceFacts]:
-    """What the price of each of `skus` in `market` is made from; also of SKUs that have nothing."""
-    rows = await connection.execute(_FACTS, {"skus": list(dict.fromkeys(skus)), "market": market, "currency": currency})
-    return [_facts_of(row, market, currency) for row in rows]
+async def facts(
+    connection: AsyncConnection, market: Market, rounding: Rounding, skus: Sequence[str]
+) -> list[PriceFacts]:
+    """What the price of each of `skus` in `market` is made from; also of SKUs that have nothing.
+
+    `rounding`: of converted prices in the market's currency (`Markets.rounding_of`).
+    """
+    rows = await connection.execute(
+        _FACTS, {"skus": list(dict.fromkeys(skus)), "market": market.id, "currency": market.currency}
+    )
+    return [_facts_of(row, market, rounding) for row in rows]
 
 
 async def lock(connection: AsyncConnection, sku: str, market: str, currency: str, actor: str) -> None:

@@ -114,7 +114,7 @@ async def test_every_price_is_the_price_in_the_market_s_own_writing(origin: Orig
         shown = page.all("data")
         assert shown, kind
         async with origin.shop.database.writes.connect() as connection:
-            prices = await pricing.prices(connection, market, [each.attributes["data-sku"] for each in shown])
+            prices = await pricing.prices(connection, MARKETS, market, [each.attributes["data-sku"] for each in shown])
         for each in shown:
             price = prices[each.attributes["data-sku"]]
             assert each.attributes["class"] == "price"
@@ -138,7 +138,8 @@ async def test_every_page_carries_the_tags_of_all_that_it_shows(origin: OriginCl
                 assert tags.product_tag(market, found.sku) in carried, (kind, sku)
             currencies = MARKETS.by_id(market)
             assert currencies is not None
-            sources = {price.source for price in (await pricing.prices(connection, currencies, list(skus))).values()}
+            prices = await pricing.prices(connection, MARKETS, currencies, list(skus))
+            sources = {price.source for price in prices.values()}
         if "converted" in sources or "price" in kind:
             assert tags.rates_tag(market) in carried, kind
 
@@ -362,7 +363,7 @@ async def test_the_json_of_a_product_is_found_by_its_sku_and_by_a_variant_s(orig
         assert product is not None
         market = MARKETS.by_id("jp-jpy")
         assert market is not None
-        prices = await pricing.prices(connection, market, [product.sku])
+        prices = await pricing.prices(connection, MARKETS, market, [product.sku])
         bands = await inventory.bands(connection, [product.sku])
     document = (await origin.get(f"/api/v1/jp-jpy/products/{product.sku}")).json()
     assert document["price"]["amount_minor"] == prices[product.sku].money.minor_units

@@ -108,7 +108,7 @@ def test_amount_text_has_the_digits_of_the_currency(money, expected):
         pytest.param(Money(1, "USD"), "0.5", "EUR", 1, id="half a cent goes up"),
         pytest.param(Money(3, "USD"), "0.5", "EUR", 2, id="1.5 goes up, not to even"),
         pytest.param(Money(5, "USD"), "0.5", "EUR", 3, id="2.5 goes up, not to even"),
-        pytest.param(Money(1, "USD"), "0.499999999999", "EUR", 0, id="just below half"),
+        pytest.param(Money(3, "USD"), "0.499999999999", "EUR", 1, id="just below half"),
         pytest.param(Money(999, "USD"), "156.2", "JPY", 1560, id="into a currency without minor units"),
         pytest.param(Money(1560, "JPY"), "0.0064", "USD", 998, id="and back"),
         pytest.param(Money(1000, "USD"), "0.307", "KWD", 3070, id="into three digits"),

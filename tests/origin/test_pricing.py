@@ -47,7 +47,7 @@ async def shop(database: DatabaseUrls) -> AsyncIterator[Shop]:
 
 async def price_of(shop: Shop, sku: str, market: str):
     async with shop.database.writes.connect() as connection:
-        return (await prices(connection, market_of(shop.markets, market), [sku])).get(sku)
+        return (await prices(connection, shop.markets, market_of(shop.markets, market), [sku])).get(sku)
 
 
 async def last_audit(shop: Shop):
@@ -255,7 +255,7 @@ async def test_rates_that_are_there_are_left_alone(shop):
 async def test_where_a_price_comes_from_is_told_per_market(shop):
     await change_price(shop, ANNA, "LAMP-1", "eu-eur", "12.00")
     async with shop.database.writes.connect() as connection:
-        facts = {fact.market: fact for fact in await price_facts(connection, shop.markets.all, "LAMP-1")}
+        facts = {fact.market: fact for fact in await price_facts(connection, shop.markets, "LAMP-1")}
     assert list(facts) == [market.id for market in shop.markets.all]
     assert facts["eu-eur"].own == Money(1200, "EUR")
     assert facts["eu-eur"].changed_by == ANNA

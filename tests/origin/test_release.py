@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from importlib.metadata import version as installed
 from pathlib import Path
 
 import pytest
@@ -135,9 +136,18 @@ def test_what_renders_changes_the_digest(tree, tmp_path, file):
     assert release_digest(*tree) != before
 
 
-def test_another_version_of_a_library_changes_the_digest(monkeypatch):
+def test_another_rounding_of_prices_is_another_release(tree):
+    """Every converted price in the currency may change with it, and no row says so."""
+    before = release_digest(*tree)
+    markets = tree[0] / "markets.yaml"
+    markets.write_text(f"{markets.read_text()}\ncurrencies:\n  EUR: {{ending: .99}}\n")
+    assert release_digest(*tree) != before
+
+
+@pytest.mark.parametrize("library", ["babel", "iso4217", "jinja2"])
+def test_another_version_of_a_library_changes_the_digest(monkeypatch, library):
     before = release_digest(PACKAGED_POLICIES)
-    monkeypatch.setattr(release, "version", lambda library: "0.0.1" if library == "babel" else "3")
+    monkeypatch.setattr(release, "version", lambda name: "0.0.1" if name == library else installed(name))
     assert release_digest(PACKAGED_POLICIES) != before
 
 

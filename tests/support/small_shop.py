@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 from sqlalchemy import text
 
+from cache_policies.markets import Markets
 from origin.accounts.service import add_staff
 from origin.app import app_of
 from origin.catalog.tables import category_id_of, product_id_of
@@ -30,15 +31,18 @@ _STOCK = (("LAMP-1", 12), ("LAMP-1-RED", 3), ("LAMP-2", 0))
 
 
 @contextlib.asynccontextmanager
-async def small_shop(urls: DatabaseUrls, *, serving: bool = False, standby: bool = False) -> AsyncIterator[Shop]:
+async def small_shop(
+    urls: DatabaseUrls, *, serving: bool = False, standby: bool = False, markets: Markets | None = None
+) -> AsyncIterator[Shop]:
     """The shop, filled: LAMP-1 (with the variant LAMP-1-RED), LAMP-2, MUG-1 in the category lighting/lamps.
 
     `serving`: with the observer and the log's tail at work. `standby`: reads come from the standby.
+    `markets`: other ones than those that are shipped.
     """
     settings = OriginSettings(
         database_url=urls.primary, replica_urls=(urls.replica,) if standby else (), edge_key=EDGE_KEY
     )
-    async with open_shop(settings, serving=serving) as shop:
+    async with open_shop(settings, markets=markets, serving=serving) as shop:
         await _fill(shop)
         yield shop
 
