@@ -95,6 +95,14 @@ def normalise_query(query: str, allowed: tuple[str, ...]) -> tuple[tuple[str, st
     return tuple(parts)
 
 
+def dropped_parameters(query: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the parameters that `normalise_query` leaves out, as often and in the order in which they came."""
+    if not query or allowed == ALL_QUERY:
+        return ()
+    names = [_decoded_name(pair.partition("=")[0]) for pair in query.split("&") if pair]
+    return tuple([name for name in names if name not in allowed])
+
+
 def cache_key(request: Request, match: Match) -> CacheKey:
     """The key of `request` under the policy that `PolicySet.match(normalise_path(request.path))` found.
 

@@ -267,6 +267,39 @@ def parse_pattern(pattern: str) -> tuple[PatternPart, ...]:
     return tuple(parts)
 
 
+class Mismatch(NamedTuple):
+    """Where a path leaves a pattern."""
+
+    segment: int
+    """Counted from 1."""
+    expected: str
+    """Literal text, `{name}`, `{market}`; empty: nothing more, the pattern ends before this segment."""
+    found: str | None
+    """None: the path ends before this segment."""
+
+
+def mismatch(pattern: str, path: str, markets: Markets) -> Mismatch | None:
+    """The first segment in which a normalised `path` is not what `pattern` says; None: it matches.
+
+    What `PolicySet.match` decides with one expression for many patterns, told for one of them.
+    """
+    parts, segments = parse_pattern(pattern), path[1:].split("/")
+    for number, part in enumerate(parts):
+        expected = f"{{{part.name}{'...' if part.rest else ''}}}" if part.name else part.literal
+        found = segments[number] if number < len(segments) else None
+        if part.rest:
+            return None if "/".join(segments[number:]) else Mismatch(number + 1, expected, found)
+        if not part.name:
+            matches = found == part.literal
+        else:
+            matches = bool(found) and (part.name != "market" or markets.by_id(found or "") is not None)
+        if not matches:
+            return Mismatch(number + 1, expected, found)
+    if len(segments) > len(parts):
+        return Mismatch(len(parts) + 1, "", segments[len(parts)])
+    return None
+
+
 def covers(first: str, second: str, markets: Markets) -> bool:
     """Whether every path that `second` matches is matched by `first` as well."""
     ours, theirs = parse_pattern(first), parse_pattern(second)

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.core.http import Request
-from edge.core.key import BadTarget, CacheKey, TargetFault, cache_key, forward_target, normalise_path, normalise_query
+from edge.core.key import (
+    BadTarget,
+    CacheKey,
+    TargetFault,
+    cache_key,
+    dropped_parameters,
+    forward_target,
+    normalise_path,
+    normalise_query,
+)
 from edge.core.policy import ALL_QUERY, CachePolicy, PolicySet
 from tests.support.builders import MARKETS
 
@@ -112,6 +121,25 @@ def test_a_parameter_that_counts_must_be_readable_and_there_once(query, fault):
     with pytest.raises(BadTarget) as caught:
         normalise_query(query, ("sort", "page"))
     assert caught.value.fault is fault
+
+
+@pytest.mark.parametrize(
+    ("query", "dropped"),
+    [
+        ("", ()),
+        ("page=2", ()),
+        ("utm_source=a&page=2&gclid", ("utm_source", "gclid")),
+        ("%70age=2&PAGE=3&&", ("PAGE",)),
+        ("a=1&a=2", ("a", "a")),
+        ("%FF=1", ("%FF",)),
+    ],
+)
+def test_parameters_that_do_not_count_are_named(query, dropped):
+    assert dropped_parameters(query, ("sort", "page")) == dropped
+
+
+def test_nothing_is_dropped_where_the_query_passes_as_received():
+    assert dropped_parameters("a=1&b", ALL_QUERY) == ()
 
 
 def test_an_unstored_route_passes_its_query_as_received():

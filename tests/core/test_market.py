@@ -4,7 +4,7 @@ import pytest
 
 from cache_policies.markets import load_markets
 from edge.core.http import Headers, Response
-from edge.core.market import CRAWLERS, choose_market, market_redirect
+from edge.core.market import CRAWLERS, MarketSource, choose_market, market_choice, market_redirect
 from tests.support.builders import EUROPE, MARKETS
 
 
@@ -47,3 +47,18 @@ def test_the_packaged_markets():
     assert markets.for_country("JP").currency == "JPY"
     assert markets.for_country("ZZ").id == markets.default == "us-usd"
     assert markets.by_id("xx-xxx") is None
+
+
+@pytest.mark.parametrize(
+    ("country", "cookie", "agent", "source"),
+    [
+        ("DE", "ns_market=us-usd", "bingbot", MarketSource.SWITCHER),
+        ("DE", None, "bingbot", MarketSource.CRAWLER),
+        ("DE", "ns_market=xx-xxx", None, MarketSource.COUNTRY),
+        ("US", None, None, MarketSource.COUNTRY),
+        ("BR", None, None, MarketSource.DEFAULT),
+        ("ZZ", None, None, MarketSource.DEFAULT),
+    ],
+)
+def test_what_decided_the_market_is_said(country, cookie, agent, source):
+    assert market_choice(MARKETS, country, cookie, agent).source is source

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.core.policy import CachePolicy, PolicySet, covers, parse_pattern
+from edge.core.policy import CachePolicy, Mismatch, PolicySet, covers, mismatch, parse_pattern
 from tests.support.builders import MARKETS
 
 PATTERNS = [
@@ -134,3 +134,29 @@ def test_the_digest_tells_policies_apart_and_not_where_they_were_written():
     assert digest(CachePolicy("a", "/a")) != digest(CachePolicy("a", "/a", fresh_s=1.0))
     assert POLICIES.by_id("price") is POLICIES.match("/api/v1/us-usd/prices/X").policy
     assert POLICIES.by_id("nothing") is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "expected"),
+    [
+        ("/{market}/products/{slug}", "/eu-eur/products/boot", None),
+        ("/{market}/products/{slug}", "/xx-xxx/products/boot", Mismatch(1, "{market}", "xx-xxx")),
+        ("/{market}/products/{slug}", "/eu-eur/c/boot", Mismatch(2, "products", "c")),
+        ("/{market}/products/{slug}", "/eu-eur/products", Mismatch(3, "{slug}", None)),
+        ("/{market}/products/{slug}", "/eu-eur/products/", Mismatch(3, "{slug}", "")),
+        ("/{market}/products/{slug}", "/eu-eur/products/boot/red", Mismatch(4, "", "red")),
+        ("/{market}/c/{category...}", "/eu-eur/c/a/b", None),
+        ("/{market}/c/{category...}", "/eu-eur/c/", Mismatch(3, "{category...}", "")),
+        ("/{market}/", "/eu-eur", Mismatch(2, "", None)),
+        ("/", "/console", Mismatch(1, "", "console")),
+    ],
+)
+def test_where_a_path_leaves_a_pattern(pattern, path, expected):
+    assert mismatch(pattern, path, MARKETS) == expected
+
+
+@given(st.lists(st.sampled_from(["", "eu-eur", "c", "products", "list", "api", "v1", "prices", "console", "x"])))
+def test_the_first_pattern_without_a_mismatch_is_the_one_that_matches(segments):
+    path = "/" + "/".join(segments)
+    told = next((name for name, pattern in PATTERNS if mismatch(pattern, path, MARKETS) is None), "rest")
+    assert POLICIES.match(path).policy.id == told
