@@ -17,8 +17,8 @@ class Origin:
     reads_fail_over_to: str = ""
     """Name of the origin that GET and HEAD are sent to when this one is unreachable or answers 500, 502, 503 or 504.
     Empty: none. Writes never fail over."""
-    connect_timeout_s: float = 5.0
-    response_timeout_s: float = 30.0
+    connect_timeout_s: float = 2.0
+    response_timeout_s: float = 5.0
     """Until the head of the response."""
 
 
