@@ -28,6 +28,12 @@ READ_ONLY_AT_ORIGIN_REQUEST = frozenset(
 """CloudFront answers 502 when an origin-request handler changes one of these."""
 
 
+TOLD_FIELD = "nearshelf-viewer-cache-control"
+"""What a viewer is told about caching, kept beside the Cache-Control that CloudFront obeys."""
+SILENCE = "-"
+"""Value of TOLD_FIELD where a viewer is told nothing."""
+
+
 class BadEvent(ValueError):
     """The event is not what CloudFront sends. Reads: not a CloudFront origin-request event: no Records."""
 

@@ -1,77 +1,232 @@
-"""The viewer-request Function of CloudFront (runtime cloudfront-js-2.0), generated from the policies.
+"""The Functions of CloudFront (runtime cloudfront-js-2.0), generated from the policies.
 
-It does for CloudFront what the first steps of an exchange do in our gateway: refuse what two readers might read
-differently, find the route, write one spelling of path and query (which CloudFront then makes its key of), lead `/` to
-a market. Its rules are those of `edge/core/key.py` and `edge/core/policy.py`, and tests/treaty/test_two_edges.py holds
-the two side by side.
-
-The runtime knows ES 5.1 with some additions: no classes, spread, destructuring, default parameters, `for...of`, `?.`.
+viewer-request does for CloudFront what the first steps of an exchange do in our gateway: refuse what two readers might
+read differently, find the route, refuse what the route forbids, write one spelling of path and query (which CloudFront
+then makes its key of), lead `/` to a market. Its rules are those of `edge/core/key.py`, `policy.py` and
+`request_rules.py`, and tests/treaty/test_two_edges.py holds the two side by side. viewer-response hands out what the
+origin-response handler meant for the viewer. Both are written in `javascript/`, readable; what comes out of here is the
+same without comments, indentation and what no policy needs, and the policies as tables.
 """
 
 from __future__ import annotations
 
 import json
-import re
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
+from cache_policies.market_values import Markets
 from edge.core.market import CRAWLERS
-from edge.core.policy import CachePolicy, Generation, PolicySet, Redirect
+from edge.core.policy import Auth, CachePolicy, Generation, PolicySet, Redirect, parse_pattern
+from edge.core.viewer_fields import BETWEEN_EDGE_AND_ORIGIN
+from edge.lambda_edge.events import SILENCE, TOLD_FIELD
 from edge.lambda_edge.origin_request import GENERATION_FIELD
+from infra.aws.squeeze import squeezed, with_features
 
 MAX_FUNCTION_BYTES = 10_240
 """What CloudFront accepts; not adjustable."""
 
 AUTHORITY_FIELD = "x-forwarded-host"
 """Part of CloudFront's key: the viewer's host, which CloudFront itself leaves out when it has several names."""
-CLIENT_COPIES = (
-    "nearshelf-edge-key",
-    "nearshelf-country",
-    "min-catalog-version",
-    GENERATION_FIELD,
-    AUTHORITY_FIELD,
-    "forwarded",
-)
-"""Fields that only an edge may write: whatever the viewer sent under these names is deleted."""
+
+_SOURCES = Path(__file__).parent / "javascript"
 
 
 class FunctionTooLarge(Exception):
-    """CloudFront would refuse the function. Reads: viewer-request.js: 10400 bytes, at most 10240; ..."""
+    """CloudFront would refuse the function. The text says what takes the room, and what to do."""
 
 
 def viewer_request_function(policies: PolicySet, hosts: Sequence[str] = ()) -> str:
     """JavaScript source. `hosts`: names of the shop beside the distribution's own. Raises FunctionTooLarge."""
-    kinds = list(dict.fromkeys(_kind(policy) for policy in policies.policies))
-    routes = ",\n".join(
-        f"  [{_text(policy.id)}, {_text(policy.path)}, {kinds.index(_kind(policy))}]" for policy in policies.policies
+    tables = _Tables(policies)
+    markets = [market.id for market in policies.markets.all]
+    room = {
+        f"{len(policies.policies)} routes": tables.routes,
+        f"{len(tables.kinds)} kinds of routes": _lines(tables.kinds),
+        f"{len(markets)} markets": _list(_countries(policies.markets)) + _list(markets),
+        f"{len(hosts)} names of the shop": _list(hosts),
+    }
+    source = _filled(
+        "viewer-request.js",
+        tables.features,
+        {
+            "HOSTS": _list(hosts),
+            "MARKETS": _list(markets),
+            "COUNTRIES": _list(_countries(policies.markets)),
+            "DEFAULT_MARKET": _text(policies.markets.default),
+            "CRAWLERS": f"/{'|'.join(CRAWLERS)}/",
+            "METHODS": _text(tables.methods),
+            "KINDS": _lines(tables.kinds),
+            "BLOCKED": _list(tables.blocked),
+            "ROUTES": f"`{tables.routes}`",
+            "AUTHORITY_FIELD": _text(AUTHORITY_FIELD),
+            "GENERATION_FIELD": _text(GENERATION_FIELD),
+        },
     )
-    countries = ",\n".join(
-        f"  {_text(market.id)}: {_text(' '.join(market.countries))}" for market in policies.markets.all
+    return _within_the_limit("viewer-request.js", source, room)
+
+
+def viewer_response_function() -> str:
+    """JavaScript source; the same for all policies, because the handler before it knew the route."""
+    source = _filled(
+        "viewer-response.js",
+        frozenset(),
+        {
+            "TOLD_FIELD": _text(TOLD_FIELD),
+            "SILENCE": _text(SILENCE),
+            "REMOVED": _list(sorted(name for name in BETWEEN_EDGE_AND_ORIGIN if not name.startswith("nearshelf-"))),
+        },
     )
-    source = (
-        _indented_by_tabs(_TEMPLATE)
-        .replace("$DIGEST$", policies.digest)
-        .replace("$HOSTS$", _list(hosts))
-        .replace("$CLIENT_COPIES$", _list(CLIENT_COPIES))
-        .replace("$GENERATION_FIELD$", _text(GENERATION_FIELD))
-        .replace("$AUTHORITY_FIELD$", _text(AUTHORITY_FIELD))
-        .replace("$CRAWLERS$", _text(" ".join(CRAWLERS)))
-        .replace("$DEFAULT_MARKET$", _text(policies.markets.default))
-        .replace("$COUNTRIES$", countries)
-        .replace("$KINDS$", ",\n".join(f"  {kind}" for kind in kinds))
-        .replace("$ROUTES$", routes)
-    )
+    return _within_the_limit("viewer-response.js", source, {})
+
+
+def _filled(name: str, features: frozenset[str], values: dict[str, str]) -> str:
+    source = with_features((_SOURCES / name).read_text(), features)
+    for placeholder, value in values.items():
+        source = source.replace(f"${placeholder}$", value)
+    return squeezed(source)
+
+
+def _within_the_limit(name: str, source: str, room: dict[str, str]) -> str:
     size = len(source.encode())
-    if size > MAX_FUNCTION_BYTES:
-        raise FunctionTooLarge(
-            f"viewer-request.js: {size} bytes, at most {MAX_FUNCTION_BYTES}; "
-            f"{len(policies.policies)} routes and {len(policies.markets.all)} markets are in it, use fewer"
+    if size <= MAX_FUNCTION_BYTES:
+        return source
+    parts = {what: len(text.encode()) for what, text in room.items()}
+    listed = ", ".join(f"{bytes_} for {what}" for what, bytes_ in sorted(parts.items(), key=lambda item: -item[1]))
+    raise FunctionTooLarge(
+        f"{name}: {size} bytes, at most {MAX_FUNCTION_BYTES}, which AWS does not raise: {listed}, "
+        f"{size - sum(parts.values())} for the code. Let one route take in several ({{name}}, {{rest...}}), and let "
+        "routes agree in methods, query, auth, generation and blocked_countries, so that they share a kind"
+    )
+
+
+class _Kind(NamedTuple):
+    """What the Function must know of a policy beside its path."""
+
+    methods: str
+    query: str
+    stored: bool
+    bucket: str
+    cookies: bool
+    refuse: int
+    redirect: bool
+    auth: int
+    """2: a request without Authorization is answered with 401; 1: one with it has a key of its own."""
+    blocked: str
+    """Country codes end to end."""
+
+
+class _Tables:
+    """The policies as the Function reads them: routes that refer to kinds."""
+
+    def __init__(self, policies: PolicySet) -> None:
+        of_policies = [_kind(policy, policies.markets) for policy in policies.policies]
+        kinds = list(dict.fromkeys(of_policies))
+        self.methods = Counter(kind.methods for kind in kinds).most_common(1)[0][0]
+        self.blocked = list(dict.fromkeys(kind.blocked for kind in kinds if kind.blocked))
+        self.kinds = [self._written(kind) for kind in kinds]
+        self.routes = "\n".join(
+            f"{kinds.index(kind)}{_pattern(policy, kind)}"
+            for policy, kind in zip(policies.policies, of_policies, strict=True)
         )
-    return source
+        self.features = _features(kinds)
+
+    def _written(self, kind: _Kind) -> str:
+        """What is false, empty or as with most is left out."""
+        parts = []
+        if kind.methods != self.methods:
+            parts.append(f"methods: {_text(kind.methods)}")
+        if kind.query:
+            parts.append(f"query: {_text(kind.query)}")
+        if kind.stored:
+            parts.append("stored: 1")
+        if kind.bucket:
+            parts.append(f"bucket: {_text(kind.bucket)}")
+        if kind.cookies:
+            parts.append("cookies: 1")
+        if kind.refuse:
+            parts.append(f"refuse: {kind.refuse}")
+        if kind.redirect:
+            parts.append("redirect: 1")
+        if kind.auth:
+            parts.append(f"auth: {kind.auth}")
+        if kind.blocked:
+            parts.append(f"blocked: {self.blocked.index(kind.blocked)}")
+        return "{" + ", ".join(parts) + "}"
 
 
-def _indented_by_tabs(source: str) -> str:
-    """Half a kilobyte less, and still easy to read."""
-    return re.sub(r"^(?:  )+", lambda blanks: "\t" * (len(blanks[0]) // 2), source, flags=re.MULTILINE)
+def _features(kinds: Sequence[_Kind]) -> frozenset[str]:
+    """What of the source is needed; the names are those behind `//?` in it."""
+    has = {
+        "query": any(kind.query for kind in kinds),
+        "noquery": not any(kind.query for kind in kinds),
+        "allquery": any(kind.query == "*" for kind in kinds),
+        "listed": any(kind.query not in {"", "*"} for kind in kinds),
+        "refuse": any(kind.refuse for kind in kinds),
+        "redirect": any(kind.redirect for kind in kinds),
+        "blocked": any(kind.blocked for kind in kinds),
+        "required": any(kind.auth == 2 for kind in kinds),
+        "credentials": any(kind.auth == 1 for kind in kinds),
+        "buckets": any(kind.bucket for kind in kinds),
+    }
+    has["country"] = has["pairs"] = has["redirect"] or has["blocked"]
+    has["encode"] = has["listed"] or has["buckets"]
+    return frozenset(name for name, needed in has.items() if needed)
+
+
+def _kind(policy: CachePolicy, markets: Markets) -> _Kind:
+    bucket = _bucket(policy)
+    auth = {Auth.NONE: 0, Auth.OPTIONAL: int(policy.store), Auth.REQUIRED: 2}[policy.auth]
+    return _Kind(
+        methods=" ".join(dict.fromkeys((*policy.methods, *policy.forward_methods))),
+        query=" ".join(policy.query),
+        # A generation that no bucket can move would never end: such a route has a key for each request.
+        stored=policy.store and (bucket is not None or policy.generation is Generation.NONE),
+        bucket=bucket or "",
+        cookies=policy.cookies,
+        refuse=policy.refuse_status,
+        redirect=policy.redirect is Redirect.MARKET,
+        auth=auth,
+        blocked="".join(policy.blocked_countries or markets.blocked),
+    )
+
+
+def _bucket(policy: CachePolicy) -> str | None:
+    """First letter of the bucket whose position goes into the key (docs/cloudfront.md); None: the path names none."""
+    captured = [part.name for part in parse_pattern(policy.path) if part.name]
+    if policy.generation is Generation.NONE or "market" not in captured:
+        return None
+    if policy.generation is Generation.CATEGORY and "category" in captured:
+        return "c"
+    if policy.generation is Generation.PRODUCT and "slug" in captured:
+        return "s"
+    if policy.generation is Generation.PRODUCT and "sku" in captured:
+        return "p"
+    # Raised by every change in the market, so that nothing is missed.
+    return "h"
+
+
+_NAME_IN_BUCKET = {"c": "category", "s": "slug", "p": "sku"}
+
+
+def _pattern(policy: CachePolicy, kind: _Kind) -> str:
+    """The path pattern in signs that no literal segment may hold."""
+    segments = []
+    for part in parse_pattern(policy.path):
+        if not part.name:
+            segments.append(part.literal)
+        elif part.name == "market":
+            segments.append("^")
+        elif part.name == _NAME_IN_BUCKET.get(kind.bucket):
+            segments.append(">" if part.rest else "<")
+        else:
+            segments.append("#" if part.rest else "?")
+    return "/" + "/".join(segments)
+
+
+def _countries(markets: Markets) -> list[str]:
+    return ["" if market.id == markets.default else "".join(market.countries) for market in markets.all]
 
 
 def _text(value: str) -> str:
@@ -83,218 +238,5 @@ def _list(values: Sequence[str]) -> str:
     return "[" + ", ".join(_text(value) for value in values) + "]"
 
 
-def _kind(policy: CachePolicy) -> str:
-    """What the Function must know of a policy beside its path; what is false or empty is left out."""
-    methods = dict.fromkeys((*policy.methods, *policy.forward_methods))
-    fields = [f"methods: {_text(' '.join(methods))}"]
-    if policy.query:
-        fields.append(f"query: {_list(policy.query)}")
-    if policy.store:
-        fields.append("stored: true")
-    if policy.generation is not Generation.NONE:
-        fields.append(f"generation: {_text(policy.generation.value)}")
-    if policy.cookies:
-        fields.append("cookies: true")
-    if policy.refuse_status:
-        fields.append(f"refuse: {policy.refuse_status}")
-    if policy.redirect is Redirect.MARKET:
-        fields.append("redirect: true")
-    return "{" + ", ".join(fields) + "}"
-
-
-_TEMPLATE = r"""import cf from 'cloudfront';
-
-// Generated by `nearshelf aws compile` from cache policies $DIGEST$: change those, not this.
-
-const HOSTS = $HOSTS$;
-const CLIENT_COPIES = $CLIENT_COPIES$;
-const DEFAULT_MARKET = $DEFAULT_MARKET$;
-const CRAWLERS = $CRAWLERS$;
-const COUNTRIES = {
-$COUNTRIES$
-};
-const KINDS = [
-$KINDS$
-];
-// Id, pattern, kind.
-const ROUTES = [
-$ROUTES$
-];
-
-async function handler(event) {
-  const request = event.request;
-  const host = request.headers.host ? request.headers.host.value.toLowerCase() : '';
-  if (HOSTS.concat(event.context.distributionDomainName).indexOf(host) < 0) return answer(421, 'Misdirected Request');
-  const path = normalisePath(request.uri);
-  if (path.fault) return answer(400, 'Bad Request', path.fault);
-  const found = match(path.text);
-  const route = KINDS[found.kind];
-  const query = normaliseQuery(request.rawQueryString() || '', route.query);
-  if (query.fault) return answer(400, 'Bad Request', query.fault);
-  if (route.refuse) return answer(route.refuse, 'Refused');
-  if (route.methods.split(' ').indexOf(request.method) < 0) {
-    const refusal = answer(405, 'Method Not Allowed');
-    refusal.headers.allow = {value: route.methods.replace(/ /g, ', ')};
-    return refusal;
-  }
-  if (route.redirect) {
-    const redirect = answer(302, 'Found');
-    redirect.headers.location = {value: '/' + marketOf(request) + '/'};
-    return redirect;
-  }
-  CLIENT_COPIES.forEach(function (name) { delete request.headers[name]; });
-  if (!route.cookies) request.cookies = {};
-  request.uri = path.text;
-  request.querystring = query.text;
-  request.headers[$AUTHORITY_FIELD$] = {value: host};
-  // What a route must not store gets a key of its own, whichever cache behaviour CloudFront chose for the path.
-  let generation = route.stored ? 'none' : 'once.' + event.context.requestId;
-  if (route.generation) generation = await generationOf(route.generation, found.at, event.context.requestId);
-  request.headers[$GENERATION_FIELD$] = {value: generation};
-  return request;
-}
-
-function answer(status, phrase, detail) {
-  return {
-    statusCode: status,
-    statusDescription: phrase,
-    headers: {'cache-control': {value: 'no-store'}, 'content-type': {value: 'text/plain'}},
-    body: {encoding: 'text', data: phrase + (detail ? ': ' + detail : '') + '\n'}
-  };
-}
-
-// As edge/core/key.py: one spelling, or a fault.
-function normalisePath(raw) {
-  if (raw.charAt(0) !== '/') return {fault: 'not-a-path'};
-  if (!/^[!"$-\[\]-~]*$/.test(raw)) return {fault: 'bad-character'};
-  if (/%(?![0-9A-Fa-f]{2})/.test(raw)) return {fault: 'bad-encoding'};
-  let fault = '';
-  const text = raw.replace(/%([0-9A-Fa-f]{2})/g, function (escape, hex) {
-    const code = parseInt(hex, 16);
-    if (code < 32 || code === 127) fault = fault || 'encoded-control';
-    if (code === 47 || code === 92) fault = fault || 'encoded-slash';
-    const character = String.fromCharCode(code);
-    return /[A-Za-z0-9._~-]/.test(character) ? character : escape.toUpperCase();
-  }).replace(/["<>\[\]^`{|}]/g, percent);
-  if (fault) return {fault: fault};
-  const segments = text.slice(1).split('/');
-  if (segments.indexOf('.') >= 0 || segments.indexOf('..') >= 0) return {fault: 'dot-segment'};
-  if (segments.slice(0, -1).indexOf('') >= 0) return {fault: 'empty-segment'};
-  return {text: text};
-}
-
-// The parameters that count, in the policy's order.
-function normaliseQuery(raw, allowed) {
-  if (!raw || !allowed) return {text: ''};
-  if (allowed[0] === '*') return /^[!$-;=?-~]*$/.test(raw) ? {text: raw} : {fault: 'bad-character'};
-  const values = {};
-  let repeated = false;
-  const pairs = raw.split('&');
-  for (let i = 0; i < pairs.length; i++) {
-    const parts = (pairs[i].indexOf('=') < 0 ? pairs[i] + '=' : pairs[i]).replace(/\+/g, ' ');
-    const equals = parts.indexOf('=');
-    const name = parts.slice(0, equals).replace(/%([0-9A-Fa-f]{2})/g, function (escape, hex) {
-      return String.fromCharCode(parseInt(hex, 16));
-    });
-    if (allowed.indexOf(name) < 0) continue;
-    repeated = repeated || values[name] !== undefined;
-    const value = parts.slice(equals + 1);
-    if (/[^\x00-\x7f]/.test(value)) return {fault: 'bad-character'};
-    try {
-      values[name] = decodeURIComponent(value);
-    } catch (error) {
-      return {fault: 'bad-encoding'};
-    }
-    if (/[\x00-\x1f\x7f]/.test(values[name])) return {fault: 'encoded-control'};
-  }
-  if (repeated) return {fault: 'repeated-parameter'};
-  const counted = allowed.filter(function (name) { return values[name] !== undefined; });
-  return {text: counted.map(function (name) { return encode(name) + '=' + encode(values[name]); }).join('&')};
-}
-
-function encode(text) {
-  return encodeURIComponent(text).replace(/[!'()*]/g, percent);
-}
-
-function percent(character) {
-  return '%' + character.charCodeAt(0).toString(16).toUpperCase();
-}
-
-// The first route whose pattern matches; the last takes everything.
-function match(path) {
-  const segments = path.slice(1).split('/');
-  for (let i = 0; i < ROUTES.length; i++) {
-    const at = captured(ROUTES[i][1].slice(1).split('/'), segments);
-    if (at || i === ROUTES.length - 1) return {id: ROUTES[i][0], kind: ROUTES[i][2], at: at || {}};
-  }
-}
-
-function captured(pattern, segments) {
-  const at = {};
-  for (let i = 0; i < pattern.length; i++) {
-    const segment = segments[i];
-    const name = pattern[i].charAt(0) === '{' ? pattern[i].slice(1, -1) : '';
-    if (name.slice(-3) === '...') {
-      at[name.slice(0, -3)] = segments.slice(i).join('/');
-      return at[name.slice(0, -3)] ? at : null;
-    }
-    if (name ? !segment || (name === 'market' && !isMarket(segment)) : segment !== pattern[i]) return null;
-    if (name) at[name] = segment;
-  }
-  return pattern.length === segments.length ? at : null;
-}
-
-function isMarket(id) {
-  return Object.prototype.hasOwnProperty.call(COUNTRIES, id);
-}
-
-function marketOf(request) {
-  const chosen = request.cookies.ns_market ? request.cookies.ns_market.value : '';
-  if (isMarket(chosen)) return chosen;
-  const agent = request.headers['user-agent'] ? request.headers['user-agent'].value.toLowerCase() : '';
-  if (CRAWLERS.split(' ').some(function (crawler) { return agent.indexOf(crawler) >= 0; })) return DEFAULT_MARKET;
-  const seen = request.headers['cloudfront-viewer-country'];
-  const markets = Object.keys(COUNTRIES).filter(function (market) {
-    return seen && COUNTRIES[market].split(' ').indexOf(seen.value) >= 0;
-  });
-  return markets.length ? markets[0] : DEFAULT_MARKET;
-}
-
-// The highest position among the buckets that this request falls under: it only grows, so every change moves the key.
-// Without the store's word nothing is reused, and the origin is asked for its head.
-async function generationOf(kind, at, requestId) {
-  try {
-    const store = cf.kvs();
-    let highest = await store.get('*');
-    const buckets = ['m:' + at.market, bucketOf(kind, at)];
-    for (let i = 0; i < buckets.length; i++) {
-      // get() throws for a bucket that never changed as for a store out of order; exists() only for the latter.
-      if (await store.exists(buckets[i])) {
-        const found = await store.get(buckets[i]);
-        if (isAbove(found, highest)) highest = found;
-      }
-    }
-    if (/^\d+\.\d+$/.test(highest)) return highest;
-  } catch (error) {
-    console.log('no generation: ' + error);
-  }
-  return 'head.' + requestId;
-}
-
-// As cache_policies/tags.py. Throws on what is not UTF-8.
-function bucketOf(kind, at) {
-  if (kind === 'market') return 'h:' + at.market;
-  const name = kind === 'category' ? at.category : at.slug || at.sku;
-  const letter = kind === 'category' ? 'c:' : at.slug ? 's:' : 'p:';
-  return letter + at.market + ':' + encode(decodeURIComponent(name).toLowerCase()).toLowerCase();
-}
-
-function isAbove(one, other) {
-  const a = one.split('.'), b = other.split('.');
-  for (let i = 0; i < 2; i++) {
-    if (a[i].length !== b[i].length) return a[i].length > b[i].length;
-    if (a[i] !== b[i]) return a[i] > b[i];
-  }
-  return false;
-}
-"""
+def _lines(items: Sequence[str]) -> str:
+    return "[\n" + ",\n".join(items) + "\n]"

@@ -48,9 +48,7 @@ class ViewerRequest:
     def __init__(self, source: str) -> None:
         self.context = quickjs.Context()
         self.context.set_memory_limit(MEMORY_BYTES)
-        imported = "import cf from 'cloudfront';\n"
-        assert source.startswith(imported)
-        self.context.eval(_RUNTIME + source.removeprefix(imported))
+        self.context.eval(_RUNTIME + source.removeprefix("import cf from 'cloudfront';\n"))
 
     def __call__(self, event: Mapping[str, Any], kvs: Mapping[str, str] | None = None) -> dict[str, Any]:
         """What the handler returns: a request or a response. `kvs` None: a store that is out of order."""
@@ -62,9 +60,11 @@ class ViewerRequest:
         assert "thrown" not in found, found
         return found
 
-    def route(self, path: str) -> str:
-        """Id of the route of a normalised path, by the Function's own table."""
-        return json.loads(self.context.eval(f"JSON.stringify(match({json.dumps(path)}))"))["id"]
+    def route(self, path: str) -> int:
+        """Number of the route of a normalised path, by the Function's own table."""
+        segments = f"{json.dumps(path)}.split('/')"
+        found = f"ROUTES.findIndex(route => captured(route.split('/'), {segments}))"
+        return int(self.context.eval(f"({found} + ROUTES.length) % ROUTES.length"))
 
 
 def viewer_event(

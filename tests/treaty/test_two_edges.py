@@ -59,11 +59,9 @@ def by_the_function(case: Case, function: ViewerRequest, policies: PolicySet) ->
     """What the Function returns, read as CloudFront reads it: host, path and query string make the key."""
     answer = function(viewer_event(case.target, case.method, case.headers, case.cookies), KVS)
     if "statusCode" in answer:
-        _, _, detail = answer["body"]["data"].strip().partition(": ")
+        _, _, detail = answer.get("body", {}).get("data", "").strip().partition(": ")
         return Decided(status=answer["statusCode"], fault=detail), answer
-    route_id = function.route(answer["uri"])
-    policy = policies.by_id(route_id)
-    assert policy is not None
+    policy = policies.policies[function.route(answer["uri"])]
     first, *others = answer["uri"][1:].split("/")
     market = next((part for part in (first, *others) if policies.markets.by_id(part)), "")
     key = CacheKey(
@@ -72,7 +70,7 @@ def by_the_function(case: Case, function: ViewerRequest, policies: PolicySet) ->
         normalise_query(answer["querystring"], policy.query),
         market if "{market}" in policy.path else "",
     )
-    return Decided(route_id, key), answer
+    return Decided(policy.id, key), answer
 
 
 def expected(case: Case) -> Decided:
