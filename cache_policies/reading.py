@@ -34,11 +34,13 @@ D = TypeVar("D")
 
 
 class Place(NamedTuple):
-    """Where something was written; line and column count from 1."""
+    """Where something was written; line and column count from 1, columns in characters."""
 
     file: str
     line: int
     column: int
+    end_column: int = 0
+    """The first column behind it; 0 where it ends on another line."""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}"

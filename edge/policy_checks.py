@@ -27,6 +27,7 @@ from edge.core.policy import (
     covers,
     parse_pattern,
 )
+from edge.policy_lints import lint_route
 
 DEFAULT_FILE = "default.yaml"
 """Tried last; its last route must match every path."""
@@ -116,8 +117,6 @@ def check_all(
 
     `markets` and `origins` are None when they could not be read, which is a fault already.
     """
-    from edge.policy_lints import lint_route
-
     _check_ids(routes)
     remarks = [Remarks(route) for route in routes]
     for about in remarks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,36 +12,40 @@ policy = typer.Typer(help="The cache policies of the edges.", no_args_is_help=Tr
 
 @policy.command("check")
 def policy_check(
-    folder: Annotated[
-        Path | None, typer.Argument(metavar="[FOLDER]", help="Where the *.yaml files are; none: those of this shop.")
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FOLDER|FILES]...", help="Folders of *.yaml files, or some; none: those of this shop."),
     ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings end with status 1.")] = False,
+    form: Annotated[
+        Literal["text", "json", "sarif", "github"], typer.Option("--format", help="For people, programs, or a review.")
+    ] = "text",
+    target: Annotated[
+        Literal["local", "cloudfront"], typer.Option(help="cloudfront: also say what CloudFront does otherwise.")
+    ] = "local",
 ) -> None:
-    """Read the policies as an edge would, and report every fault with file, line and column.
+    """Read the policies as an edge would, and report everything wrong with its place and its fix.
+
+    Ends with status 0 when clean, 1 for warnings with --strict, 2 for errors: an edge would not start.
 
     \b
     Examples:
       nearshelf policy check
-      nearshelf policy check my-policies/
+      nearshelf policy check my-policies/ --strict
+      nearshelf policy check --target cloudfront
+      nearshelf policy check --format sarif > policies.sarif
     """
-    import time
+    import os
+    import sys
 
-    from edge.policy_files import PACKAGED_POLICIES, PolicyError, load_policies
-    from infra.errors import CommandError
+    from infra.policy.check import NotPolicies, Target, check
+    from infra.policy.renderings import Format, render
 
-    folder = folder or PACKAGED_POLICIES
-    if not folder.is_dir():
-        raise CommandError(f"{folder} is not a folder; name the one that holds the policies' *.yaml files")
-    began = time.monotonic()
     try:
-        policies = load_policies(folder)
-    except PolicyError as exc:
-        for fault in exc.faults:
-            print(fault)
-        count = len(exc.faults)
-        print("1 fault; an edge would not start" if count == 1 else f"{count} faults; an edge would not start")
-        raise typer.Exit(1) from exc
-    spent_ms = (time.monotonic() - began) * 1000
-    print(
-        f"no fault in {folder}: {len(policies.policies)} routes, {len(policies.markets.all)} markets, "
-        f"digest {policies.digest}; {spent_ms:.0f} ms"
-    )
+        report = check(paths or [], Target(target))
+    except NotPolicies as exc:
+        print(f"nearshelf: {exc}", file=sys.stderr)
+        raise typer.Exit(2) from exc
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    print(render(report, Format(form), colour=colour))
+    raise typer.Exit(report.exit_status(strict=strict))
