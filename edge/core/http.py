@@ -71,7 +71,7 @@ class Request:
     """Without the `?`; empty when there is none."""
     headers: Headers = field(default_factory=Headers)
     peer: str = ""
-    """Address of the socket's other end; the only source of a country here."""
+    """Address of whoever sent it, as the edge found it (`hops.client_address`); empty when that is unknown."""
 
 
 @dataclass(frozen=True, slots=True)

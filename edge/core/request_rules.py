@@ -12,9 +12,10 @@ from cache_policies.fields import MIN_VERSION_FIELD
 from cache_policies.positions import Position
 from edge.core.http import Headers, Request, Response, end_to_end
 from edge.core.key import CacheKey, query_text
-from edge.core.policy import Match
+from edge.core.policy import CachePolicy, Match
 
 if TYPE_CHECKING:
+    from cache_policies.market_values import Markets
     from edge.core.stored import StoredResponse
 
 COUNTRY_FIELD = "nearshelf-country"
@@ -53,6 +54,11 @@ FORWARDED_UNSTORED = FORWARDED_ALWAYS | {
     "x-requested-with",
 }
 """Fields forwarded on routes that are never stored. Cookie needs `cookies: true` besides."""
+
+
+def blocked_countries(policy: CachePolicy, markets: Markets) -> tuple[str, ...]:
+    """Countries whose visitors are answered with 451 under `policy`: its own list, else that of the markets."""
+    return policy.blocked_countries or markets.blocked
 
 
 def refusal(request: Request, match: Match) -> Response | None:

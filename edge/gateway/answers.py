@@ -23,7 +23,8 @@ def unavailable(status: int, why: str, request: Request | None) -> Response:
         body = orjson.dumps({"type": "about:blank", "title": title, "status": status, "detail": why})
         media_type = "application/problem+json"
     else:
-        body = _PAGE.format(title=escape(title), why=escape(why)).encode()
+        again = "" if status == 451 else _AGAIN
+        body = _PAGE.format(title=escape(title), why=escape(why), again=again).encode()
         media_type = "text/html; charset=utf-8"
     if request is not None and request.method == "HEAD":
         fields += [("content-type", media_type), ("content-length", str(len(body)))]
@@ -40,6 +41,6 @@ _PAGE = """<!doctype html>
 <style>body{{font:1.1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:15vh auto;padding:0 1.25rem}}</style>
 <h1>{title}</h1>
 <p>{why}</p>
-<p><a href="">Try again</a></p>
-</html>
+{again}</html>
 """
+_AGAIN = '<p><a href="">Try again</a></p>\n'

@@ -29,6 +29,7 @@ from edge.gateway.origin import Deadlines, OriginPool, PoolTransport
 from edge.gateway.record import AccessLog, RecordBook
 from edge.gateway.server import GatewayServer
 from edge.gateway.settings import Address, GatewaySettings
+from edge.gateway.visitors import Visitors, countries_of, registered_country
 from edge.purge.follower import MAX_OPEN_STREAMS, Follower, FollowerLoop, QuestionRefused
 from edge.store.memory import MemoryStore
 from edge.store.siblings import Siblings
@@ -81,6 +82,8 @@ class Gateway:
         self._wall = wall
         self._log = AccessLog(settings.access_log) if settings.access_log else None
         self._book = RecordBook(settings.edge, self._log, clock, wall)
+        country_of = registered_country if settings.mmdb is None else countries_of(settings.mmdb)
+        self._visitors = Visitors(settings.trusted_hops, country_of, settings.country_field)
         self._fills = Fills(
             self.pool,
             self.store,
@@ -133,6 +136,7 @@ class Gateway:
             fills=self._fills,
             flights=self._flights,
             book=self._book,
+            visitors=self._visitors,
             clock=self._clock,
             wall=self._wall,
         )

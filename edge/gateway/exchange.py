@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from email.utils import formatdate
 from functools import partial
-
-import iptocc
 
 from cache_policies.positions import Position
 from edge.core.delivery import (
@@ -23,18 +22,20 @@ from edge.core.freshness import current_age
 from edge.core.http import Headers, Request, Response
 from edge.core.key import BadTarget, CacheKey, cache_key, normalise_path
 from edge.core.market import choose_market, market_redirect
-from edge.core.policy import DataClass, Match, PolicySet, Redirect
-from edge.core.request_rules import UNKNOWN_COUNTRY, forward_request, refusal
+from edge.core.policy import CachePolicy, DataClass, Match, PolicySet, Redirect
+from edge.core.request_rules import blocked_countries, forward_request, refusal
 from edge.core.reuse import Absent, Fresh, FwdReason, MustValidate, Stale, Why, decide_reuse, on_error
 from edge.core.status import CacheStatus
 from edge.core.stored import StoredResponse
+from edge.core.throttle import Throttles, retry_after_s
 from edge.core.viewer_fields import viewer_headers
 from edge.gateway.answers import unavailable
 from edge.gateway.fills import Fills
 from edge.gateway.flights import Errand, Failed, Flights, Kept, NotKept, Overtaken
 from edge.gateway.origin import READ_AHEAD_BYTES, EdgeKeyRefused, ErrorKind, OriginError, OriginResponse
 from edge.gateway.record import ExchangeRecord, RecordBook, request_part
-from edge.gateway.server import REFUSALS, BodyRefused, Parsed, Refusal, RequestBody, ViewerConnection, ViewerGone
+from edge.gateway.server import REFUSALS, BodyRefused, Parsed, Refusal, RequestBody, ViewerGone
+from edge.gateway.visitors import Visitor, Visitors
 from edge.store.base import Store
 
 MAX_KNOWN_TARGETS = 20_000
@@ -50,14 +51,16 @@ _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 class _Known:
     """What one spelling of an address means, worked out once."""
 
-    __slots__ = ("about", "key", "match", "request")
+    __slots__ = ("about", "guarded", "key", "match", "request")
 
-    def __init__(self, request: Request, match: Match, key: CacheKey, about: bytes) -> None:
+    def __init__(self, request: Request, match: Match, key: CacheKey, about: bytes, guarded: bool) -> None:
         self.request = request
         """Without fields: only asked about responses that vary on none."""
         self.match = match
         self.key = key
         self.about = about
+        self.guarded = guarded
+        """Whether it matters who asks: the route is throttled, or closed to some countries."""
 
 
 class _Site:
@@ -91,6 +94,7 @@ class Exchange:
         fills: Fills,
         flights: Flights,
         book: RecordBook,
+        visitors: Visitors,
         clock: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
@@ -105,6 +109,8 @@ class Exchange:
         self._fills = fills
         self._flights = flights
         self._book = book
+        self._visitors = visitors
+        self._throttles = Throttles()
         self._clock = clock
         self._wall = wall
         self._cache = f"nearshelf-{edge}"
@@ -129,6 +135,11 @@ class Exchange:
                     known.request, self._store.get(known.key), known.match.policy, self._floors, self._lease, now
                 )
                 if type(decision) is Fresh:
+                    if known.guarded:
+                        turned_away = self._turned_away(known.request, known.match.policy, parsed, now)
+                        if turned_away is not None:
+                            record = ExchangeRecord(parsed.received_at, known.about)
+                            return self._own_answer(turned_away[0], parsed, record, turned_away[1].value)
                     return self._hit(decision.stored, known, parsed, now)
         return self._at_length(parsed, site, now)
 
@@ -158,9 +169,7 @@ class Exchange:
         if target is None:
             return self.refuse(Refusal.MALFORMED, parsed, now)
         path, _, query = target.decode("latin-1").partition("?")
-        request = Request(
-            parsed.method.decode("ascii"), site.authority, path, query, _headers(parsed.fields), parsed.viewer.peer
-        )
+        request = Request(parsed.method.decode("ascii"), site.authority, path, query, _headers(parsed.fields))
         try:
             match = self._policies.match(normalise_path(path))
             key = cache_key(request, match)
@@ -174,6 +183,11 @@ class Exchange:
             )
         policy = match.policy
         record = self._record(parsed, policy.id, key, personal=policy.data_class is DataClass.PERSONAL)
+        guarded = self._is_guarded(policy)
+        if guarded:
+            turned_away = self._turned_away(request, policy, parsed, now)
+            if turned_away is not None:
+                return self._own_answer(turned_away[0], parsed, record, turned_away[1].value)
         refused = refusal(request, match)
         if refused is not None:
             return self._own_answer(refused, parsed, record, Refusal.METHOD.value)
@@ -181,7 +195,7 @@ class Exchange:
             headers = request.headers
             market = choose_market(
                 self._policies.markets,
-                self._country(parsed.viewer),
+                self._visitor(parsed).country,
                 headers.joined("cookie"),
                 headers.get("user-agent"),
             )
@@ -195,7 +209,7 @@ class Exchange:
             and parsed.method == b"GET"
             and policy.data_class is DataClass.PUBLIC
         ):
-            self._remember(site, parsed.target, request, match, key, record.about)
+            self._remember(site, parsed.target, request, match, key, record.about, guarded)
         match decide_reuse(request, candidates, policy, self._floors, self._lease, now):
             case Fresh(stored):
                 return self._from_store(parsed, request, stored, match, record, now, None)
@@ -280,12 +294,13 @@ class Exchange:
         """A route that is never stored, or a write: through to the origin and back, both bodies streamed."""
         record.fwd, record.reason, record.outcome = need.fwd, need.why.value, "pass"
         reads = request.method in {"GET", "HEAD"}
+        visitor = self._visitor(parsed)
         forward = forward_request(
-            request,
+            replace(request, peer=visitor.address),
             match,
             key,
             minimum=self._fills.passing_minimum(demand_head=need.demand_head) if reads else None,
-            country=self._country(parsed.viewer),
+            country=visitor.country,
         )
         body = parsed.body
         try:
@@ -496,7 +511,7 @@ class Exchange:
         demand_head: bool = False,
     ) -> Errand:
         tags = validate.tags if validate is not None else candidates[0].tags if candidates else None
-        return Errand(request, match, key, validate, tags, demand_head, self._country(parsed.viewer), self._applied())
+        return Errand(request, match, key, validate, tags, demand_head, self._visitor(parsed).country, self._applied())
 
     def _record(self, parsed: Parsed, route: str, key: CacheKey | None, *, personal: bool) -> ExchangeRecord:
         about = request_part(self._edge, self._worker, parsed.method.decode("ascii"), route, key, personal=personal)
@@ -510,22 +525,38 @@ class Exchange:
         return site
 
     @staticmethod
-    def _remember(site: _Site, target: bytes, request: Request, match: Match, key: CacheKey, about: bytes) -> None:
+    def _remember(
+        site: _Site, target: bytes, request: Request, match: Match, key: CacheKey, about: bytes, guarded: bool
+    ) -> None:
         if len(site.known) >= MAX_KNOWN_TARGETS:
             # All at once, which costs the next request for each a few microseconds, rather than a queue to keep.
             site.known.clear()
         bare = Request(request.method, request.authority, request.path, request.query)
-        site.known[target] = _Known(bare, match, key, about)
+        site.known[target] = _Known(bare, match, key, about, guarded)
 
-    @staticmethod
-    def _country(viewer: ViewerConnection) -> str:
-        """Two letters for where the socket's other end is registered, or ZZ; never what a request says."""
-        if viewer.country is None:
-            try:
-                viewer.country = iptocc.country_code(viewer.peer) or UNKNOWN_COUNTRY
-            except ValueError:
-                viewer.country = UNKNOWN_COUNTRY
-        return viewer.country
+    def _visitor(self, parsed: Parsed) -> Visitor:
+        return self._visitors.of(parsed.viewer, parsed.fields)
+
+    def _is_guarded(self, policy: CachePolicy) -> bool:
+        return policy.throttle is not None or bool(blocked_countries(policy, self._policies.markets))
+
+    def _turned_away(
+        self, request: Request, policy: CachePolicy, parsed: Parsed, now: float
+    ) -> tuple[Response, Refusal] | None:
+        """The answer to a visitor whom this route does not serve, or not so often, and why; counts who may pass."""
+        visitor = self._visitor(parsed)
+        if visitor.country in blocked_countries(policy, self._policies.markets):
+            status, _, why = REFUSALS[Refusal.COUNTRY_BLOCKED]
+            return unavailable(status, why, request), Refusal.COUNTRY_BLOCKED
+        if policy.throttle is None:
+            return None
+        wait_s = self._throttles.wait_s((policy.id, visitor.counted_as), policy.throttle, now)
+        if not wait_s:
+            return None
+        status, _, why = REFUSALS[Refusal.THROTTLED]
+        response = unavailable(status, why, request)
+        told = ("retry-after", str(retry_after_s(wait_s)))
+        return Response(status, response.headers.with_(told), response.body), Refusal.THROTTLED
 
 
 def _path_and_query(target: bytes, authority: str) -> bytes | None:

@@ -18,6 +18,8 @@ from typing import Protocol, cast
 
 import httptools
 
+from edge.gateway.visitors import Visitor
+
 logger = logging.getLogger("nearshelf.server")
 
 READ_BYTES = 16_384
@@ -105,6 +107,9 @@ class Refusal(StrEnum):
     EXPECTATION = "expectation"
     TIMEOUT = "timeout"
     OVERLOADED = "overloaded"
+    COUNTRY_BLOCKED = "country-blocked"
+    THROTTLED = "throttled"
+    AUTHORIZATION_MISSING = "authorization-missing"
 
 
 REFUSALS: dict[Refusal, tuple[int, str, str]] = {
@@ -121,6 +126,9 @@ REFUSALS: dict[Refusal, tuple[int, str, str]] = {
     Refusal.EXPECTATION: (417, "Expectation Failed", "The only expectation met is 100-continue."),
     Refusal.TIMEOUT: (408, "Request Timeout", "The request took too long to arrive."),
     Refusal.OVERLOADED: (503, "Service Unavailable", "Too many connections; come back in a moment."),
+    Refusal.COUNTRY_BLOCKED: (451, "Unavailable For Legal Reasons", "This is not available in your country."),
+    Refusal.THROTTLED: (429, "Too Many Requests", "Too many requests; come back in a moment."),
+    Refusal.AUTHORIZATION_MISSING: (401, "Unauthorized", "This address needs an Authorization field."),
 }
 
 
@@ -266,18 +274,18 @@ class ViewerConnection(asyncio.BufferedProtocol):
         "_write_paused",
         "_write_progress_at",
         "active_at",
-        "country",
         "gone",
         "peer",
         "transport",
+        "visitor",
     )
 
     def __init__(self, server: GatewayServer) -> None:
         self._server = server
         self.transport: asyncio.Transport | None = None
         self.peer = ""
-        self.country: str | None = None
-        """As the exchange found it from `peer`; kept for the connection's life."""
+        self.visitor: Visitor | None = None
+        """As `visitors.py` found it from `peer`; None while nobody asked, and where `peer` is a trusted hop."""
         self.gone = False
         self.active_at = 0.0
         self._parser = httptools.HttpRequestParser(self)

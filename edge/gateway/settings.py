@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from edge.core.hops import TrustedHops
 from edge.gateway.server import Limits
+from edge.gateway.visitors import countries_of
+
+_FIELD_NAME = re.compile(r"[a-z][a-z0-9-]{0,60}")
 
 
 class SettingsError(Exception):
@@ -59,6 +64,12 @@ class GatewaySettings:
     NEARSHELF_SIBLINGS, default none."""
     loop: str = "asyncio"
     """`asyncio`, or `uvloop` where the extra `fast` is installed: NEARSHELF_LOOP."""
+    trusted_hops: TrustedHops = field(default_factory=TrustedHops)
+    """Networks whose X-Forwarded-For is believed: NEARSHELF_TRUSTED_HOPS, default none."""
+    mmdb: Path | None = None
+    """Database of countries by address, in place of the registries' delegations: NEARSHELF_MMDB."""
+    country_field: str = ""
+    """Field in which every trusted hop writes the country, lower case: NEARSHELF_COUNTRY_FIELD."""
     limits: Limits = field(default_factory=Limits)
 
     @classmethod
@@ -100,6 +111,26 @@ class GatewaySettings:
         policies = env.get("NEARSHELF_POLICIES")
         if policies and not Path(policies).is_dir():
             faults.append(f"NEARSHELF_POLICIES: {policies!r} is not a directory")
+        trusted_hops = TrustedHops()
+        try:
+            trusted_hops = TrustedHops.parse(_members(env.get("NEARSHELF_TRUSTED_HOPS", "")))
+        except ValueError as exc:
+            faults.append(f"NEARSHELF_TRUSTED_HOPS: {exc}")
+        mmdb = env.get("NEARSHELF_MMDB")
+        if mmdb:
+            try:
+                countries_of(Path(mmdb))
+            except ValueError as exc:
+                faults.append(f"NEARSHELF_MMDB: {mmdb!r} {exc}")
+        country_field = env.get("NEARSHELF_COUNTRY_FIELD", "").lower()
+        if country_field and _FIELD_NAME.fullmatch(country_field) is None:
+            faults.append(
+                f"NEARSHELF_COUNTRY_FIELD: {country_field!r}, expected a field such as cloudfront-viewer-country"
+            )
+        elif country_field and not env.get("NEARSHELF_TRUSTED_HOPS"):
+            faults.append(
+                "NEARSHELF_COUNTRY_FIELD: set without NEARSHELF_TRUSTED_HOPS, and nobody else's word for it counts"
+            )
         origin_url = url("NEARSHELF_ORIGIN_URL")
         settings = cls(
             edge=needed("NEARSHELF_EDGE"),
@@ -113,9 +144,12 @@ class GatewaySettings:
             policies=Path(policies) if policies else None,
             store_bytes=int(store_bytes),
             access_log=env.get("NEARSHELF_ACCESS_LOG", ""),
-            hosts=tuple(host.strip().lower() for host in env.get("NEARSHELF_HOSTS", "").split(",") if host.strip()),
+            hosts=tuple(host.lower() for host in _members(env.get("NEARSHELF_HOSTS", ""))),
             siblings=Path(env["NEARSHELF_SIBLINGS"]) if env.get("NEARSHELF_SIBLINGS") else None,
             loop=loop,
+            trusted_hops=trusted_hops,
+            mmdb=Path(mmdb) if mmdb else None,
+            country_field=country_field,
         )
         if not settings.edge.replace("-", "").isalnum() or len(settings.edge) > 32:
             faults.append(f"NEARSHELF_EDGE: {settings.edge!r}, expected letters, digits and -, at most 32")
@@ -129,3 +163,7 @@ class GatewaySettings:
         loopback = {f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}"}
         bare = {"127.0.0.1", "localhost", "[::1]"} if port == 80 else set()
         return frozenset(loopback | bare | {public} | set(self.hosts))
+
+
+def _members(text: str) -> list[str]:
+    return [member.strip() for member in text.split(",") if member.strip()]
