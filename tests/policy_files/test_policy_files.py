@@ -1,14 +1,28 @@
 """Policies as they are written: every fault at once, with file, line and column, and what was meant."""
 
+import dataclasses
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from cache_policies.markets import load_markets
-from edge.core.policy import ALL_QUERY, DataClass, Generation, OnLeaseLapse, PolicySet, Redirect
-from edge.policy_files import PACKAGED_POLICIES, ROUTE_FIELDS, PolicyError, load_policies
+from cache_policies.markets import MARKET_FIELDS, MARKETS_FIELDS, ROUNDING_FIELDS, Market, load_markets
+from cache_policies.origins import Origin
+from cache_policies.origins_file import ORIGIN_FIELDS, ORIGINS_FIELDS
+from edge.core.policy import (
+    ALL_QUERY,
+    Auth,
+    CachePolicy,
+    DataClass,
+    Generation,
+    OnLeaseLapse,
+    PolicySet,
+    Redirect,
+    Throttle,
+)
+from edge.policy_files import PACKAGED_POLICIES, POLICY_FIELDS, PolicyError, load_policies
+from edge.route_fields import ROUTE_FIELDS, THROTTLE_FIELDS
 
 DEFAULT = """\
 routes:
@@ -154,7 +168,7 @@ def test_a_path_that_cannot_be_matched(folder, path, what):
 
 def test_a_missing_path_and_a_missing_lifetime(folder):
     lines = faults(folder, "  a:\n    store: true\n")
-    assert lines[0] == "a.yaml:3:5 routes.a: path is missing"
+    assert lines[0] == "a.yaml:3:5 routes.a: path is missing [NS102]"
     assert lines[1].startswith("a.yaml:3:5 routes.a.fresh: missing on a stored route, expected the lifetime")
 
 
@@ -166,13 +180,13 @@ def test_an_address_of_prices_must_say_that_it_shows_them(folder, segment):
 
 def test_a_key_written_twice_names_both_lines(folder):
     (line,) = faults(folder, "  a:\n    path: /a\n    fresh: 5s\n    fresh: 6s\n")
-    assert line == "a.yaml:5:5 routes.a.fresh: written a second time, first on line 4; expected once"
+    assert line == "a.yaml:5:5 routes.a.fresh: written a second time, first on line 4; expected once [NS008]"
 
 
 def test_an_id_taken_in_another_file_names_it(folder):
     (folder / "0.yaml").write_text("routes:\n  a:\n    path: /a\n    fresh: 5s\n")
     (line,) = faults(folder, "  a:\n    path: /b\n    fresh: 5s\n")
-    assert line == "a.yaml:3:5 routes.a: a is an id already taken at 0.yaml:2:3, expected another"
+    assert line == "a.yaml:3:5 routes.a: a is an id already taken at 0.yaml:2:3, expected another [NS302]"
 
 
 def test_a_route_that_is_never_reached_names_its_shadow(folder):
@@ -182,7 +196,7 @@ def test_a_route_that_is_never_reached_names_its_shadow(folder):
     )
     assert "\n".join(lines) == (
         "a.yaml:6:11 routes.narrow.path: /eu-eur/sale is never reached: wide (a.yaml:2:3) matches all of it first, "
-        "expected another path or an earlier place"
+        "expected another path or an earlier place [NS301]"
     )
 
 
@@ -199,10 +213,10 @@ def test_every_fault_of_every_file_at_once_in_order(folder):
     ("text", "what"),
     [
         ("", "default.yaml:1:1: the file is empty"),
-        ("- a\n", "default.yaml:1:1: expected a mapping"),
+        ("- a\n", "default.yaml:1:1: a list, expected a mapping [NS005]"),
         ("a: {\n", "default.yaml:2:1: not YAML"),
         ("a: 'x\n", "not YAML"),
-        ("a: !!binary x\n", "no such field"),
+        ("a: !!binary x\n", "default.yaml:1:4: a tag, !!binary; expected the value alone [NS010]"),
         ("routes: &all\n  a: *all\n", "default.yaml:2:6: an alias, *all; expected the value itself"),
         ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n", "default.yaml:2:8: an alias, *a;"),
         ("a: " + 5_000 * "[", "default.yaml:1:23: nested more than 20 levels deep"),
@@ -222,7 +236,7 @@ def test_a_default_file_that_is_none(folder, text, what):
 
 def test_bytes_that_are_no_text(folder):
     (folder / "a.yaml").write_bytes(b"routes:\n  a:\n    path: /\xff\n")
-    with pytest.raises(PolicyError, match=r"a\.yaml:3:1: not UTF-8 text"):
+    with pytest.raises(PolicyError, match=r"a\.yaml:3:12: not UTF-8 text: the byte 0xFF \[NS002\]"):
         load_policies(folder)
 
 
@@ -230,9 +244,9 @@ def test_an_empty_folder_says_what_is_missing(tmp_path):
     with pytest.raises(PolicyError) as caught:
         load_policies(tmp_path)
     assert str(caught.value).splitlines() == [
-        "default.yaml:1:1: cannot be read: No such file or directory",
-        "default.yaml:1:1: the last route must have the path /{rest...}, so that every request has one",
-        "markets.yaml:1:1: cannot be read: No such file or directory",
+        "default.yaml:1:1: cannot be read: No such file or directory [NS001]",
+        "default.yaml:1:1: the last route must have the path /{rest...}, so that every request has one [NS303]",
+        "markets.yaml:1:1: cannot be read: No such file or directory [NS001]",
     ]
 
 
@@ -332,18 +346,82 @@ def test_the_digest_is_the_same_for_the_same_policies(folder):
 # What is documented.
 
 
-def test_every_field_is_documented_and_no_other():
-    readme = (PACKAGED_POLICIES / "README.md").read_text()
-    section = readme.split("## Fields of a route")[1].split("## Fields of a market")[0]
-    documented = re.findall(r"^\| `([a-z_]+)` \|", section, re.MULTILINE)
-    assert documented == list(ROUTE_FIELDS)
+README = (PACKAGED_POLICIES / "README.md").read_text()
+TABLES = {
+    "Fields of a policy file": POLICY_FIELDS,
+    "Fields of a route": ROUTE_FIELDS,
+    "Fields of a throttle": THROTTLE_FIELDS,
+    "Fields of markets.yaml": MARKETS_FIELDS,
+    "Fields of a market": MARKET_FIELDS,
+    "Fields of a rounding": ROUNDING_FIELDS,
+    "Fields of origins.yaml": ORIGINS_FIELDS,
+    "Fields of an origin": ORIGIN_FIELDS,
+}
 
 
-def test_every_market_field_is_documented():
-    readme = (PACKAGED_POLICIES / "README.md").read_text()
-    documented = re.findall(r"^\| `([a-z_]+)` \|", readme.split("## Fields of a market")[1], re.MULTILINE)
-    (market, *_) = load_markets().all
-    assert documented == [name for name in market.__slots__ if name != "id"]
+@pytest.mark.parametrize("heading", TABLES)
+def test_every_field_is_documented_with_its_unit_and_default_and_no_other(heading):
+    (section,) = re.findall(rf"^##+ {heading}$(.*?)(?=^##|\Z)", README, re.MULTILINE | re.DOTALL)
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    assert rows == [each.documented for each in TABLES[heading]]
+
+
+def test_every_table_of_the_readme_is_one_of_the_reader():
+    assert re.findall(r"^##+ (Fields of .*)$", README, re.MULTILINE) == list(TABLES)
+
+
+def test_everything_that_decides_can_be_written():
+    def attributes(of: type) -> set[str]:
+        return {each.name for each in dataclasses.fields(of) if each.init and not each.name.startswith("_")}
+
+    assert {each.becomes for each in ROUTE_FIELDS} == attributes(CachePolicy) - {"id", "where"}
+    assert {each.name for each in MARKET_FIELDS} == attributes(Market) - {"id"}
+    assert {each.name for each in ORIGIN_FIELDS} == {name.removesuffix("_s") for name in attributes(Origin) - {"name"}}
+
+
+BY_OTHER_FIELDS = {"path", "store", "fresh", "max_fresh", "auth", "blocked_countries", "burst", "origin"}
+LITERAL_DEFAULTS = [each for each in ROUTE_FIELDS if each.name not in BY_OTHER_FIELDS]
+
+
+@pytest.mark.parametrize("each", LITERAL_DEFAULTS, ids=lambda each: each.name)
+def test_a_default_that_is_written_out_changes_nothing(folder, each):
+    a = "  a:\n    path: /a\n    fresh: 5s\n"
+    absent = routes(folder, a).policies[0]
+    written = routes(folder, f"{a}    {each.name}: {each.default.strip('`')}\n").policies[0]
+    assert written.version == absent.version
+
+
+def test_defaults_that_depend_on_other_fields(folder):
+    (folder / "origins.yaml").write_text("default: near\norigins: {far: {}, near: {}}\n")
+    markets = folder / "markets.yaml"
+    markets.write_text(markets.read_text() + "\nblocked: [KP, SY]\n")
+    found = routes(
+        folder,
+        """\
+  stored:
+    path: /a
+    fresh: 5s
+    throttle: 90/m
+  unstored:
+    path: /b
+    store: false
+    throttle: {rate: 5/h}
+    origin: far
+    blocked_countries: []
+  personal:
+    path: /c
+    data_class: personal
+    throttle: {rate: 5/s, burst: 50}
+""",
+    )
+    stored, unstored, personal = found.policies[:3]
+    assert (stored.store, unstored.store, personal.store) == (True, False, False)
+    assert (stored.auth, unstored.auth, personal.auth) == (Auth.NONE, Auth.OPTIONAL, Auth.OPTIONAL)
+    assert (stored.max_fresh_s, unstored.max_fresh_s) == (5.0, 0.0)
+    assert (stored.throttle, unstored.throttle) == (Throttle(1.5, 2), Throttle(5 / 3600, 1))
+    assert personal.throttle == Throttle(5.0, 50)
+    assert (stored.blocked_countries, unstored.blocked_countries) == (("KP", "SY"), ())
+    assert [found.origins.by_name(policy.origin).name for policy in (stored, unstored)] == ["near", "far"]
 
 
 def test_the_examples_in_the_guide_are_policies(folder):

@@ -1,0 +1,487 @@
+"""Every field of a policy file: how it is read, its unit, its default and what it means.
+
+These tables are the reader of policies (`policy_files`), the JSON Schema for editors (`infra/policy/schema.py`) and,
+by test, the tables of cache_policies/README.md: a field cannot exist without all three.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from typing import Any
+
+from cache_policies.kinds import (
+    BOOLEAN,
+    COUNTRY,
+    DURATION,
+    NAME,
+    ORIGIN_NAME,
+    SIZE,
+    Field,
+    Kind,
+    choice,
+    described,
+    listed,
+    only,
+    or_word,
+    spelled,
+    whole,
+    whole_number,
+)
+from cache_policies.markets import Markets
+from cache_policies.reading import Fault, Refused, Value
+from edge.core.http import HOP_BY_HOP
+from edge.core.policy import (
+    ALL_QUERY,
+    Auth,
+    CachePolicy,
+    DataClass,
+    Generation,
+    OnLeaseLapse,
+    Redirect,
+    Residency,
+    Throttle,
+    parse_pattern,
+)
+
+ROUTE_ID = NAME
+
+
+@dataclass(frozen=True, slots=True)
+class RouteField(Field[Any]):
+    """A field of a route, and what it becomes."""
+
+    attribute: str = ""
+    """Of CachePolicy; empty: called like the field."""
+    otherwise: Callable[[Mapping[str, Any], Markets | None], Any] | None = None
+    """The value where nothing is written, by what is known of the fields before it; None: that of CachePolicy."""
+
+    @property
+    def becomes(self) -> str:
+        return self.attribute or self.name
+
+
+_DEFAULTS = {each.name: each.default for each in fields(CachePolicy) if each.init}
+
+
+def read_route(value: Value, markets: Markets | None) -> dict[str, Any]:
+    """The attributes of a CachePolicy, defaults included, as `value` says; what cannot be read is noted."""
+    known: dict[str, Any] = {}
+    for each in ROUTE_FIELDS:
+        default = each.otherwise(known, markets) if each.otherwise else _DEFAULTS[each.becomes]
+        known[each.becomes] = each.of(value, default)
+    return known
+
+
+# Kinds that only routes have.
+
+
+def _path(value: Value) -> str:
+    expected = "a path pattern such as /{market}/products/{slug}"
+    if value.type != "string" or not isinstance(value.written, str) or not value.written:
+        raise value.refuse(expected, "NS103" if value.type in {"array", "object"} else "NS113")
+    try:
+        parse_pattern(value.written)
+    except ValueError as exc:
+        fix = (
+            f"Write /{value.written}." if value.written[0] not in "/{" else "Write plain segments, {name} or {name...}."
+        )
+        value.fault(f"{value.shown}: {exc}", "NS113", fix)
+        raise Refused from exc
+    return value.written
+
+
+_CAPTURE = r"\{[a-z_]+\}"
+_LITERAL = r"[A-Za-z0-9._~!$&'()*+,;=:@-]"
+_PATTERN = (
+    r"(?!.*\{([a-z_]+)(?:\.\.\.)?\}.*\{\1(?:\.\.\.)?\})"
+    rf"(?:/(?:{_LITERAL}+|{_CAPTURE}))*/(?:{_LITERAL}*|\{{[a-z_]+(?:\.\.\.)?\}})"
+)
+"""What `parse_pattern` takes: no capture twice, the rest and an empty segment only at the end."""
+
+_METHODS = listed(
+    spelled("[A-Z]{1,20}", "methods in capitals", "NS109", hint=lambda text: text.strip().upper()),
+    "methods in capitals",
+)
+_PARAMETERS = listed(
+    spelled(r"[A-Za-z0-9._~-]{1,40}", "parameter names, or the word all", "NS110"), "parameter names, or the word all"
+)
+_FIELD_PATTERN = "[a-z][a-z0-9-]{0,60}"
+_FIELD_NAME = spelled(
+    _FIELD_PATTERN, "field names in small letters", "NS111", hint=lambda text: text.strip().lower().replace("_", "-")
+)
+_EDGE_WRITES = HOP_BY_HOP | {"host", "content-length", "cookie", "min-catalog-version", "via"}
+"""Request fields that the edge writes itself, or decides about by other fields of a route."""
+_EDGE_PREFIXES = ("nearshelf-", "x-forwarded-", "if-")
+
+
+def _forwarded_field(value: Value) -> str:
+    name = _FIELD_NAME.read(value)
+    if name in _EDGE_WRITES or name.startswith(_EDGE_PREFIXES):
+        fix = "Say cookies: true, on a route that is not stored." if name == "cookie" else f"Remove {name}."
+        value.fault(f"{name} is written by the edge itself, expected a field of the viewer", "NS115", fix)
+        raise Refused
+    return name
+
+
+_FORWARDED = Kind(
+    _forwarded_field,
+    {
+        "type": "string",
+        "pattern": f"^(?!(?:{'|'.join(sorted(_EDGE_WRITES))})$|{'|'.join(_EDGE_PREFIXES)})(?:{_FIELD_PATTERN})$",
+    },
+)
+
+_REFUSED_STATUS = or_word("none", 0, whole_number(400, 499, "a status from 400 to 499", "NS108"))
+_ERROR_STATUS = "[45][0-9]{2}"
+
+
+def _negative(value: Value) -> tuple[tuple[int, float], ...]:
+    found: list[tuple[int, float]] = []
+    for name, (place, seconds) in value.fields("a mapping from status to duration, such as {404: 10s}").items():
+        if re.fullmatch(_ERROR_STATUS, name) is None:
+            what = f"status {name}, expected one from 400 to 599"
+            value.faults.append(Fault(place, seconds.path, what, "NS108", "Write an error status, such as 404."))
+            continue
+        with suppress(Refused):
+            found.append((int(name), DURATION.read(seconds)))
+    return tuple(sorted(found))
+
+
+_NEGATIVE = Kind(
+    _negative,
+    {"type": "object", "propertyNames": whole(_ERROR_STATUS), "additionalProperties": DURATION.schema},
+)
+
+_TAG = spelled(
+    rf"(?:[a-z0-9._~:%/-]|{_CAPTURE})+",
+    "a cache tag in small letters, such as cat:{market}:{category}",
+    "NS116",
+    hint=lambda text: re.sub(r"[ ,]+", "-", text.strip().lower()).replace("...}", "}"),
+)
+
+_PER_SECOND = {"s": 1, "m": 60, "h": 3_600}
+
+
+def _meant_rate(text: str) -> str:
+    match = re.fullmatch(
+        r"([1-9][0-9]{0,5}) ?(?:r?/? ?(s|sec|second|m|min|minute|h|hour)s?|rps|per (\w+))?", text.lower()
+    )
+    return text if match is None else f"{match[1]}/{(match[2] or match[3] or 's')[0]}"
+
+
+_RATE_TEXT = spelled(
+    r"[1-9][0-9]{0,5}/[smh]",
+    "a rate such as 100/s, 600/m or 5000/h",
+    "NS117",
+    hint=_meant_rate,
+)
+
+
+def _rate(value: Value) -> float:
+    count, unit = _RATE_TEXT.read(value).split("/")
+    return int(count) / _PER_SECOND[unit]
+
+
+def _throttle(value: Value) -> Throttle:
+    if not isinstance(value.written, dict):
+        rate = _rate(value)
+        return Throttle(rate, _a_second_of(rate))
+    only(value, THROTTLE_FIELDS)
+    before = len(value.faults)
+    rate, burst = (each.of(value, None) for each in THROTTLE_FIELDS)
+    if rate is None or len(value.faults) > before:
+        raise Refused
+    return Throttle(rate, burst or _a_second_of(rate))
+
+
+def _a_second_of(rate_per_s: float) -> int:
+    return max(1, math.ceil(rate_per_s))
+
+
+THROTTLE_FIELDS: tuple[Field[Any], ...] = (
+    Field(
+        "rate",
+        Kind(_rate, _RATE_TEXT.schema),
+        "requests a second, a minute or an hour",
+        "required",
+        "how often one client may ask in the long run: `100/s`, `600/m`, `5000/h`",
+        ("limit", "requests"),
+    ),
+    Field(
+        "burst",
+        whole_number(1, 1_000_000, "a number of requests from 1 to 1000000", "NS118"),
+        "requests",
+        "those of one second, at least 1",
+        "how many may come at once",
+    ),
+)
+
+_THROTTLE: Kind[Throttle | None] = or_word(
+    "none", None, Kind(_throttle, {"anyOf": [_RATE_TEXT.schema, described(THROTTLE_FIELDS)]})
+)
+
+
+def _blocked(_: Mapping[str, Any], markets: Markets | None) -> tuple[str, ...]:
+    return markets.blocked if markets is not None else ()
+
+
+ROUTE_FIELDS: tuple[RouteField, ...] = (
+    RouteField(
+        "path",
+        Kind(_path, whole(_PATTERN)),
+        "pattern",
+        "required",
+        "literal segments, `{name}` for one segment, `{name...}` for the rest (one or more characters); `{market}` "
+        "matches the ids in `markets.yaml` and nothing else",
+        ("url", "route", "match", "pattern", "address"),
+        otherwise=lambda known, _: "/",
+    ),
+    RouteField(
+        "data_class",
+        choice(DataClass),
+        "`public`, `personal`",
+        "`public`",
+        "`personal` is never stored, whatever a header says, and may have no lifetime",
+        ("class", "data"),
+    ),
+    RouteField(
+        "methods",
+        _METHODS,
+        "list",
+        "`[GET, HEAD]`",
+        "methods answered from the store, on a route that stores",
+    ),
+    RouteField(
+        "forward_methods",
+        _METHODS,
+        "list",
+        "`[GET, HEAD, POST, PUT, PATCH, DELETE]`",
+        "methods passed to the origin; one in neither list is answered by 405",
+        ("allowed_methods",),
+    ),
+    RouteField(
+        "refuse",
+        _REFUSED_STATUS,
+        "status 400-499, or `none`",
+        "`none`",
+        "the edge answers with this status itself and never forwards",
+        ("deny", "reject"),
+        attribute="refuse_status",
+    ),
+    RouteField(
+        "redirect",
+        choice(Redirect),
+        "`none`, `market`",
+        "`none`",
+        "`market`: the edge answers 302 to the visitor's market, never stored",
+    ),
+    RouteField(
+        "store",
+        BOOLEAN,
+        "`true`, `false`",
+        "`true` for public",
+        "whether anything of the route is kept",
+        ("cache", "cacheable"),
+        otherwise=lambda known, _: known["data_class"] is DataClass.PUBLIC,
+    ),
+    RouteField(
+        "fresh",
+        DURATION,
+        "duration",
+        "required if stored",
+        "freshness lifetime where the origin is silent",
+        ("ttl", "default_ttl", "max_age", "s_maxage", "lifetime"),
+        attribute="fresh_s",
+    ),
+    RouteField(
+        "max_fresh",
+        DURATION,
+        "duration",
+        "as `fresh`",
+        "ceiling of the freshness lifetime that the origin may propose",
+        ("max_ttl",),
+        attribute="max_fresh_s",
+        otherwise=lambda known, _: known["fresh_s"],
+    ),
+    RouteField(
+        "stale_while_revalidate",
+        DURATION,
+        "duration",
+        "`0s`",
+        "default and ceiling: after freshness, served while one refresh runs in the background (RFC 5861)",
+        ("swr",),
+        attribute="stale_while_revalidate_s",
+    ),
+    RouteField(
+        "stale_if_error",
+        DURATION,
+        "duration",
+        "`0s`",
+        "default and ceiling: after freshness, served when the origin fails (RFC 5861)",
+        ("sie", "grace"),
+        attribute="stale_if_error_s",
+    ),
+    RouteField(
+        "keep",
+        DURATION,
+        "duration",
+        "`0s`",
+        "after the stale windows: kept only to be validated, so that an unchanged body costs a 304",
+        attribute="keep_s",
+    ),
+    RouteField(
+        "negative",
+        _NEGATIVE,
+        "status: duration",
+        "`{}`",
+        "error answers that may be stored, and for how long at the most: `{404: 10s}`; never served stale",
+        ("errors", "negative_ttl", "error_caching"),
+        attribute="negative_s",
+    ),
+    RouteField(
+        "tags",
+        listed(_TAG, "cache tags in small letters"),
+        "list",
+        "`[]`",
+        "cache tags added to those of the answer when it is stored: `cat:{market}:{category}`, where `{name}` stands "
+        "for what the path captured. At most 50 with the origin's, of 256 characters each",
+        ("cache_tags", "surrogate_keys"),
+    ),
+    RouteField(
+        "query",
+        or_word("all", ALL_QUERY, _PARAMETERS),
+        "list, or `all`",
+        "`[]`",
+        "parameters that count, in the order of the key; all others are dropped and not forwarded. One that is there "
+        "twice is refused with 400. `all`: passed on as received, only where nothing is stored",
+        ("parameters", "params", "query_string", "query_params"),
+    ),
+    RouteField(
+        "request_fields",
+        listed(_FORWARDED, "field names in small letters"),
+        "list",
+        "`[]`",
+        "request fields forwarded beyond the built-in list; on a stored route each must be in `vary`",
+        ("headers", "request_headers", "forward_headers"),
+    ),
+    RouteField(
+        "vary",
+        listed(_FIELD_NAME, "field names in small letters"),
+        "list",
+        "`[]`",
+        "fields that an answer may vary on; one that varies on another field is not stored",
+    ),
+    RouteField(
+        "cookies",
+        BOOLEAN,
+        "`true`, `false`",
+        "`false`",
+        "whether Cookie and Set-Cookie pass; never on a stored route",
+        ("cookie",),
+    ),
+    RouteField(
+        "auth",
+        choice(Auth),
+        "`none`, `optional`, `required`",
+        "`none` if stored, else `optional`",
+        "what becomes of a request's Authorization. `none`: it never reaches the origin. `optional`: it is forwarded, "
+        "and such a request is answered neither from the store nor into it. `required`: 401 without one, only where "
+        "nothing is stored",
+        ("authorization", "authentication"),
+        otherwise=lambda known, _: Auth.NONE if known["store"] else Auth.OPTIONAL,
+    ),
+    RouteField(
+        "throttle",
+        _THROTTLE,
+        "rate, or `{rate, burst}`, or `none`",
+        "`none`",
+        "how often one client address (of IPv6: one /64) may ask, counted by each worker: `100/s`, "
+        "`{rate: 600/m, burst: 100}`. Beyond it: 429 with Retry-After",
+        ("rate_limit", "ratelimit", "limit", "rate"),
+    ),
+    RouteField(
+        "blocked_countries",
+        listed(COUNTRY, "two capital letters"),
+        "list of countries",
+        "`blocked` of `markets.yaml`",
+        "visitors from there are answered with 451, by the country of the connection alone; who comes from an unknown "
+        "country is served",
+        ("blocked", "geofence", "geo", "countries"),
+        otherwise=_blocked,
+    ),
+    RouteField(
+        "residency",
+        choice(Residency),
+        "`none`, `route`, `tokenise`, `seal`",
+        "`none`",
+        "`route`: sent only to an origin that lists the jurisdiction of the request's market, else 503. `tokenise` and "
+        "`seal` need a vault, which this version has not: 503. Only where nothing is stored",
+    ),
+    RouteField(
+        "origin",
+        ORIGIN_NAME,
+        "name in `origins.yaml`",
+        "its `default`",
+        "which origin is asked; where it is belongs to the deployment",
+        ("backend", "upstream"),
+    ),
+    RouteField(
+        "shows_price",
+        BOOLEAN,
+        "`true`, `false`",
+        "`false`",
+        "a price or stock band is in the answer: it leaves the edge as `Cache-Control: no-cache` with its ETag, a "
+        "stale-marked page also as `no-store`",
+        ("price", "prices"),
+    ),
+    RouteField(
+        "on_lease_lapse",
+        choice(OnLeaseLapse),
+        "`fail`, `stale-marked`",
+        "`fail`",
+        "when the edge has heard nothing from the purge log for the lease (2 s) and the origin does not answer: 503, "
+        "or the stored page with its notice filled",
+    ),
+    RouteField(
+        "generation",
+        choice(Generation),
+        "`none`, `product`, `category`, `market`",
+        "`none`",
+        "CloudFront only: the bucket whose position goes into the key",
+        ("bucket",),
+    ),
+    RouteField(
+        "compress",
+        BOOLEAN,
+        "`true`, `false`",
+        "`false`",
+        "answers of 1,000 bytes and more are compressed for whoever accepts it: gzip by our gateway, br or gzip by "
+        "CloudFront. Not beside `vary: [accept-encoding]`",
+        ("compression", "gzip", "brotli"),
+    ),
+    RouteField(
+        "collapse_wait",
+        DURATION,
+        "duration",
+        "`5s`",
+        "how long a viewer waits for the forward request of another before asking itself",
+        attribute="collapse_wait_s",
+    ),
+    RouteField(
+        "max_body",
+        SIZE,
+        "size",
+        "`2MB`",
+        "a larger answer is passed on and not stored",
+        ("max_size",),
+        attribute="max_body_bytes",
+    ),
+)
+"""Every field of a route, in the order of README.md; a default may depend on fields before it."""
+
+DEFAULTS_FIELDS = tuple(each for each in ROUTE_FIELDS if each.name != "path")
+"""What `defaults` may say for every route of its file."""
