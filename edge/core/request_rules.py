@@ -12,14 +12,17 @@ from cache_policies.fields import MIN_VERSION_FIELD
 from cache_policies.positions import Position
 from edge.core.http import Headers, Request, Response, end_to_end
 from edge.core.key import CacheKey, query_text
-from edge.core.policy import CachePolicy, Match
+from edge.core.policy import Auth, CachePolicy, Match
 
 if TYPE_CHECKING:
-    from cache_policies.market_values import Markets
     from edge.core.stored import StoredResponse
 
 COUNTRY_FIELD = "nearshelf-country"
 UNKNOWN_COUNTRY = "ZZ"
+AUTHORIZATION_FIELD = "authorization"
+CHALLENGE = 'Bearer realm="shop"'
+"""WWW-Authenticate of the edge's own 401: the least that one must say (RFC 9110 §11.6.1). What the credentials are, and
+whether they are right, is the origin's business."""
 
 FORWARDED_ALWAYS = frozenset({"traceparent", "tracestate"})
 """Fields that change no answer."""
@@ -28,7 +31,6 @@ FORWARDED_UNSTORED = FORWARDED_ALWAYS | {
     "accept",
     "accept-encoding",
     "accept-language",
-    "authorization",
     "cache-control",
     "content-encoding",
     "content-language",
@@ -53,18 +55,20 @@ FORWARDED_UNSTORED = FORWARDED_ALWAYS | {
     "x-csrf-token",
     "x-requested-with",
 }
-"""Fields forwarded on routes that are never stored. Cookie needs `cookies: true` besides."""
+"""Fields forwarded on routes that are never stored. Cookie needs `cookies: true` besides, Authorization `auth`."""
 
 
-def blocked_countries(policy: CachePolicy, markets: Markets) -> tuple[str, ...]:
-    """Countries whose visitors are answered with 451 under `policy`: its own list, else that of the markets."""
-    return policy.blocked_countries or markets.blocked
+def passes_store(request: Request, policy: CachePolicy) -> bool:
+    """Whether `request` goes past the store of its route both ways: it carries credentials, and the policy lets them
+    through, so that the answer may be for this person only (RFC 9111 §3.5)."""
+    return policy.store and policy.auth is Auth.OPTIONAL and AUTHORIZATION_FIELD in request.headers
 
 
 def refusal(request: Request, match: Match) -> Response | None:
     """The edge's own answer to what it never forwards; None: go on.
 
-    The policy's `refuse` status, and 405 with Allow for a method that the route neither answers nor forwards.
+    The policy's `refuse` status; 405 with Allow for a method that the route neither answers nor forwards; 401 for a
+    request without Authorization where the policy requires one.
     """
     policy = match.policy
     if policy.refuse_status:
@@ -72,6 +76,8 @@ def refusal(request: Request, match: Match) -> Response | None:
     if request.method not in policy.methods and request.method not in policy.forward_methods:
         allowed = dict.fromkeys((*policy.methods, *policy.forward_methods))
         return edge_answer(405, ("allow", ", ".join(allowed)))
+    if policy.auth is Auth.REQUIRED and AUTHORIZATION_FIELD not in request.headers:
+        return edge_answer(401, ("www-authenticate", CHALLENGE))
     return None
 
 
@@ -97,26 +103,27 @@ def forward_request(
     """The request to send to the origin for `request`; its target is rebuilt from `key`.
 
     On a stored route HEAD is asked for as GET, so that the answer can be kept, and the precondition is the edge's own,
-    from `stored`. The country goes only where nothing is stored. `minimum` becomes Min-Catalog-Version. Left to the
+    from `stored`. What passes the store (`passes_store`) takes its Authorization along and is otherwise asked for with
+    the same fields. The country goes only where nothing is stored. `minimum` becomes Min-Catalog-Version. Left to the
     connection that sends it: Host, the edge's key, and the framing of a body.
     """
     policy = match.policy
-    method = "GET" if policy.store and request.method == "HEAD" else request.method
-    storing = policy.store and request.method in policy.methods
-    allowed = (FORWARDED_ALWAYS if storing else FORWARDED_UNSTORED) | set(policy.request_fields)
-    pairs = [
-        (name, value)
-        for name, value in end_to_end(request.headers)
-        if name in allowed or (name == "cookie" and policy.cookies and not storing)
-    ]
-    if storing:
-        if stored is not None:
-            pairs.extend(stored.conditional_fields)
-    else:
+    stored_route = policy.store and request.method in policy.methods
+    storing = stored_route and not passes_store(request, policy)
+    allowed = (FORWARDED_ALWAYS if stored_route else FORWARDED_UNSTORED) | set(policy.request_fields)
+    if policy.auth is not Auth.NONE:
+        allowed |= {AUTHORIZATION_FIELD}
+    if policy.cookies and not stored_route:
+        allowed |= {"cookie"}
+    pairs = [(name, value) for name, value in end_to_end(request.headers) if name in allowed]
+    if storing and stored is not None:
+        pairs.extend(stored.conditional_fields)
+    if not stored_route:
         pairs.append((COUNTRY_FIELD, country))
         if request.peer:
             pairs.append(("x-forwarded-for", request.peer))
     if minimum is not None:
         pairs.append((MIN_VERSION_FIELD, str(minimum)))
     pairs += [("x-forwarded-host", key.authority), ("x-forwarded-proto", scheme), ("via", "1.1 nearshelf")]
+    method = "GET" if storing and request.method == "HEAD" else request.method
     return Request(method, key.authority, key.path, query_text(key), Headers(pairs), request.peer)

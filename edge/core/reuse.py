@@ -35,6 +35,8 @@ class Why(StrEnum):
     """Nothing was in the store under this key, or no variant of it for this request."""
     UNSAFE_METHOD = "unsafe-method"
     POLICY_NEVER_STORES = "policy-never-stores"
+    AUTHORIZATION = "authorization"
+    """Credentials came with the request: neither from the store nor into it."""
     STALE_WHILE_REVALIDATE = "stale-while-revalidate"
     STALE_IF_ERROR = "stale-if-error"
     STALE_MARKED = "stale-marked"

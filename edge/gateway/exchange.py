@@ -23,7 +23,7 @@ from edge.core.http import Headers, Request, Response
 from edge.core.key import BadTarget, CacheKey, cache_key, normalise_path
 from edge.core.market import choose_market, market_redirect
 from edge.core.policy import CachePolicy, DataClass, Match, PolicySet, Redirect
-from edge.core.request_rules import blocked_countries, forward_request, refusal
+from edge.core.request_rules import forward_request, passes_store, refusal
 from edge.core.reuse import Absent, Fresh, FwdReason, MustValidate, Stale, Why, decide_reuse, on_error
 from edge.core.status import CacheStatus
 from edge.core.stored import StoredResponse
@@ -183,14 +183,15 @@ class Exchange:
             )
         policy = match.policy
         record = self._record(parsed, policy.id, key, personal=policy.data_class is DataClass.PERSONAL)
-        guarded = self._is_guarded(policy)
+        guarded = policy.throttle is not None or bool(policy.blocked_countries)
         if guarded:
             turned_away = self._turned_away(request, policy, parsed, now)
             if turned_away is not None:
                 return self._own_answer(turned_away[0], parsed, record, turned_away[1].value)
         refused = refusal(request, match)
         if refused is not None:
-            return self._own_answer(refused, parsed, record, Refusal.METHOD.value)
+            reason = Refusal.AUTHORIZATION_MISSING if refused.status == 401 else Refusal.METHOD
+            return self._own_answer(refused, parsed, record, reason.value)
         if policy.redirect is Redirect.MARKET:
             headers = request.headers
             market = choose_market(
@@ -201,6 +202,9 @@ class Exchange:
             )
             return self._own_answer(market_redirect(market), parsed, record, "market-redirect")
 
+        if passes_store(request, policy):
+            need = Absent(FwdReason.BYPASS, Why.AUTHORIZATION, policy.shows_price and not self._lease.held(now))
+            return partial(self._pass, parsed, request, match, key, record, need)
         candidates = self._store.get(key) if policy.store else ()
         if (
             policy.store
@@ -537,15 +541,12 @@ class Exchange:
     def _visitor(self, parsed: Parsed) -> Visitor:
         return self._visitors.of(parsed.viewer, parsed.fields)
 
-    def _is_guarded(self, policy: CachePolicy) -> bool:
-        return policy.throttle is not None or bool(blocked_countries(policy, self._policies.markets))
-
     def _turned_away(
         self, request: Request, policy: CachePolicy, parsed: Parsed, now: float
     ) -> tuple[Response, Refusal] | None:
         """The answer to a visitor whom this route does not serve, or not so often, and why; counts who may pass."""
         visitor = self._visitor(parsed)
-        if visitor.country in blocked_countries(policy, self._policies.markets):
+        if visitor.country in policy.blocked_countries:
             status, _, why = REFUSALS[Refusal.COUNTRY_BLOCKED]
             return unavailable(status, why, request), Refusal.COUNTRY_BLOCKED
         if policy.throttle is None:

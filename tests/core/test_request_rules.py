@@ -6,11 +6,11 @@ import pytest
 
 from cache_policies.positions import Position
 from edge.core.key import CacheKey
-from edge.core.policy import ALL_QUERY
-from edge.core.request_rules import forward_request, refusal
+from edge.core.policy import ALL_QUERY, Auth
+from edge.core.request_rules import CHALLENGE, forward_request, passes_store, refusal
 from tests.support.builders import KEY, PAGE, match, request, stored
 
-CONSOLE = replace(PAGE, store=False, cookies=True, query=ALL_QUERY)
+CONSOLE = replace(PAGE, store=False, cookies=True, query=ALL_QUERY, auth=Auth.OPTIONAL)
 EDGE_OWN = {"x-forwarded-host": "shop.example", "x-forwarded-proto": "http", "via": "1.1 nearshelf"}
 VIEWER_FIELDS = {
     "accept": "text/html",
@@ -96,6 +96,46 @@ def test_on_an_unstored_route_what_an_application_needs_passes_and_client_copies
 
 def test_cookies_pass_only_where_the_policy_says_so():
     assert "cookie" not in forwarded(request(cookie="a=b"), replace(CONSOLE, cookies=False)).headers
+
+
+@pytest.mark.parametrize("store", [True, False])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_without_leave_no_authorization_reaches_the_origin(store, method):
+    made = forwarded(request(method, authorization="Bearer x"), replace(PAGE, store=store, auth=Auth.NONE))
+    assert "authorization" not in made.headers
+
+
+def test_what_passes_the_store_is_asked_for_with_the_same_fields_and_its_authorization():
+    optional = replace(PAGE, auth=Auth.OPTIONAL)
+    asked = request("HEAD", **VIEWER_FIELDS)
+    assert passes_store(asked, optional)
+    made = forwarded(asked, optional, stored=stored())
+    assert made.method == "HEAD"
+    assert dict(made.headers) == {"authorization": "Bearer x", "traceparent": "00-1-2-01", **EDGE_OWN}
+
+
+@pytest.mark.parametrize(
+    ("fields", "policy"),
+    [
+        pytest.param({}, replace(PAGE, auth=Auth.OPTIONAL), id="nothing to let through"),
+        pytest.param({"authorization": "Bearer x"}, PAGE, id="no leave"),
+        pytest.param({"authorization": "Bearer x"}, CONSOLE, id="no store"),
+    ],
+)
+def test_what_does_not_pass_the_store(fields, policy):
+    assert not passes_store(request(**fields), policy)
+
+
+def test_authorization_that_the_policy_requires():
+    required = match(store=False, auth=Auth.REQUIRED)
+    answer = refusal(request(), required)
+    assert answer is not None
+    assert (answer.status, answer.headers.get("www-authenticate")) == (401, CHALLENGE)
+    assert answer.headers.get("cache-control") == "no-store"
+    assert refusal(request(authorization="Bearer x"), required) is None
+    assert refusal(request(), match(store=False, auth=Auth.OPTIONAL)) is None
+    made = forwarded(request(authorization="Bearer x"), required.policy)
+    assert made.headers.lines("authorization") == ["Bearer x"]
 
 
 def test_a_write_to_a_stored_route_is_forwarded_like_any_write():
