@@ -93,10 +93,8 @@ CODES: dict[str, Code] = {
     "NS217": Code("a tag names what the path does not capture"),
     "NS218": Code("more tags than a response may carry"),
     "NS219": Code("a tag that is too long"),
-    "NS220": Code("tags that differ only in case"),
-    "NS221": Code("a throttle that lets nobody through"),
-    "NS222": Code("a generation without its bucket in the path"),
-    "NS223": Code("stored answers by Authorization"),
+    "NS220": Code("a generation without its bucket in the path"),
+    "NS221": Code("stored answers by Authorization"),
     # Routes, markets and origins contradict each other.
     "NS301": Code("a route that is never reached"),
     "NS302": Code("an id taken twice"),
@@ -104,7 +102,7 @@ CODES: dict[str, Code] = {
     "NS304": Code("an unknown origin"),
     "NS305": Code("residency that no origin can honour"),
     "NS306": Code("reads fail over to an unknown origin"),
-    "NS307": Code("reads fail over in a circle"),
+    "NS307": Code("an origin that fails over to itself"),
     "NS308": Code("a market's own country is blocked"),
     # Allowed, and probably a mistake.
     "NS401": Code("a cookie in the key", Severity.WARNING),

@@ -27,7 +27,7 @@ from edge.core.policy import (
     covers,
     parse_pattern,
 )
-from edge.policy_lints import lint_route
+from edge.policy_lints import lint_country, lint_route
 
 DEFAULT_FILE = "default.yaml"
 """Tried last; its last route must match every path."""
@@ -143,6 +143,41 @@ def check_all(
             lint_route(about, markets, origins)
 
 
+def check_markets(document: Value, markets: Markets) -> None:
+    """Note what markets.yaml contradicts in itself, and which of its countries do not exist."""
+    blocked = document.fields().get("blocked")
+    for item in blocked[1].items() if blocked is not None else ():
+        market = next((market for market in markets.all if market.country == item.written), None)
+        if market is not None:
+            item.fault(
+                f"{market.country} is the country of {market.id}: the market's own visitors would be answered with 451",
+                "NS308",
+                f"Remove {market.country}, or retire the market.",
+            )
+    entries = document.fields()["markets"][1].fields().values()
+    for value in [*(entry.fields()["countries"][1] for _, entry in entries), *([blocked[1]] if blocked else [])]:
+        for item in value.items():
+            if (what := lint_country(str(item.written))) is not None:
+                item.fault(what, "NS421", "Write the two letters of ISO 3166-1.")
+
+
+def check_origins(document: Value, origins: Origins) -> None:
+    """Note what origins.yaml contradicts in itself."""
+    names = [origin.name for origin in origins.all]
+    for name, (_, entry) in document.fields()["origins"][1].fields().items():
+        if "reads_fail_over_to" not in entry.fields():
+            continue
+        place, value = entry.fields()["reads_fail_over_to"]
+        if value.written == name:
+            what = f"{name} fails over to itself, expected another origin"
+            fix = "Name another origin, or remove reads_fail_over_to."
+            document.faults.append(Fault(place, value.path, what, "NS307", fix))
+        elif value.written not in names:
+            hint = did_you_mean(str(value.written), names) or f", expected one of {', '.join(names)}"
+            what = f"{value.written} is no origin here{hint}"
+            document.faults.append(Fault(value.place, value.path, what, "NS306", "Write the name of an origin here."))
+
+
 def _takes_everything(pattern: str) -> bool:
     with suppress(ValueError):
         return [part.rest for part in parse_pattern(pattern)] == [True]
@@ -194,13 +229,6 @@ def _check_route(about: Remarks) -> None:
             "NS213",
             "on a route that is stored or refused, expected store: false and no refuse: the edge answers it",
             "Say store: false and remove refuse, or remove redirect.",
-        )
-    if policy.throttle is not None and (policy.throttle.rate_per_s <= 0 or policy.throttle.burst < 1):
-        about.at(
-            "throttle",
-            "NS221",
-            "nobody would ever be let through, expected a rate and a burst above zero",
-            "Say refuse: 403 if the route is closed, or a rate such as 10/s.",
         )
     _check_captures(about)
     _check_tags(about)
@@ -265,7 +293,7 @@ def _check_stored(about: Remarks) -> None:
         if "authorization" in names:
             about.at(
                 field,
-                "NS223",
+                "NS221",
                 "authorization on a stored route: an answer made for one person would be stored under their credential",
                 "Remove it; auth: optional lets such requests past the store, both ways.",
                 item="authorization",
@@ -335,7 +363,7 @@ def _check_captures(about: Remarks) -> None:
             )
             about.at(
                 "generation",
-                "NS222",
+                "NS220",
                 f"{policy.generation} needs {parts} in the path: that names the bucket whose position goes into the "
                 "key at CloudFront",
                 f"Capture {parts} in path, or choose another generation.",
@@ -369,7 +397,6 @@ def _check_tags(about: Remarks) -> None:
             "Keep the tags that something purges by.",
             item=tags[MAX_TAGS_PER_RESPONSE],
         )
-    first: dict[str, str] = {}
     for tag in tags:
         # What is captured has one character at least.
         least = len(_IN_TAG.sub("x", tag))
@@ -379,15 +406,6 @@ def _check_tags(about: Remarks) -> None:
                 "NS219",
                 f"{least} characters at least, a tag has {MAX_TAG_CHARACTERS}",
                 "Shorten it.",
-                item=tag,
-            )
-        earlier = first.setdefault(tag.lower(), tag)
-        if earlier != tag:
-            about.at(
-                "tags",
-                "NS220",
-                f"{tag} is {earlier} in other letters: CloudFront purges both, our edges only the one that is named",
-                "Write tags in small letters, each once.",
                 item=tag,
             )
 
@@ -408,7 +426,7 @@ def _check_origin(about: Remarks, origins: Origins) -> None:
 def _check_markets(about: Remarks, markets: Markets, origins: Origins | None) -> None:
     policy = about.policy
     for market in markets.all:
-        if market.country in policy.blocked_countries:
+        if about.writes("blocked_countries") and market.country in policy.blocked_countries:
             about.at(
                 "blocked_countries",
                 "NS308",

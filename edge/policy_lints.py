@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from cache_policies.markets import Markets
 from cache_policies.origins import Origins
 from cache_policies.positions import MAX_TAGS_PER_RESPONSE
-from cache_policies.reading import did_you_mean
 from edge.core.policy import (
     Auth,
     CachePolicy,
@@ -142,7 +141,7 @@ def lint_route(about: Remarks, markets: Markets | None, origins: Origins | None)
     _countries(about)
     _residency(about, markets, origins)
     origin = origins.by_name(policy.origin) if origins is not None else None
-    if policy.store and origin is not None and policy.collapse_wait_s > origin.response_timeout_s:
+    if about.writes("collapse_wait") and origin is not None and policy.collapse_wait_s > origin.response_timeout_s:
         about.at(
             "collapse_wait",
             "NS425",
@@ -394,21 +393,19 @@ def _tags(about: Remarks) -> None:
         )
 
 
+def lint_country(country: str) -> str | None:
+    """What is wrong with a country code of the right shape; None for one that exists."""
+    if country in _COUNTRIES:
+        return None
+    meant = _MISTAKEN_COUNTRIES.get(country)
+    return f"{country} is no country of ISO 3166: nobody comes from there{f'; did you mean {meant}?' if meant else ''}"
+
+
 def _countries(about: Remarks) -> None:
     for country in about.policy.blocked_countries:
-        if country not in _COUNTRIES:
-            hint = (
-                f"; did you mean {meant}?"
-                if (meant := _MISTAKEN_COUNTRIES.get(country))
-                else did_you_mean(country, _COUNTRIES)
-            )
-            about.at(
-                "blocked_countries",
-                "NS421",
-                f"{country} is no country of ISO 3166, so that nobody is blocked by it{hint}",
-                "Write the two letters of ISO 3166-1.",
-                item=country,
-            )
+        what = lint_country(country)
+        if what is not None and about.writes("blocked_countries"):
+            about.at("blocked_countries", "NS421", what, "Write the two letters of ISO 3166-1.", item=country)
 
 
 def _residency(about: Remarks, markets: Markets | None, origins: Origins | None) -> None:
