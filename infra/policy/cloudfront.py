@@ -48,9 +48,10 @@ _NOTE_OF_FIELD = {
     "origin": "NS516",
     "compress": "NS517",
     "blocked_countries": "NS518",
+    "vary": "NS519",
 }
 _OF_EVERY_ROUTE = "NS500"
-_OTHER = "NS519"
+_OTHER = "NS520"
 
 Places = Mapping[str, Mapping[str, Place]]
 
