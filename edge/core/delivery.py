@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 
+from edge.core.compression import accepts_gzip, chosen_by_coding, may_be_coded, of_the_coded
 from edge.core.freshness import current_age, parse_http_date
 from edge.core.http import Headers, Request, Response
 from edge.core.policy import CachePolicy
@@ -32,13 +33,25 @@ def deliver(request: Request, stored: StoredResponse, policy: CachePolicy, now: 
     """The answer to `request` from a stored response: 200 (or its own status), 304, or the head alone for HEAD.
 
     `now` is a moment of the edge's clock. The answer says Age and Cache-Status, and its Content-Length, which for HEAD
-    is that of the body it leaves out.
+    is that of the body it leaves out. The coded copy is sent where there is one and the viewer takes it; a 304 has the
+    fields of whichever would have been sent.
     """
     added = (("age", str(int(current_age(stored, now)))), *_status_line(status))
-    headers = viewer_headers(stored.headers, policy)
+    coded = stored.coded if wants_coded(request.headers, stored, policy) else None
+    headers = _fields(stored, policy, coded=bool(coded))
     if not_modified(request.headers, stored.status, stored.headers):
         return Response(304, Headers((*_not_modified_fields(headers), *added)))
-    return _whole(request, stored.status, headers, stored.body, added)
+    return _whole(request, stored.status, headers, coded or stored.body, added)
+
+
+def has_coded_form(stored: StoredResponse, policy: CachePolicy) -> bool:
+    """Whether a viewer who takes gzip may be answered in it, as soon as there is a coded copy."""
+    return may_be_coded(policy, stored.status, stored.headers, len(stored.body))
+
+
+def wants_coded(request: Headers, stored: StoredResponse, policy: CachePolicy) -> bool:
+    """Whether this viewer is to be answered from the coded copy."""
+    return policy.compress and accepts_gzip(request.joined("accept-encoding")) and has_coded_form(stored, policy)
 
 
 def deliver_forwarded(request: Request, response: Response, policy: CachePolicy, status: CacheStatus) -> Response:
@@ -64,7 +77,7 @@ def deliver_marked(
     """The stale-marked answer (rule 5): a full 200 without validators that nobody keeps, its notice slot filled.
 
     For when the lease has run out and the origin does not answer. Preconditions are not evaluated. `now` as in
-    `deliver`.
+    `deliver`. Never coded: its body is made for this moment.
     """
     headers = viewer_headers(stored.headers, policy).without(("cache-control", "etag", "expires", "last-modified"))
     body = stored.body.replace(NOTICE_SLOT, NOTICE, 1)
@@ -98,13 +111,13 @@ def hit_head(stored: StoredResponse, policy: CachePolicy) -> bytes:
     What is left to add per hit: `age: N`, `cache-status: ...`, the empty line and, but for HEAD, `stored.body`. An
     upstream's Cache-Status is in here already, as an earlier line of the same list.
     """
-    headers = viewer_headers(stored.headers, policy)
-    return _head(stored.status, (*headers, *_length(stored.status, len(stored.body))))
+    return _head(stored.status, (*_fields(stored, policy, coded=False), *_length(stored.status, len(stored.body))))
 
 
-def not_modified_head(stored: StoredResponse, policy: CachePolicy) -> bytes:
-    """The same for a 304 to a viewer who already has the body; there is nothing to follow the empty line."""
-    return _head(304, _not_modified_fields(viewer_headers(stored.headers, policy)))
+def coded_hit_head(stored: StoredResponse, policy: CachePolicy) -> bytes:
+    """The same for the coded form, whose body is `stored.coded`: it has to be there."""
+    assert stored.coded
+    return _head(stored.status, (*_fields(stored, policy, coded=True), *_length(stored.status, len(stored.coded))))
 
 
 def response_head(response: Response) -> bytes:
@@ -118,6 +131,14 @@ def _head(status: int, pairs: tuple[tuple[str, str], ...]) -> bytes:
 
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+
+def _fields(stored: StoredResponse, policy: CachePolicy, *, coded: bool) -> Headers:
+    """A stored response's fields as a viewer gets them, in one of its forms."""
+    headers = viewer_headers(stored.headers, policy)
+    if has_coded_form(stored, policy):
+        headers = chosen_by_coding(headers)
+    return of_the_coded(headers) if coded else headers
 
 
 def _whole(

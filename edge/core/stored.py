@@ -13,7 +13,7 @@ from edge.core.key import CacheKey
 class StoredResponse:
     """One variant under a key. Times are seconds of the edge's clock, which counts suspension and never steps.
 
-    Not changed after it is stored, but for `judged_at`; freshening by a 304 makes a new one.
+    Not changed after it is stored, but for `judged_at` and what hits keep; freshening by a 304 makes a new one.
     """
 
     key: CacheKey
@@ -43,6 +43,11 @@ class StoredResponse:
     """`Floors.sequence` when it was last found current: nothing to compare while that has not moved."""
     hit_head: bytes | None = None
     """Rendered start of a hit's head (`delivery.hit_head`), kept by the gateway at the first hit."""
+    coded: bytes | None = None
+    """The body in gzip, made by the gateway when a viewer first asks for it. None: nobody has asked; empty: it is being
+    made, or would not be shorter."""
+    coded_hit_head: bytes | None = None
+    """As `hit_head`, for the coded copy."""
 
     @property
     def conditional_fields(self) -> tuple[tuple[str, str], ...]:
@@ -51,5 +56,10 @@ class StoredResponse:
 
     @property
     def size(self) -> int:
-        """Bytes held against the store's budget: the body and a fair guess at the rest."""
-        return len(self.body) + sum(len(name) + len(value) + 120 for name, value in self.headers.pairs) + 1_000
+        """Bytes held against the store's budget: the body, its coded copy, and a fair guess at the rest."""
+        return (
+            len(self.body)
+            + len(self.coded or b"")
+            + sum(len(name) + len(value) + 120 for name, value in self.headers.pairs)
+            + 1_000
+        )

@@ -58,5 +58,6 @@ def freshen(
         no_cache=directives.no_cache,
         judged_at=-1,
         hit_head=None,
+        coded_hit_head=None,
     )
     return lay_down(freshened, directives, match.policy, wall_now=wall_now)

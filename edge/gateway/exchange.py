@@ -9,6 +9,7 @@ from email.utils import formatdate
 from functools import partial
 
 from cache_policies.positions import Position
+from edge.core.compression import accepts_gzip
 from edge.core.delivery import (
     deliver,
     deliver_forwarded,
@@ -30,6 +31,7 @@ from edge.core.stored import StoredResponse
 from edge.core.throttle import Throttles, retry_after_s
 from edge.core.viewer_fields import viewer_headers
 from edge.gateway.answers import unavailable
+from edge.gateway.coder import Coder
 from edge.gateway.fills import Fills
 from edge.gateway.flights import Errand, Failed, Flights, Kept, NotKept, Overtaken
 from edge.gateway.origin import READ_AHEAD_BYTES, EdgeKeyRefused, ErrorKind, OriginError, OriginResponse
@@ -111,6 +113,7 @@ class Exchange:
         self._book = book
         self._visitors = visitors
         self._throttles = Throttles()
+        self._coder = Coder(store)
         self._clock = clock
         self._wall = wall
         self._cache = f"nearshelf-{edge}"
@@ -145,9 +148,14 @@ class Exchange:
 
     def _hit(self, stored: StoredResponse, known: _Known, parsed: Parsed, now: float) -> bytes:
         """A fresh response to a request without conditions, in one buffer."""
-        head = stored.hit_head
+        policy = known.match.policy
+        head, body = stored.hit_head, stored.body
+        if policy.compress and accepts_gzip(_accept_encoding(parsed.fields)):
+            coded_head = stored.coded_hit_head or self._coder.head_of(stored, policy)
+            if coded_head is not None and stored.coded:
+                head, body = coded_head, stored.coded
         if head is None:
-            head = stored.hit_head = hit_head(stored, known.match.policy)
+            head = stored.hit_head = hit_head(stored, policy)
         age = int(current_age(stored, now))
         ttl = int(stored.fresh_until - now)
         answer = b"%bage: %d\r\ncache-status: %b; hit; ttl=%d\r\n%b\r\n%b" % (
@@ -156,7 +164,7 @@ class Exchange:
             self._cache_name,
             ttl,
             b"" if parsed.keep_alive else b"connection: close\r\n",
-            stored.body,
+            body,
         )
         self._book.hit(known.about, parsed.received_at, stored.status, ttl, age, len(answer))
         return answer
@@ -266,6 +274,7 @@ class Exchange:
                 record.fwd_status, record.stored = landed.fwd_status, landed.taken
                 record.outcome = "validated" if landed.validated else "miss"
                 record.ttl_s = int(stored.fresh_until - now)
+                self._coder.prepare(request, stored, policy)
                 response = deliver(request, stored, policy, now, self._status(record, hit=False))
                 self._write_whole(parsed, response, record)
             case Overtaken(stored):
@@ -344,6 +353,7 @@ class Exchange:
         record.reason = "" if why is None else why.value
         record.ttl_s = int(stored.fresh_until - now)
         record.age_s = int(current_age(stored, now))
+        self._coder.prepare(request, stored, match.policy)
         response = deliver(request, stored, match.policy, now, self._status(record, hit=True))
         return self._render(parsed, response, record)
 
@@ -360,6 +370,7 @@ class Exchange:
         if found.why is Why.STALE_MARKED:
             response = deliver_marked(request, found.stored, policy, now, status)
         else:
+            self._coder.prepare(request, found.stored, policy)
             response = deliver(request, found.stored, policy, now, status)
         self._write_whole(parsed, response, record)
         return True
@@ -569,6 +580,12 @@ def _path_and_query(target: bytes, authority: str) -> bytes | None:
         return None
     rest = absolute[2]
     return rest if rest.startswith(b"/") else b"/" + rest
+
+
+def _accept_encoding(fields: list[tuple[bytes, bytes]]) -> str | None:
+    """Every line of Accept-Encoding as one list; the server has checked the fields, nobody has spelt them alike."""
+    found = [value for name, value in fields if len(name) == 15 and name.lower() == b"accept-encoding"]
+    return b",".join(found).decode("latin-1") if found else None
 
 
 def _headers(fields: list[tuple[bytes, bytes]]) -> Headers:

@@ -38,6 +38,11 @@ class Store(Protocol):
         never replaces a response by one of lower position."""
         ...
 
+    def grown(self, stored: StoredResponse) -> bool:
+        """`stored` has got its coded copy: count it, and make room for it. False, and nothing is counted, when it is
+        too large with it; true as well when it is not here any more."""
+        ...
+
     def drop(self, key: CacheKey) -> int:
         """Forget every variant under `key`; how many there were."""
         ...

@@ -67,6 +67,17 @@ class MemoryStore:
             return False
         return True
 
+    def grown(self, stored: StoredResponse) -> bool:
+        """Count `stored` anew, after its coded copy was made; others make room. False: larger than the whole store."""
+        variants = self._entries.peek(stored.key)
+        if not any(variant is stored for variant in variants):
+            return True
+        try:
+            self._entries[stored.key] = variants
+        except ValueError:
+            return False
+        return True
+
     def drop(self, key: CacheKey) -> int:
         variants = self._entries.peek(key)
         if variants:

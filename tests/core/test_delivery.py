@@ -12,7 +12,6 @@ from edge.core.delivery import (
     deliver_marked,
     hit_head,
     not_modified,
-    not_modified_head,
     response_head,
 )
 from edge.core.http import Headers, Response
@@ -215,8 +214,6 @@ def test_the_ready_made_head_of_a_hit_is_what_deliver_says(policy):
     kept = stored(headers=response(cache_control="max-age=9", cache_status="upstream; hit").headers)
     head = hit_head(kept, policy) + b"age: 20\r\ncache-status: " + HIT_TEXT.encode() + b"\r\n\r\n"
     assert head == response_head(deliver(request(), kept, policy, 120.0, HIT))
-    bare = not_modified_head(kept, policy) + b"age: 20\r\ncache-status: " + HIT_TEXT.encode() + b"\r\n\r\n"
-    assert bare == response_head(deliver(request(if_none_match='"a"'), kept, policy, 120.0, HIT))
 
 
 def test_a_head_on_the_wire():

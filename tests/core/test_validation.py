@@ -27,14 +27,15 @@ def test_a_strong_etag(etag, expected):
 
 
 def test_a_304_moves_position_tags_and_lifetimes_and_keeps_the_body():
-    old = stored(judged_at=7, hit_head=b"head")
+    old = stored(judged_at=7, hit_head=b"head", coded=b"copy", coded_hit_head=b"coded head")
     decision = freshened(old, NOT_MODIFIED)
     assert isinstance(decision, Store)
     new = decision.stored
     assert (new.position, new.tags) == (Position(1, 9), ("p:eu-eur:boot", "c:eu-eur:shoes"))
     assert (new.stored_at, new.initial_age_s, new.fresh_until) == (500.0, 1.0, 559.0)
     assert (new.body, new.status, new.etag) == (old.body, 200, '"a"')
-    assert (new.judged_at, new.hit_head) == (-1, None)
+    assert (new.judged_at, new.hit_head, new.coded_hit_head) == (-1, None, None)
+    assert new.coded == b"copy"
     assert (old.position, old.stored_at, old.hit_head) == (Position(1, 5), 100.0, b"head")
 
 

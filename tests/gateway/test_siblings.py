@@ -36,6 +36,8 @@ STORED = StoredResponse(
     keep_until=30_000.0,
     judged_at=17,
     hit_head=b"HTTP/1.1 200 OK\r\n",
+    coded=b"copy",
+    coded_hit_head=b"HTTP/1.1 200 OK\r\n",
 )
 
 
@@ -53,9 +55,9 @@ class Worker(Siblings):
 def test_a_message_holds_everything_but_what_each_worker_finds_for_itself():
     found = decode(encode(STORED, "same"), "same")
     assert found is not None
-    assert (found.judged_at, found.hit_head) == (-1, None)
+    assert (found.judged_at, found.hit_head, found.coded, found.coded_hit_head) == (-1, None, None, None)
     for field in fields(STORED):
-        if field.name not in {"judged_at", "hit_head"}:
+        if field.name not in {"judged_at", "hit_head", "coded", "coded_hit_head"}:
             assert getattr(found, field.name) == getattr(STORED, field.name), field.name
 
 

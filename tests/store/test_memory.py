@@ -196,6 +196,41 @@ def test_sweeping_lives_with_keys_that_went_meanwhile(store, clock):
     assert store.sweep() == 0
 
 
+def test_a_coded_copy_is_counted_and_others_make_room_for_it(floors, clock):
+    store = MemoryStore(3 * ROOM, floors, clock)
+    first, second, third = page("first"), page("second"), page("third")
+    for response in (first, second, third):
+        store.put(response)
+    first.coded = b"x" * 10
+    assert store.grown(first)
+    assert (store.peek(key("first")), store.peek(key("second"))) == ((first,), ())
+    assert store.stats().size_bytes == first.size + third.size == 2 * ROOM + 10
+    store.drop(key("first"))
+    assert store.stats().size_bytes == ROOM
+
+
+def test_a_coded_copy_that_there_is_no_room_for_changes_nothing(floors, clock):
+    store = MemoryStore(2 * ROOM, floors, clock)
+    first, second = page("first"), page("second")
+    store.put(first)
+    store.put(second)
+    first.coded = b"x" * (ROOM + 1)
+    assert not store.grown(first)
+    first.coded = b""
+    assert store.peek(key("first")) == (first,)
+    assert store.stats().size_bytes == first.size + second.size
+
+
+def test_a_response_that_is_gone_has_nothing_to_count(store):
+    old = stored()
+    store.put(old)
+    store.put(replace(old, position=Position(1, 6)))
+    before = store.stats()
+    old.coded = b"x" * 100
+    assert store.grown(old)
+    assert store.stats() == before
+
+
 class StoreUnderLoad(RuleBasedStateMachine):
     """The budget is never exceeded, counts are right and no position falls, whatever is done in whatever order."""
 
@@ -231,6 +266,14 @@ class StoreUnderLoad(RuleBasedStateMachine):
     def get(self, name):
         found = self.store.get(key(name))
         assert len({response.vary for response in found}) == len(found)
+
+    @rule(name=st.integers(0, 5), variant=st.integers(0, 1), octets=st.sampled_from([0, 10, 900, 5 * ROOM]))
+    def code(self, name, variant, octets):
+        found = self.store.peek(key(name))[variant : variant + 1]
+        for response in found:
+            before, response.coded = response.coded, b"x" * octets
+            if not self.store.grown(response):
+                response.coded = before
 
     @rule(name=st.integers(0, 5))
     def drop(self, name):

@@ -11,6 +11,7 @@ from typing import Any
 
 from cache_policies.feed import Answer
 from cache_policies.positions import Position, PurgeEntry, PurgeKind
+from edge.core.policy import PolicySet
 from edge.gateway.app import Gateway
 from edge.gateway.server import Limits
 from edge.gateway.settings import Address, GatewaySettings
@@ -38,7 +39,12 @@ class EdgeShop:
     """Use as an async context manager. Starts with the log applied up to 1.5 and the lease held, unless told not to."""
 
     def __init__(
-        self, tmp_path: Path, *, policies: Path | None = None, limits: Limits | None = None, applied: bool = True
+        self,
+        tmp_path: Path,
+        *,
+        policies: Path | PolicySet | None = None,
+        limits: Limits | None = None,
+        applied: bool = True,
     ) -> None:
         self.clock = ManualClock()
         self.origin = ScriptedOrigin()
@@ -66,7 +72,7 @@ class EdgeShop:
         began = self.clock.time
         self.gateway = Gateway(
             settings,
-            _packaged(self._policies),
+            self._policies if isinstance(self._policies, PolicySet) else _packaged(self._policies),
             clock=self.clock,
             wall=lambda: WALL + self.clock.time - began,
         )
