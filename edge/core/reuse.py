@@ -88,14 +88,20 @@ def decide_reuse(
 
     The request's own Cache-Control does not count (RFC 9111 §5.2.1 leaves that to the cache): a viewer cannot make
     the edge ask the origin, nor make it serve what is stale. What is purged is still of use for validation: the
-    origin says in 304 that the body has not changed since, and the floors say from when on it must know that.
+    origin says in 304 that the body has not changed since, and the floors say from when on it must know that. What was
+    stored under a policy that decided otherwise counts as absent.
     """
     if not policy.store:
         # Nothing of it is stored, but a price read from a lagging replica would be as old as a stored one.
         return Absent(FwdReason.BYPASS, Why.POLICY_NEVER_STORES, policy.shows_price and not lease.held(now))
     if request.method not in policy.methods:
         return Absent(FwdReason.METHOD, Why.UNSAFE_METHOD, policy.shows_price and not lease.held(now))
+    version = policy.version
+    known = False
     for stored in candidates:
+        if stored.policy_version != version:
+            continue
+        known = True
         if stored.vary and not selected(request, stored, policy):
             continue
         if stored.judged_at == floors.sequence:
@@ -119,7 +125,7 @@ def decide_reuse(
         if now < stored.revalidate_until:
             return Stale(stored, Why.STALE_WHILE_REVALIDATE)
         return MustValidate(stored, Why.EXPIRED)
-    return Absent(FwdReason.VARY_MISS if candidates else FwdReason.URI_MISS, Why.COLD, demand_head=not lease.held(now))
+    return Absent(FwdReason.VARY_MISS if known else FwdReason.URI_MISS, Why.COLD, demand_head=not lease.held(now))
 
 
 def on_error(
@@ -140,7 +146,7 @@ def on_error(
     if not policy.store or (not held and policy.on_lease_lapse is not OnLeaseLapse.STALE_MARKED):
         return None
     for stored in candidates:
-        if stored.vary and not selected(request, stored, policy):
+        if stored.policy_version != policy.version or (stored.vary and not selected(request, stored, policy)):
             continue
         if now >= stored.error_until or floors.judge(stored) is Verdict.PURGED:
             continue

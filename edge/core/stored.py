@@ -17,7 +17,8 @@ class StoredResponse:
     """
 
     key: CacheKey
-    policy_id: str
+    policy_version: str
+    """`CachePolicy.version` of the policy it was stored under: under another it counts as absent."""
     status: int
     headers: Headers
     """End-to-end fields as received; what must not reach a viewer is removed on delivery."""

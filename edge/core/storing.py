@@ -143,7 +143,7 @@ def may_store(
     return lay_down(
         StoredResponse(
             key=key,
-            policy_id=policy.id,
+            policy_version=policy.version,
             status=response.status,
             headers=dated(end_to_end(response.headers), wall_now),
             body=response.body,

@@ -32,6 +32,12 @@ def unavailable(status: int, why: str, request: Request | None) -> Response:
     return Response(status, Headers((("content-type", media_type), *fields, ("content-length", str(len(body))))), body)
 
 
+def for_nobody(why: str, request: Request) -> Response:
+    """503 for what may be sent to nobody, which trying again does not change."""
+    response = unavailable(503, why, request)
+    return Response(503, response.headers.without(("retry-after",)), response.body)
+
+
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">

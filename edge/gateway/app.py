@@ -19,6 +19,7 @@ from cache_policies.feed import FEED_PATH, LEASE_S, LEAVE_PATH, Question
 from cache_policies.fields import EDGE_KEY_FIELD
 from edge import clock as edge_clock
 from edge.core.floors import Floors, Lease
+from edge.core.key import CacheKey
 from edge.core.policy import PolicySet
 from edge.core.stored import StoredResponse
 from edge.gateway.admin import admin_app
@@ -26,6 +27,7 @@ from edge.gateway.exchange import Exchange
 from edge.gateway.fills import Fills
 from edge.gateway.flights import Flights
 from edge.gateway.origin import Deadlines, OriginPool, PoolTransport
+from edge.gateway.origins import OriginPools
 from edge.gateway.record import AccessLog, RecordBook
 from edge.gateway.server import GatewayServer
 from edge.gateway.settings import Address, GatewaySettings
@@ -70,10 +72,10 @@ class Gateway:
         self.siblings = (
             None
             if settings.siblings is None
-            else Siblings(settings.siblings, self.worker, policies.digest, self.store.put, clock)
+            else Siblings(settings.siblings, self.worker, self.version_of, self.store.put, clock)
         )
         self.follower = Follower(self.worker, settings.edge, settings.public_url, self.floors, self.lease)
-        self.pool = OriginPool(settings.origin_url, clock)
+        self.origins = OriginPools(settings.origin_url, settings.origins, policies.origins, clock)
         self.stopped = asyncio.Event()
         self.lost_history = False
         self.address: tuple[str, int] = ("", 0)
@@ -85,7 +87,7 @@ class Gateway:
         country_of = registered_country if settings.mmdb is None else countries_of(settings.mmdb)
         self._visitors = Visitors(settings.trusted_hops, country_of, settings.country_field)
         self._fills = Fills(
-            self.pool,
+            self.origins,
             self.store,
             self.floors,
             edge_key=settings.edge_key,
@@ -177,7 +179,7 @@ class Gateway:
             await self.server.drain(DRAIN_S)
         await self._flights.stop()
         await self._feed.aclose()
-        self.pool.close()
+        self.origins.close()
         if self._admin is not None:
             self._admin.should_exit = True
         self._tasks[1].cancel()
@@ -206,12 +208,17 @@ class Gateway:
             "flights": len(self._flights),
             "viewers": 0 if self.server is None else len(self.server.connections),
             "viewers_accepted": 0 if self.server is None else self.server.accepted,
-            "origin": {"connections_opened": self.pool.opened, "left_alone": self.pool.breaker.is_open},
+            "origins": self.origins.status(),
+            "reads_failed_over": self.origins.failed_over,
             "siblings": None
             if self.siblings is None
             else {"told": self.siblings.told, "heard": self.siblings.heard, "lost": self.siblings.lost},
             "log_lines_lost": 0 if self._log is None else self._log.lost_lines,
         }
+
+    def version_of(self, key: CacheKey) -> str:
+        """The version of the policy that `key` falls under now."""
+        return self.policies.match(key.path).policy.version
 
     def _tell_siblings(self, stored: StoredResponse) -> None:
         if self.siblings is not None:

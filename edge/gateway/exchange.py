@@ -25,16 +25,25 @@ from edge.core.key import BadTarget, CacheKey, cache_key, normalise_path
 from edge.core.market import choose_market, market_redirect
 from edge.core.policy import CachePolicy, DataClass, Match, PolicySet, Redirect
 from edge.core.request_rules import forward_request, passes_store, refusal
+from edge.core.residency import Placed, Unplaced, place
 from edge.core.reuse import Absent, Fresh, FwdReason, MustValidate, Stale, Why, decide_reuse, on_error
 from edge.core.status import CacheStatus
 from edge.core.stored import StoredResponse
+from edge.core.storing import Reason
 from edge.core.throttle import Throttles, retry_after_s
 from edge.core.viewer_fields import viewer_headers
-from edge.gateway.answers import unavailable
+from edge.gateway.answers import for_nobody, unavailable
 from edge.gateway.coder import Coder
 from edge.gateway.fills import Fills
 from edge.gateway.flights import Errand, Failed, Flights, Kept, NotKept, Overtaken
-from edge.gateway.origin import READ_AHEAD_BYTES, EdgeKeyRefused, ErrorKind, OriginError, OriginResponse
+from edge.gateway.origin import (
+    READ_AHEAD_BYTES,
+    SERVER_FAULTS,
+    EdgeKeyRefused,
+    ErrorKind,
+    OriginError,
+    OriginResponse,
+)
 from edge.gateway.record import ExchangeRecord, RecordBook, request_part
 from edge.gateway.server import REFUSALS, BodyRefused, Parsed, Refusal, RequestBody, ViewerGone
 from edge.gateway.visitors import Visitor, Visitors
@@ -43,8 +52,6 @@ from edge.store.base import Store
 MAX_KNOWN_TARGETS = 20_000
 MAX_KNOWN_TARGET_BYTES = 512
 """Addresses whose policy and key are remembered: some 40 MB at the most."""
-SERVER_FAULTS = frozenset({500, 502, 503, 504})
-"""What stale-if-error covers besides no answer at all (RFC 5861 §4)."""
 NEVER_SERVED = frozenset({b"CONNECT", b"TRACE", b"PURGE"})
 
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
@@ -120,6 +127,12 @@ class Exchange:
         self._cache_name = self._cache.encode()
         self._sites: dict[bytes, _Site] = {}
         self._by_authority = {authority: _Site(authority) for authority in authorities}
+
+    def use(self, policies: PolicySet) -> None:
+        """Decide by `policies` from the next request on; those under way end by what they began with."""
+        self._policies = policies
+        for site in self._by_authority.values():
+            site.known.clear()
 
     # -- at once -------------------------------------------------------------------------------------------------------
 
@@ -209,10 +222,15 @@ class Exchange:
                 headers.get("user-agent"),
             )
             return self._own_answer(market_redirect(market), parsed, record, "market-redirect")
+        policies = self._policies
+        placed = place(policy, match.market, self._visitor(parsed).country, policies.markets, policies.origins)
+        if isinstance(placed, Unplaced):
+            why = "This is not available for this market at the moment."
+            return self._own_answer(for_nobody(why, request), parsed, record, placed.why.value)
 
         if passes_store(request, policy):
-            need = Absent(FwdReason.BYPASS, Why.AUTHORIZATION, policy.shows_price and not self._lease.held(now))
-            return partial(self._pass, parsed, request, match, key, record, need)
+            past = Absent(FwdReason.BYPASS, Why.AUTHORIZATION, policy.shows_price and not self._lease.held(now))
+            return partial(self._pass, parsed, request, match, key, placed, record, past)
         candidates = self._store.get(key) if policy.store else ()
         if (
             policy.store
@@ -226,16 +244,16 @@ class Exchange:
             case Fresh(stored):
                 return self._from_store(parsed, request, stored, match, record, now, None)
             case Stale(stored, why):
-                self._flights.refresh_later(self._errand(parsed, request, match, key, stored, candidates))
+                self._flights.refresh_later(self._errand(parsed, request, match, key, placed, stored, candidates))
                 return self._from_store(parsed, request, stored, match, record, now, why)
             case MustValidate() as need if policy.store:
-                errand = self._errand(parsed, request, match, key, need.stored, candidates, need.demand_head)
+                errand = self._errand(parsed, request, match, key, placed, need.stored, candidates, need.demand_head)
                 return partial(self._forward, parsed, errand, record, FwdReason.STALE, need.why)
             case Absent() as need if policy.store and need.fwd is not FwdReason.METHOD:
-                errand = self._errand(parsed, request, match, key, None, candidates, need.demand_head)
+                errand = self._errand(parsed, request, match, key, placed, None, candidates, need.demand_head)
                 return partial(self._forward, parsed, errand, record, need.fwd, need.why)
             case Absent() as need:
-                return partial(self._pass, parsed, request, match, key, record, need)
+                return partial(self._pass, parsed, request, match, key, placed, record, need)
             case MustValidate():
                 raise AssertionError("a policy that stores nothing has nothing to validate")
 
@@ -302,7 +320,14 @@ class Exchange:
                     self._error(parsed, request, landed.error, landed.reason, record, now, leased=True)
 
     async def _pass(
-        self, parsed: Parsed, request: Request, match: Match, key: CacheKey, record: ExchangeRecord, need: Absent
+        self,
+        parsed: Parsed,
+        request: Request,
+        match: Match,
+        key: CacheKey,
+        placed: Placed,
+        record: ExchangeRecord,
+        need: Absent,
     ) -> None:
         """A route that is never stored, or a write: through to the origin and back, both bodies streamed."""
         record.fwd, record.reason, record.outcome = need.fwd, need.why.value, "pass"
@@ -318,7 +343,7 @@ class Exchange:
         body = parsed.body
         try:
             answer = await self._fills.send(
-                forward, key, None if body is None else body.pieces(), None if body is None else body.length
+                forward, key, placed, None if body is None else body.pieces(), None if body is None else body.length
             )
         except OriginError as exc:
             leased = reads and need.demand_head
@@ -334,6 +359,10 @@ class Exchange:
             raise
         record.fwd_status = answer.status
         record.origin_s = answer.head_at - answer.sent_at
+        if reads and self._fills.shows_purged(answer):
+            answer.abandon()
+            self._error(parsed, request, None, Reason.BELOW_FLOOR.value, record, self._clock(), leased=False)
+            return
         await self._hand_over(parsed, request, answer, match, record)
 
     # -- delivering ----------------------------------------------------------------------------------------------------
@@ -521,12 +550,14 @@ class Exchange:
         request: Request,
         match: Match,
         key: CacheKey,
+        placed: Placed,
         validate: StoredResponse | None,
         candidates: tuple[StoredResponse, ...],
         demand_head: bool = False,
     ) -> Errand:
         tags = validate.tags if validate is not None else candidates[0].tags if candidates else None
-        return Errand(request, match, key, validate, tags, demand_head, self._visitor(parsed).country, self._applied())
+        country = self._visitor(parsed).country
+        return Errand(request, match, key, validate, tags, demand_head, country, placed, self._applied())
 
     def _record(self, parsed: Parsed, route: str, key: CacheKey | None, *, personal: bool) -> ExchangeRecord:
         about = request_part(self._edge, self._worker, parsed.method.decode("ascii"), route, key, personal=personal)

@@ -11,23 +11,29 @@ from collections.abc import AsyncIterator, Callable
 from typing import Literal, Protocol
 
 from cache_policies.fields import EDGE_KEY_FIELD, REFUSED_EDGE_KEY, REFUSED_FIELD
+from cache_policies.origins import Origin
 from cache_policies.positions import ZERO, Position
 from edge.core.floors import Floors, Verdict
 from edge.core.http import Headers, Request, Response
 from edge.core.key import CacheKey
 from edge.core.policy import Match
 from edge.core.request_rules import forward_request
+from edge.core.residency import Placed
 from edge.core.stored import StoredResponse
 from edge.core.storing import DoNotStore, Label, Reason, label_of, may_store
 from edge.core.tags import policy_tags
 from edge.core.validation import freshen
 from edge.gateway.flights import Errand, Failed, Kept, Landed, NotKept, Overtaken
-from edge.gateway.origin import EdgeKeyRefused, OriginError, OriginPool, OriginResponse
+from edge.gateway.origin import SERVER_FAULTS, EdgeKeyRefused, OriginError, OriginResponse
+from edge.gateway.origins import OriginPools
 
 logger = logging.getLogger("nearshelf.fills")
 
 MAX_ASKS = 4
 """Once, once more with the floor of its tags, and twice in case purges keep coming in meanwhile."""
+
+READS = frozenset({"GET", "HEAD"})
+"""What may fail over to another origin."""
 
 SAY_REFUSED_EVERY_S = 60.0
 
@@ -46,7 +52,7 @@ class Fills:
 
     def __init__(
         self,
-        pool: OriginPool,
+        origins: OriginPools,
         store: Keeps,
         floors: Floors,
         *,
@@ -56,7 +62,7 @@ class Fills:
         clock: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
-        self._pool = pool
+        self._origins = origins
         self._store = store
         self._floors = floors
         self._edge_key = edge_key
@@ -69,12 +75,13 @@ class Fills:
     async def fetch(self, errand: Errand) -> Landed:
         """Forward `errand` and store the answer if it may be stored. Never raises for what the origin does."""
         began_at = self._clock()
-        validate = errand.validate
+        validate, placed = errand.validate, errand.placed
         minimum = self._first_minimum(errand)
         overtaken: Overtaken | None
+        cut_short: OriginError | None
         try:
             for ask in range(MAX_ASKS):
-                overtaken = None
+                overtaken = cut_short = None
                 if ask == MAX_ASKS - 1 and minimum != "head":
                     # So that at least those who have arrived by now can take what comes.
                     minimum = self._applied() or minimum
@@ -86,7 +93,7 @@ class Fills:
                     country=errand.country,
                     stored=validate,
                 )
-                response = await self.send(forward, errand.key)
+                response = await self.send(forward, errand.key, placed)
                 if response.status == 304 and validate is not None:
                     await response.discard()
                     decision = freshen(
@@ -102,7 +109,14 @@ class Fills:
                         continue
                     stored = decision.stored
                 else:
-                    found = await self._storable(forward, response, errand.match, errand.key)
+                    try:
+                        found = await self._storable(forward, response, errand.match, errand.key)
+                    except OriginError as exc:
+                        if placed.fail_over is None:
+                            raise
+                        cut_short, placed = exc, Placed(placed.fail_over)
+                        self._origins.failed_over += 1
+                        continue
                     if isinstance(found, Reason):
                         again = self._better_minimum(response, errand.match, minimum)
                         if again is not None:
@@ -130,19 +144,53 @@ class Fills:
                     minimum = self._floors.refill_floor(stored.tags)
             if overtaken is not None:
                 return overtaken
+            if cut_short is not None:
+                raise cut_short
             return Failed(None, Reason.BELOW_FLOOR.value, self._clock() - began_at)
         except OriginError as exc:
             return Failed(exc, exc.reason, self._clock() - began_at)
 
     async def send(
-        self, forward: Request, key: CacheKey, body: AsyncIterator[bytes] | None = None, length: int | None = None
+        self,
+        forward: Request,
+        key: CacheKey,
+        placed: Placed,
+        body: AsyncIterator[bytes] | None = None,
+        length: int | None = None,
+    ) -> OriginResponse:
+        """Ask whoever is placed for it. Raises OriginError.
+
+        A read that the first origin gives no usable answer to goes to the second, whose word is the last: each time
+        anew, because a first origin that fails for long has its breaker to keep it from being waited for.
+        """
+        second = placed.fail_over if forward.method in READS and body is None else None
+        if second is None:
+            return await self._ask(placed.origin, forward, key, body, length)
+        try:
+            response = await self._ask(placed.origin, forward, key)
+        except OriginError:
+            pass
+        else:
+            if response.status not in SERVER_FAULTS:
+                return response
+            response.abandon()
+        self._origins.failed_over += 1
+        return await self._ask(second, forward, key)
+
+    async def _ask(
+        self,
+        origin: Origin,
+        forward: Request,
+        key: CacheKey,
+        body: AsyncIterator[bytes] | None = None,
+        length: int | None = None,
     ) -> OriginResponse:
         """One forward request, with the fields that belong to this connection. Raises OriginError."""
         pairs = [("host", key.authority), (EDGE_KEY_FIELD, self._edge_key), *forward.headers.pairs]
         if body is not None and length is not None:
             pairs.append(("content-length", str(length)))
         target = f"{forward.path}?{forward.query}" if forward.query else forward.path
-        response = await self._pool.send(forward.method, target, Headers(pairs), body)
+        response = await self._origins.pool(origin).send(forward.method, target, Headers(pairs), body)
         if response.status == 403 and response.headers.get(REFUSED_FIELD) == REFUSED_EDGE_KEY:
             await response.discard()
             self._say_refused()
@@ -158,6 +206,11 @@ class Fills:
     def passing_minimum(self, *, demand_head: bool) -> Minimum | None:
         """What a read asks for on a route that is never stored: everything this worker has heard of."""
         return "head" if demand_head else self._applied()
+
+    def shows_purged(self, response: OriginResponse) -> bool:
+        """Whether an answer that is passed on is labelled, and below the floors of its own tags: for nobody's eyes."""
+        label = label_of(response.headers)
+        return isinstance(label, Label) and self._floors.judge(label) is Verdict.PURGED
 
     def _first_minimum(self, errand: Errand) -> Minimum | None:
         """The highest known floor of the key's last tags, else of `*` (rule 3)."""

@@ -19,6 +19,7 @@ from edge.core.floors import Floors, Verdict
 from edge.core.http import Headers, Request
 from edge.core.key import CacheKey
 from edge.core.policy import Match
+from edge.core.residency import Placed
 from edge.core.stored import StoredResponse
 from edge.core.storing import Reason
 from edge.gateway.origin import OriginError, OriginResponse
@@ -48,6 +49,8 @@ class Errand:
     """Tags the key's last response carried; None when none is known."""
     demand_head: bool
     country: str
+    placed: Placed
+    """Who is asked."""
     applied: Position | None = None
     """What this worker had applied when the viewer arrived."""
 
@@ -340,7 +343,9 @@ def _stopping() -> Failed:
 
 
 def _variant(errand: Errand) -> Hashable:
-    """Requests that may share a response: same key, and the same in every field a response may vary on."""
+    """Requests that may share a response: same key and policy, and the same in every field a response may vary on."""
     fields: Headers = errand.request.headers
     # A flight that demands the head does not wait behind one that does not: that one may be the reason for it.
-    return errand.key, tuple(fields.joined(name) for name in errand.match.policy.vary), errand.demand_head
+    # Nor does a viewer take what was asked for under a policy that is no longer in force.
+    policy = errand.match.policy
+    return errand.key, policy.version, tuple(fields.joined(name) for name in policy.vary), errand.demand_head

@@ -29,6 +29,8 @@ UNSAFE_REUSE_S = 1.0
 """An unsafe request takes only a connection used this recently: it could not be repeated if the origin hung up."""
 READ_AHEAD_BYTES = 262_144
 """Body bytes held for a slow reader before the origin is asked to wait."""
+SERVER_FAULTS = frozenset({500, 502, 503, 504})
+"""Answers that are as good as none: stale-if-error covers them (RFC 5861 §4), and a read fails over for them."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")

@@ -9,6 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cache_policies.kinds import NAME
+from cache_policies.origins import Origins
+from cache_policies.reading import did_you_mean
 from edge.core.hops import TrustedHops
 from edge.gateway.server import Limits
 from edge.gateway.visitors import countries_of
@@ -62,6 +65,8 @@ class GatewaySettings:
     siblings: Path | None = None
     """Folder in which the edge's workers on this machine find each other, short enough to hold sockets:
     NEARSHELF_SIBLINGS, default none."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Addresses of the origins of origins.yaml by name, the default one's left out: NEARSHELF_ORIGINS."""
     loop: str = "asyncio"
     """`asyncio`, or `uvloop` where the extra `fast` is installed: NEARSHELF_LOOP."""
     trusted_hops: TrustedHops = field(default_factory=TrustedHops)
@@ -93,10 +98,20 @@ class GatewaySettings:
 
         def url(name: str, default: str = "") -> str:
             text = env.get(name) or default or needed(name)
-            parts = urlsplit(text)
-            if text and not (parts.scheme in {"http", "https"} and parts.hostname and parts.path in {"", "/"}):
+            if text and not _is_address(text):
                 faults.append(f"{name}: {text!r}, expected http://HOST:PORT without a path")
             return text.rstrip("/")
+
+        def origins(name: str) -> dict[str, str]:
+            found: dict[str, str] = {}
+            for member in _members(env.get(name, "")):
+                origin, _, text = (part.strip() for part in member.partition("="))
+                if not (re.fullmatch(NAME, origin) and _is_address(text)):
+                    faults.append(f"{name}: {member!r}, expected NAME=http://HOST:PORT, the name as in origins.yaml")
+                elif origin in found:
+                    faults.append(f"{name}: {origin} is there twice, expected one address")
+                found[origin] = text.rstrip("/")
+            return found
 
         listen = address("NEARSHELF_LISTEN")
         store_bytes = env.get("NEARSHELF_STORE_BYTES") or "256000000"
@@ -146,6 +161,7 @@ class GatewaySettings:
             access_log=env.get("NEARSHELF_ACCESS_LOG", ""),
             hosts=tuple(host.lower() for host in _members(env.get("NEARSHELF_HOSTS", ""))),
             siblings=Path(env["NEARSHELF_SIBLINGS"]) if env.get("NEARSHELF_SIBLINGS") else None,
+            origins=origins("NEARSHELF_ORIGINS"),
             loop=loop,
             trusted_hops=trusted_hops,
             mmdb=Path(mmdb) if mmdb else None,
@@ -157,12 +173,42 @@ class GatewaySettings:
             raise SettingsError("this edge worker cannot start:\n  " + "\n  ".join(sorted(set(faults))))
         return settings
 
+    def address_faults(self, origins: Origins) -> tuple[str, ...]:
+        """Why a worker with these settings cannot work with `origins`; empty when it can.
+
+        Each of them has an address, and each address an origin: one left over is a name that was misspelt.
+        """
+        others = {origin.name for origin in origins.all} - {origins.default}
+        missing = [
+            f"origins.yaml declares the origin {name}, and there is no address for it: "
+            f"set NEARSHELF_ORIGINS={name}=http://HOST:PORT"
+            for name in others - set(self.origins)
+        ]
+        default = f"; the address of {origins.default}, the default one, is NEARSHELF_ORIGIN_URL"
+        left_over = [
+            f"NEARSHELF_ORIGINS has an address for {name}, and origins.yaml declares no such origin"
+            + (default if name == origins.default else did_you_mean(name, others))
+            for name in set(self.origins) - others
+        ]
+        return tuple(sorted(missing + left_over))
+
     def authorities(self, port: int) -> frozenset[str]:
         """Every authority this worker answers to, lower case, when it listens on `port`."""
         public = urlsplit(self.public_url).netloc.lower()
         loopback = {f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}"}
         bare = {"127.0.0.1", "localhost", "[::1]"} if port == 80 else set()
         return frozenset(loopback | bare | {public} | set(self.hosts))
+
+
+def _is_address(text: str) -> bool:
+    """Whether it is an http address without a path, a query or anybody's name in it."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    usable = parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc
+    return bool(usable and parts.path in {"", "/"} and not parts.query and not parts.fragment)
 
 
 def _members(text: str) -> list[str]:

@@ -24,7 +24,7 @@ from edge.core.http import Headers
 from edge.core.key import CacheKey
 from edge.core.stored import StoredResponse
 
-VERSION = 1
+VERSION = 2
 MAX_DATAGRAM_BYTES = 200_000
 """Linux takes about this much in one; what is larger each worker fetches for itself."""
 LOOK_EVERY_S = 1.0
@@ -34,19 +34,24 @@ AT_ONCE = 32
 
 
 class Siblings:
-    """One worker's end. `on_stored` takes what a sibling stored; `digest` says by which policies it was judged.
+    """One worker's end. `on_stored` takes what a sibling stored.
 
-    `clock` gives seconds of the edge's clock. Workers of another digest are not listened to: for a moment during a
-    change of policies there are two kinds.
+    `version_of` gives the version of the policy that a key falls under here and now: what was stored under another one
+    is not taken, for while a change of policies goes round, workers do not agree for a moment. `clock` gives seconds of
+    the edge's clock.
     """
 
     def __init__(
-        self, folder: Path, worker: str, digest: str, on_stored: Callable[[StoredResponse], object],
+        self,
+        folder: Path,
+        worker: str,
+        version_of: Callable[[CacheKey], str],
+        on_stored: Callable[[StoredResponse], object],
         clock: Callable[[], float],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._folder = folder
         self._own = folder / worker
-        self._digest = digest
+        self._version_of = version_of
         self._on_stored = on_stored
         self._clock = clock
         self._others: list[str] = []
@@ -90,7 +95,7 @@ class Siblings:
         self._look()
         if not self._others:
             return
-        message = encode(stored, self._digest)
+        message = encode(stored)
         if len(message) > MAX_DATAGRAM_BYTES:
             return
         for path in list(self._others):
@@ -121,22 +126,21 @@ class Siblings:
             except OSError:
                 return
             try:
-                stored = decode(bytes(self._buffer[:size]), self._digest)
+                stored = decode(bytes(self._buffer[:size]))
             except (ValueError, KeyError, TypeError):
                 self.lost += 1
                 continue
-            if stored is not None:
+            if stored.policy_version == self._version_of(stored.key):
                 self.heard += 1
                 self._on_stored(stored)
 
 
-def encode(stored: StoredResponse, digest: str) -> bytes:
+def encode(stored: StoredResponse) -> bytes:
     """One line of JSON, and the body as it is."""
     about: dict[str, Any] = {
         "v": VERSION,
-        "policies": digest,
         "key": [stored.key.authority, stored.key.path, stored.key.query, stored.key.market],
-        "policy": stored.policy_id,
+        "policy": stored.policy_version,
         "status": stored.status,
         "headers": stored.headers.pairs,
         "vary": stored.vary,
@@ -156,12 +160,12 @@ def encode(stored: StoredResponse, digest: str) -> bytes:
     return json.dumps(about).encode() + b"\n" + stored.body
 
 
-def decode(message: bytes, digest: str) -> StoredResponse | None:
-    """The response in a message; None when it was judged by other policies. Raises ValueError, KeyError, TypeError."""
+def decode(message: bytes) -> StoredResponse:
+    """The response in a message. Raises ValueError, KeyError and TypeError for one that cannot be read."""
     head, newline, body = message.partition(b"\n")
     about = json.loads(head)
-    if not newline or about["v"] != VERSION or about["policies"] != digest:
-        return None
+    if not newline or about["v"] != VERSION:
+        raise ValueError("not a message of this version")
     authority, path, query, market = about["key"]
     stored_at, initial_age_s, fresh_until, revalidate_until, error_until, keep_until = map(float, about["times"])
     try:
@@ -170,7 +174,7 @@ def decode(message: bytes, digest: str) -> StoredResponse | None:
         raise ValueError(str(exc)) from exc
     return StoredResponse(
         key=CacheKey(authority, path, tuple((name, value) for name, value in query), market),
-        policy_id=about["policy"],
+        policy_version=about["policy"],
         status=about["status"],
         headers=Headers((name, value) for name, value in about["headers"]),
         body=body,

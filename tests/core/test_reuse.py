@@ -33,7 +33,15 @@ def floors_with(*raised: tuple[Position, str, PurgeKind]) -> Floors:
     return floors
 
 
+def under(policy, candidates):
+    """The candidates, stored while `policy` was in force."""
+    for candidate in candidates:
+        candidate.policy_version = policy.version
+    return candidates
+
+
 def decide(*candidates, asked=None, policy=PAGE, floors=None, lease=None, now=120.0):
+    under(policy, candidates)
     return decide_reuse(
         asked or request(), candidates, policy, Floors() if floors is None else floors, lease or lease_held(), now
     )
@@ -189,6 +197,7 @@ def test_a_field_that_is_not_forwarded_makes_no_variants():
 
 
 def failed(*candidates, policy=MARKED, floors=None, lease=None, now=300.0, asked=None):
+    under(policy, candidates)
     return on_error(
         candidates, asked or request(), policy, Floors() if floors is None else floors, lease or lease_held(), now
     )
@@ -226,6 +235,28 @@ def test_the_right_variant_is_served_stale_or_none():
     assert failed(german, policy=LANGUAGES, asked=request(accept_language="fr")) is None
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_what_was_stored_under_another_policy_is_absent(held):
+    lease = lease_held() if held else lease_lapsed()
+    changed = replace(MARKED, fresh_s=61.0)
+    ours, theirs = under(MARKED, [stored()])[0], under(changed, [stored(body=b"theirs")])[0]
+    floors = Floors()
+    absent = Absent(FwdReason.URI_MISS, Why.COLD, demand_head=not held)
+    assert decide_reuse(request(), [theirs], MARKED, floors, lease, 120.0) == absent
+    assert on_error([theirs], request(), MARKED, floors, lease, 300.0) is None
+    rescue = on_error([theirs, ours], request(), MARKED, floors, lease, 300.0)
+    assert rescue is not None
+    assert rescue.stored is ours
+    if held:
+        assert decide_reuse(request(), [theirs, ours], MARKED, floors, lease, 120.0) == Fresh(ours)
+
+
+def test_a_policy_that_moved_or_was_written_down_again_keeps_what_it_stored():
+    moved = replace(MARKED, where="other.yaml:7:3")
+    response = under(MARKED, [stored()])[0]
+    assert decide_reuse(request(), [response], moved, Floors(), lease_held(), 120.0) == Fresh(response)
+
+
 def test_nothing_of_an_unstored_route_is_served_stale():
     assert failed(stored(), policy=replace(MARKED, store=False)) is None
 
@@ -242,7 +273,7 @@ _TAG = st.sampled_from(["p:eu-eur:boot", "h:eu-eur", "*", "else"])
 )
 def test_nothing_below_a_hard_floor_is_ever_shown(purges, labels, now, held):
     floors = Floors(max_floors=2)
-    candidates = [stored(position=position, tags=tags) for position, tags in labels]
+    candidates = under(MARKED, [stored(position=position, tags=tags) for position, tags in labels])
     lease = lease_held() if held else lease_lapsed()
     hard: dict[str, Position] = {}
     for position, tag, kind in purges:

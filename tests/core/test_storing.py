@@ -33,7 +33,8 @@ def stored_of(answer=None, **how):
 
 def test_what_is_kept():
     kept = stored_of(response(connection="x-trace", x_trace="1", transfer_encoding="chunked", age="5"))
-    assert (kept.key, kept.policy_id, kept.status, kept.body, kept.etag) == (KEY, "page", 200, b"body", '"a"')
+    assert (kept.key, kept.policy_version) == (KEY, PAGE.version)
+    assert (kept.status, kept.body, kept.etag) == (200, b"body", '"a"')
     assert (kept.position, kept.tags) == (Position(1, 5), ("p:eu-eur:boot", "h:eu-eur"))
     assert [name for name, _ in kept.headers if name in {"connection", "x-trace", "transfer-encoding"}] == []
     # Aged 5 s by Age and 1 s on the way, of a lifetime of 60 s.

@@ -6,20 +6,23 @@ import asyncio
 
 import pytest
 
+from cache_policies.origins import Origin
 from edge.core.floors import Floors
 from edge.core.http import Headers, Request
 from edge.core.key import CacheKey
 from edge.core.policy import CachePolicy, Match
+from edge.core.residency import Placed
 from edge.gateway.flights import Errand, Failed, Flights, Landed
 from tests.support.clock import ManualClock
 
 WAIT_S = 0.05
+SHOP = Placed(Origin("shop"))
 
 
 def errand(*, demand_head: bool = True) -> Errand:
     policy = CachePolicy(id="p", path="/{rest...}", store=True, collapse_wait_s=WAIT_S)
     request = Request("GET", "h", "/x", "", Headers(()))
-    return Errand(request, Match(policy, "/x", ""), CacheKey("h", "/x", (), ""), None, None, demand_head, "ZZ")
+    return Errand(request, Match(policy, "/x", ""), CacheKey("h", "/x", (), ""), None, None, demand_head, "ZZ", SHOP)
 
 
 class Sky:

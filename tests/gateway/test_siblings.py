@@ -19,7 +19,7 @@ from tests.support.edge_shop import EdgeShop
 
 STORED = StoredResponse(
     key=CacheKey("shop", "/eu-eur/c/shoes", (("page", "2"), ("q", "ü")), "eu-eur"),
-    policy_id="category-page",
+    policy_version="0123456789abcdef",
     status=200,
     headers=Headers((("content-type", "text/html"), ("x", "é"), ("x", "again"))),
     body=b"line\nline\n\x00",
@@ -42,9 +42,9 @@ STORED = StoredResponse(
 
 
 class Worker(Siblings):
-    def __init__(self, folder: Path, name: str, clock: Callable[[], float], digest: str = "same") -> None:
+    def __init__(self, folder: Path, name: str, clock: Callable[[], float], version: str = "0123456789abcdef") -> None:
         self.got: list[StoredResponse] = []
-        super().__init__(folder, name, digest, self.got.append, clock)
+        super().__init__(folder, name, lambda key: version, self.got.append, clock)
 
     async def until_got(self, count: int) -> None:
         async with asyncio.timeout(5):
@@ -53,19 +53,31 @@ class Worker(Siblings):
 
 
 def test_a_message_holds_everything_but_what_each_worker_finds_for_itself():
-    found = decode(encode(STORED, "same"), "same")
-    assert found is not None
+    found = decode(encode(STORED))
     assert (found.judged_at, found.hit_head, found.coded, found.coded_hit_head) == (-1, None, None, None)
     for field in fields(STORED):
         if field.name not in {"judged_at", "hit_head", "coded", "coded_hit_head"}:
             assert getattr(found, field.name) == getattr(STORED, field.name), field.name
 
 
-def test_what_was_judged_by_other_policies_is_not_taken():
-    assert decode(encode(STORED, "other"), "same") is None
+async def test_what_was_stored_under_another_version_of_its_policy_is_not_taken(tmp_path):
+    clock = ManualClock()
+    one, two = Worker(tmp_path / "eu", "one", clock), Worker(tmp_path / "eu", "two", clock)
+    one.open()
+    two.open()
+    one.tell(replace(STORED, policy_version="of other policies"))
+    one.tell(STORED)
+    await two.until_got(1)
+    assert [stored.policy_version for stored in two.got] == [STORED.policy_version]
+    assert (two.heard, two.lost) == (1, 0)
+    one.close()
+    two.close()
 
 
-@pytest.mark.parametrize("message", [b"", b"{}\n", b"null\nx", b"[1]\n", encode(STORED, "same")[:50]])
+OF_ANOTHER_RELEASE = encode(STORED).replace(b'"v": 2', b'"v": 1')
+
+
+@pytest.mark.parametrize("message", [b"", b"{}\n", b"null\nx", b"[1]\n", encode(STORED)[:50], OF_ANOTHER_RELEASE])
 async def test_what_cannot_be_read_is_counted_and_forgotten(tmp_path, message):
     worker = Worker(tmp_path / "eu", "one", ManualClock())
     worker.open()
@@ -134,10 +146,11 @@ async def test_a_folder_that_others_may_write_to_is_refused(tmp_path):
 async def hears(shop: EdgeShop, other: Siblings) -> bool:
     """Whether the shop's worker takes a datagram sent now."""
     gateway = shop.gateway
+    version = gateway.version_of(STORED.key)
     assert gateway.siblings is not None
     heard = gateway.siblings.heard
     other._looked_at = float("-inf")
-    other.tell(replace(STORED, headers=Headers(())))
+    other.tell(replace(STORED, policy_version=version, headers=Headers(())))
     for _ in range(20):
         await asyncio.sleep(0)
     return gateway.siblings.heard > heard
@@ -149,10 +162,10 @@ async def test_a_worker_that_trusts_itself_no_more_neither_tells_nor_hears(tmp_p
     async with EdgeShop(tmp_path) as shop:
         gateway = shop.gateway
         folder = tmp_path / "siblings"
-        siblings = Siblings(folder, gateway.worker, gateway.policies.digest, gateway.store.put, gateway._clock)
+        siblings = Siblings(folder, gateway.worker, gateway.version_of, gateway.store.put, gateway._clock)
         gateway.siblings = siblings
         siblings.open()
-        other = Worker(folder, "other", shop.clock, gateway.policies.digest)
+        other = Worker(folder, "other", shop.clock)
         other.open()
         assert await hears(shop, other)
 

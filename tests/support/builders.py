@@ -63,7 +63,7 @@ def stored(**changes: Any) -> StoredResponse:
     """Stored at 100, fresh until 160, then 30 s servable while refreshed; servable on error until 1160."""
     values: dict[str, Any] = {
         "key": KEY,
-        "policy_id": PAGE.id,
+        "policy_version": PAGE.version,
         "status": 200,
         "headers": response().headers,
         "body": b"body",
