@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from edge.core.hops import TrustedHops
 from edge.gateway import settings as module
 from edge.gateway.settings import Address, GatewaySettings, SettingsError
+from tests.support.mmdb import write_mmdb
 
 GOOD = {
     "NEARSHELF_EDGE": "eu",
@@ -45,6 +47,40 @@ def test_a_loop_that_is_not_installed_is_named_with_what_brings_it(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(SettingsError, match=r"NEARSHELF_LOOP: uvloop is not installed.*nearshelf\[fast\]"):
         GatewaySettings.from_env(GOOD | {"NEARSHELF_LOOP": "uvloop"})
+
+
+def test_where_visitors_are_is_asked_of_whoever_is_trusted(tmp_path):
+    mmdb = write_mmdb(tmp_path / "countries.mmdb", {"192.0.2.0/24": {"country_code": "CH"}})
+    settings = GatewaySettings.from_env(
+        GOOD
+        | {
+            "NEARSHELF_TRUSTED_HOPS": "10.0.0.0/8, 2001:db8::/32,192.0.2.1",
+            "NEARSHELF_MMDB": str(mmdb),
+            "NEARSHELF_COUNTRY_FIELD": "CloudFront-Viewer-Country",
+        }
+    )
+    assert settings.trusted_hops == TrustedHops.parse(["10.0.0.0/8", "2001:db8::/32", "192.0.2.1/32"])
+    assert (settings.mmdb, settings.country_field) == (mmdb, "cloudfront-viewer-country")
+    assert not GatewaySettings.from_env(GOOD).trusted_hops
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("TRUSTED_HOPS", "10.0.0.1/8", "10.0.0.1/8 has host bits set; expected a network such as 10.0.0.0/8"),
+        ("TRUSTED_HOPS", "10.0.0.0/8, cdn", "'cdn' does not appear to be an IPv4 or IPv6 network; expected a network"),
+        ("TRUSTED_HOPS", "0.0.0.0/0", "0.0.0.0/0 takes in every address, so that visitors could choose their country"),
+        ("MMDB", "/nowhere.mmdb", "'/nowhere.mmdb' cannot be read: No such file or directory"),
+        ("MMDB", __file__, "is no usable MMDB file"),
+        ("COUNTRY_FIELD", "cf ipcountry", "'cf ipcountry', expected a field such as cloudfront-viewer-country"),
+        ("COUNTRY_FIELD", "cf-ipcountry", "set without NEARSHELF_TRUSTED_HOPS, and nobody else's word for it counts"),
+    ],
+)
+def test_where_visitors_are_said_wrongly(name, value, said):
+    with pytest.raises(SettingsError) as found:
+        GatewaySettings.from_env(GOOD | {f"NEARSHELF_{name}": value})
+    assert f"NEARSHELF_{name}: " in str(found.value)
+    assert said in str(found.value)
 
 
 def test_the_authorities_are_loopback_the_public_one_and_those_listed():
