@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import zlib
-from functools import lru_cache
 
 from edge.core.http import Headers, is_strong
 from edge.core.policy import CachePolicy
@@ -80,7 +79,6 @@ COMPRESSIBLE_TYPES = frozenset(
 _CODING = re.compile(r"[ \t]*([!#$%&'*+.^_`|~0-9a-z-]+)(?:[ \t]*;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?[ \t]*")
 
 
-@lru_cache(maxsize=1_024)
 def accepts_gzip(accept_encoding: str | None) -> bool:
     """Whether a viewer with this Accept-Encoding (all lines joined) is answered in gzip (RFC 9110 §12.5.3).
 

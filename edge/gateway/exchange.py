@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from email.utils import formatdate
-from functools import partial
+from functools import lru_cache, partial
 
 from cache_policies.positions import Position
 from edge.core.compression import accepts_gzip
@@ -163,7 +163,7 @@ class Exchange:
         """A fresh response to a request without conditions, in one buffer."""
         policy = known.match.policy
         head, body = stored.hit_head, stored.body
-        if policy.compress and accepts_gzip(_accept_encoding(parsed.fields)):
+        if policy.compress and _takes_gzip(parsed.fields):
             coded_head = stored.coded_hit_head or self._coder.head_of(stored, policy)
             if coded_head is not None and stored.coded:
                 head, body = coded_head, stored.coded
@@ -613,10 +613,20 @@ def _path_and_query(target: bytes, authority: str) -> bytes | None:
     return rest if rest.startswith(b"/") else b"/" + rest
 
 
-def _accept_encoding(fields: list[tuple[bytes, bytes]]) -> str | None:
-    """Every line of Accept-Encoding as one list; the server has checked the fields, nobody has spelt them alike."""
-    found = [value for name, value in fields if len(name) == 15 and name.lower() == b"accept-encoding"]
-    return b",".join(found).decode("latin-1") if found else None
+def _takes_gzip(fields: list[tuple[bytes, bytes]]) -> bool:
+    """`accepts_gzip` of a request that is still bytes; several lines are one list."""
+    found: bytes | None = None
+    for name, value in fields:
+        # The length first: most fields are told apart by it, and it is asked for at every hit.
+        if len(name) == 15 and name.lower() == b"accept-encoding":
+            found = value if found is None else found + b"," + value
+    return found is not None and _spelling_takes_gzip(found)
+
+
+@lru_cache(maxsize=256)
+def _spelling_takes_gzip(accept_encoding: bytes) -> bool:
+    """Browsers know a handful of spellings; 256 of the longest that a head can hold are 4 MB."""
+    return accepts_gzip(accept_encoding.decode("latin-1"))
 
 
 def _headers(fields: list[tuple[bytes, bytes]]) -> Headers:
