@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from iso4217 import Currency
 
-from cache_policies.markets import Rounding
+from cache_policies.currencies import DIGITS
+from cache_policies.markets import PACKAGED_POLICIES, Rounding, load_markets
 from origin.money import (
     Money,
     MoneyError,
@@ -175,3 +177,34 @@ def test_without_a_rounding_of_its_own_a_currency_rounds_half_up_to_its_digits(m
     expected = int(exact.quantize(Decimal(1), rounding=ROUND_HALF_UP))
     assume(expected > 0)
     assert convert(Money(minor_units, base), rate, currency).minor_units == expected
+
+
+# What markets.yaml says.
+
+
+def test_whoever_reads_the_markets_knows_the_digits_that_prices_have():
+    """The edges have a list of their own, because they do without the libraries of the origin."""
+    priced = {currency.code for currency in Currency if currency.exponent is not None}
+    assert priced <= DIGITS.keys()
+    assert {currency: digits_of(currency) for currency in priced} == {code: DIGITS[code] for code in priced}
+
+
+@pytest.mark.parametrize(
+    ("currency", "written", "said", "base", "expected"),
+    [
+        ("CHF", "{round_to: 0.05}", "to 0.05", "9.29", "9.30"),
+        ("JPY", "{round_to: 100}", "to 100", "929.00", "900"),
+        ("HUF", "{round_to: 5}", "to 5.00", "9.29", "10.00"),
+        ("SEK", "{round_to: 1}", "to 1.00", "9.29", "9.00"),
+        ("KWD", "{round_to: 0.25}", "to 0.250", "9.29", "9.250"),
+        ("EUR", "{ending: .99}", "to end in .99", "9.29", "8.99"),
+        ("EUR", "{ending: .00}", "to end in .00", "9.29", "9.00"),
+        ("KWD", "{ending: .99}", "to end in .990", "9.29", "8.990"),
+    ],
+)
+def test_the_rounding_in_a_file_is_that_of_the_prices(tmp_path, currency, written, said, base, expected):
+    text = (PACKAGED_POLICIES / "markets.yaml").read_text()
+    (tmp_path / "markets.yaml").write_text(f"{text}\ncurrencies:\n  {currency}: {written}\n")
+    rounding = load_markets(tmp_path).rounding_of(currency)
+    assert rounding_text(currency, rounding) == said
+    assert amount_text(convert(parse_amount(base, "USD"), Decimal(1), currency, rounding)) == expected
