@@ -19,9 +19,9 @@ from typing import NamedTuple
 from cache_policies.market_values import Markets
 from edge.core.market import CRAWLERS
 from edge.core.policy import Auth, CachePolicy, Generation, PolicySet, Redirect, parse_pattern
+from edge.core.request_rules import CHALLENGE
 from edge.core.viewer_fields import BETWEEN_EDGE_AND_ORIGIN
-from edge.lambda_edge.events import SILENCE, TOLD_FIELD
-from edge.lambda_edge.origin_request import GENERATION_FIELD
+from edge.lambda_edge.events import GENERATION_FIELD, SILENCE, TOLD_FIELD
 from infra.aws.squeeze import squeezed, with_features
 
 MAX_FUNCTION_BYTES = 10_240
@@ -60,6 +60,7 @@ def viewer_request_function(policies: PolicySet, hosts: Sequence[str] = ()) -> s
             "KINDS": _lines(tables.kinds),
             "BLOCKED": _list(tables.blocked),
             "ROUTES": f"`{tables.routes}`",
+            "CHALLENGE": _text(CHALLENGE),
             "AUTHORITY_FIELD": _text(AUTHORITY_FIELD),
             "GENERATION_FIELD": _text(GENERATION_FIELD),
         },

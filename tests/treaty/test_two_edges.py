@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from dataclasses import dataclass
 
@@ -59,8 +60,8 @@ def by_the_function(case: Case, function: ViewerRequest, policies: PolicySet) ->
     """What the Function returns, read as CloudFront reads it: host, path and query string make the key."""
     answer = function(viewer_event(case.target, case.method, case.headers, case.cookies), KVS)
     if "statusCode" in answer:
-        _, _, detail = answer.get("body", {}).get("data", "").strip().partition(": ")
-        return Decided(status=answer["statusCode"], fault=detail), answer
+        fault = re.search(r"malformed: ([a-z-]+)", answer.get("body", {}).get("data", ""))
+        return Decided(status=answer["statusCode"], fault=fault[1] if fault else ""), answer
     policy = policies.policies[function.route(answer["uri"])]
     first, *others = answer["uri"][1:].split("/")
     market = next((part for part in (first, *others) if policies.markets.by_id(part)), "")

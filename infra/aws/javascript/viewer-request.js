@@ -27,9 +27,7 @@ async function handler(event) {
     return await decide(event.request, event.context);
   } catch (error) {
     if (!error.fault) throw error;
-    const refusal = answer(400, 'Bad Request', 'content-type', 'text/plain');
-    refusal.body = {encoding: 'text', data: 'Bad Request: ' + error.fault + '\n'};
-    return refusal;
+    return explained(event.request.uri, 400, 'Bad Request', 'The address is malformed: ' + error.fault + '.');
   }
 }
 
@@ -41,13 +39,17 @@ async function decide(request, context) {
   const found = match(path.split('/'));
   const kind = KINDS[found.kind];
   const query = normaliseQuery(request.rawQueryString() || '', kind.query); //? query
+  const country = headers['cloudfront-viewer-country']; //? country
+  //? blocked {
+  if (kind.blocked >= 0 && country && has(BLOCKED[kind.blocked], country.value)) {
+    return explained(request.uri, 451, 'Unavailable For Legal Reasons', 'This is not available in your country.');
+  }
+  //? }
   if (kind.refuse) return answer(kind.refuse, 'Refused'); //? refuse
   const methods = kind.methods || METHODS;
   if (methods.split(' ').indexOf(request.method) < 0) {
     return answer(405, 'Method Not Allowed', 'allow', methods.replace(/ /g, ', '));
   }
-  const country = headers['cloudfront-viewer-country']; //? country
-  if (kind.blocked >= 0 && country && has(BLOCKED[kind.blocked], country.value)) return answer(451, 'Unavailable For Legal Reasons'); //? blocked
   if (kind.auth > 1 && !headers.authorization) return answer(401, 'Unauthorized', 'www-authenticate', $CHALLENGE$); //? required
   if (kind.redirect) return answer(302, 'Found', 'location', '/' + marketOf(request, country) + '/'); //? redirect
 
@@ -75,6 +77,16 @@ function answer(status, phrase, field, value) {
   const headers = {'cache-control': {value: 'no-store'}};
   if (field) headers[field] = {value: value};
   return {statusCode: status, statusDescription: phrase, headers: headers};
+}
+
+// As edge/gateway/answers.py: problem+json (RFC 9457) for the API, a small page for people.
+function explained(uri, status, phrase, why) {
+  const api = uri.slice(0, 5) === '/api/';
+  const response = answer(status, phrase, 'content-type', api ? 'application/problem+json' : 'text/html; charset=utf-8');
+  const page = '<!doctype html>\n<html lang="en">\n<title>' + phrase + '</title>\n<h1>' + phrase + '</h1>\n<p>' + why + '</p>\n</html>\n';
+  const problem = {type: 'about:blank', title: phrase, status: status, detail: why};
+  response.body = {encoding: 'text', data: api ? JSON.stringify(problem) : page};
+  return response;
 }
 
 function refuse(fault) {
