@@ -11,8 +11,9 @@ import sys
 
 from edge.core.policy import PolicySet
 from edge.gateway.app import Gateway
+from edge.gateway.reload import Looks, looks_of
 from edge.gateway.settings import GatewaySettings, SettingsError
-from edge.policy_files import PolicyError, load_policies
+from edge.policy_files import PACKAGED_POLICIES, PolicyError, load_policies
 
 EXIT_SETTINGS = 2
 EXIT_LOST_HISTORY = 3
@@ -27,26 +28,35 @@ def main() -> int:
     except SettingsError as exc:
         print(exc, file=sys.stderr)
         return EXIT_SETTINGS
+    seen = looks_of(settings.policies or PACKAGED_POLICIES)
     try:
         policies = load_policies(settings.policies)
     except PolicyError as exc:
         print(f"this edge worker cannot start, its policies cannot be used:\n{exc}", file=sys.stderr)
         return EXIT_SETTINGS
+    address_faults = settings.address_faults(policies.origins)
+    if address_faults:
+        print("this edge worker cannot start:\n  " + "\n  ".join(address_faults), file=sys.stderr)
+        return EXIT_SETTINGS
     if settings.loop == "uvloop":
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(serve(settings, policies))
+            return runner.run(serve(settings, policies, seen))
     with asyncio.Runner() as runner:
-        return runner.run(serve(settings, policies))
+        return runner.run(serve(settings, policies, seen))
 
 
-async def serve(settings: GatewaySettings, policies: PolicySet) -> int:
-    """Run one worker until SIGINT or SIGTERM; the process's exit status."""
-    gateway = Gateway(settings, policies)
+async def serve(settings: GatewaySettings, policies: PolicySet, seen: Looks) -> int:
+    """Run one worker until SIGINT or SIGTERM; the process's exit status. SIGHUP: read the policies again.
+
+    `policies` were read from files that looked like `seen`.
+    """
+    gateway = Gateway(settings, policies, files_seen=seen)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, gateway.stopped.set)
+    loop.add_signal_handler(signal.SIGHUP, gateway.reload.look_now)
     try:
         await gateway.start()
     except OSError as exc:

@@ -29,9 +29,11 @@ from edge.gateway.flights import Flights
 from edge.gateway.origin import Deadlines, OriginPool, PoolTransport
 from edge.gateway.origins import OriginPools
 from edge.gateway.record import AccessLog, RecordBook
+from edge.gateway.reload import Looks, PolicyReload, looks_of
 from edge.gateway.server import GatewayServer
 from edge.gateway.settings import Address, GatewaySettings
 from edge.gateway.visitors import Visitors, countries_of, registered_country
+from edge.policy_files import PACKAGED_POLICIES
 from edge.purge.follower import MAX_OPEN_STREAMS, Follower, FollowerLoop, QuestionRefused
 from edge.store.memory import MemoryStore
 from edge.store.siblings import Siblings
@@ -53,18 +55,25 @@ class _AdminServer(uvicorn.Server):
 
 
 class Gateway:
-    """One edge worker: both listeners, the store, the follower. `stopped` is set when it should end by itself."""
+    """One edge worker: both listeners, the store, the follower. `stopped` is set when it should end by itself.
+
+    `policies` were read from files that looked like `files_seen`; None: that look as they do now.
+    """
 
     def __init__(
         self,
         settings: GatewaySettings,
         policies: PolicySet,
         *,
+        files_seen: Looks | None = None,
         clock: Callable[[], float] = edge_clock.now,
         wall: Callable[[], float] = edge_clock.wall,
     ) -> None:
         self.settings = settings
         self.policies = policies
+        folder = settings.policies or PACKAGED_POLICIES
+        seen = looks_of(folder) if files_seen is None else files_seen
+        self.reload = PolicyReload(folder, policies, seen, self._use, wall)
         self.worker = secrets.token_urlsafe(12)
         self.floors = Floors()
         self.lease = Lease(LEASE_S)
@@ -114,6 +123,7 @@ class Gateway:
         )
         self.follower_loop = FollowerLoop(self.follower, self._ask, clock, self._on_lost_history)
         self.server: GatewayServer | None = None
+        self._exchange: Exchange | None = None
         self._admin: _AdminServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -126,7 +136,7 @@ class Gateway:
         listen = self.settings.listen
         data_socket = _bind(listen, reuse_port=True)
         self.address = data_socket.getsockname()[:2]
-        exchange = Exchange(
+        self._exchange = Exchange(
             edge=self.settings.edge,
             worker=self.worker,
             authorities=self.settings.authorities(self.address[1]),
@@ -142,7 +152,7 @@ class Gateway:
             clock=self._clock,
             wall=self._wall,
         )
-        self.server = GatewayServer(exchange, self._clock, self.settings.limits)
+        self.server = GatewayServer(self._exchange, self._clock, self.settings.limits)
         await self.server.listen(data_socket)
         self._admin = _AdminServer(
             uvicorn.Config(
@@ -163,6 +173,7 @@ class Gateway:
         self._tasks = [
             loop.create_task(self._admin.serve(sockets=[self._admin_socket])),
             loop.create_task(self._sweep_store()),
+            loop.create_task(self.reload.run()),
         ]
 
     async def stop(self) -> None:
@@ -182,7 +193,8 @@ class Gateway:
         self.origins.close()
         if self._admin is not None:
             self._admin.should_exit = True
-        self._tasks[1].cancel()
+        for task in self._tasks[1:]:
+            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._admin_socket.close()
         if self._log is not None:
@@ -201,7 +213,7 @@ class Gateway:
             "caught_up": follower.caught_up,
             "lease_held": self.lease.held(now),
             "floors": len(self.floors),
-            "policies": self.policies.digest,
+            "policies": self.reload.status(),
             "store": asdict(self.store.stats()),
             "cache": self._book.by_cache_status(),
             "bytes_sent": self._book.bytes_sent,
@@ -215,6 +227,20 @@ class Gateway:
             else {"told": self.siblings.told, "heard": self.siblings.heard, "lost": self.siblings.lost},
             "log_lines_lost": 0 if self._log is None else self._log.lost_lines,
         }
+
+    def _use(self, policies: PolicySet) -> tuple[str, ...]:
+        """Decide by `policies` from the next request on; or the reasons why this worker cannot, and nothing is changed.
+
+        What is stored stays: what a changed policy stored counts as absent from now on, all else is as good as before.
+        """
+        faults = self.settings.address_faults(policies.origins)
+        if faults:
+            return tuple(f"{fault}; addresses are read when a worker starts" for fault in faults)
+        self.policies = policies
+        self.origins.use(policies.origins)
+        if self._exchange is not None:
+            self._exchange.use(policies)
+        return ()
 
     def version_of(self, key: CacheKey) -> str:
         """The version of the policy that `key` falls under now."""

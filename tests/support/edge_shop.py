@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,10 @@ class _Silent:
 
 
 class EdgeShop:
-    """Use as an async context manager. Starts with the log applied up to 1.5 and the lease held, unless told not to."""
+    """Use as an async context manager. Starts with the log applied up to 1.5 and the lease held, unless told not to.
+
+    `settings`: fields of GatewaySettings that are to be otherwise.
+    """
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class EdgeShop:
         policies: Path | PolicySet | None = None,
         limits: Limits | None = None,
         applied: bool = True,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.clock = ManualClock()
         self.origin = ScriptedOrigin()
@@ -52,6 +56,7 @@ class EdgeShop:
         self._policies = policies
         self._limits = limits or Limits()
         self._applied = applied
+        self._settings = settings or {}
         self._viewers: list[RawViewer] = []
         self.position = START
 
@@ -68,6 +73,8 @@ class EdgeShop:
             admin_token="the-token",
             access_log=str(self.log_path),
             limits=self._limits,
+            policies=self._policies if isinstance(self._policies, Path) else None,
+            **self._settings,
         )
         began = self.clock.time
         self.gateway = Gateway(
@@ -77,6 +84,7 @@ class EdgeShop:
             wall=lambda: WALL + self.clock.time - began,
         )
         self.gateway.follower_loop = _Silent()  # type: ignore[assignment]  # all that the gateway calls of it
+        self.gateway.reload.run = _Silent().run  # type: ignore[method-assign]  # and when files are looked at
         await self.gateway.start()
         if self._applied:
             self.start_following()
