@@ -203,6 +203,9 @@ def _check_ids(routes: Sequence[WrittenRoute]) -> None:
 def _check_route(about: Remarks) -> None:
     """The contradictions between the fields of one route."""
     policy = about.policy
+    if not (about.readable("data_class") and about.readable("store")):
+        # Whether anything is stored is not known, and nearly all below depends on it.
+        return
     if policy.data_class is DataClass.PERSONAL and policy.store:
         about.at(
             "store",
@@ -220,7 +223,7 @@ def _check_route(about: Remarks) -> None:
                     f"a lifetime with {why}, expected none: nothing of it is stored",
                     f"Remove {name}.",
                 )
-    if policy.store:
+    else:
         _check_stored(about)
     _check_prices(about)
     if policy.redirect is not Redirect.NONE and (policy.store or policy.refuse_status):
@@ -281,7 +284,7 @@ def _check_stored(about: Remarks) -> None:
                 item=method,
             )
     for name in policy.request_fields:
-        if name != "authorization" and name not in policy.vary:
+        if name != "authorization" and name not in policy.vary and about.readable("vary"):
             about.at(
                 "request_fields",
                 "NS209",
@@ -332,7 +335,11 @@ def _check_prices(about: Remarks) -> None:
             "that the price is being confirmed",
             "Remove stale_if_error, or say on_lease_lapse: stale-marked if the page has a notice slot.",
         )
-    if policy.on_lease_lapse is OnLeaseLapse.STALE_MARKED and not policy.stale_if_error_s:
+    if (
+        policy.on_lease_lapse is OnLeaseLapse.STALE_MARKED
+        and not policy.stale_if_error_s
+        and about.readable("stale_if_error")
+    ):
         about.at(
             "on_lease_lapse",
             "NS211",

@@ -17,10 +17,13 @@ from pathlib import Path
 from cache_policies.codes import CODES, Severity
 from cache_policies.reading import PACKAGED_POLICIES, Fault, Place
 from edge.policy_files import PolicyFiles, read_policies
-from infra.policy.cloudfront import cloudfront_faults
 
 ALLOWANCE = re.compile(r"(?:^|\s)#\s*allow\s+(NS[0-9]{3}(?:\s*,\s*NS[0-9]{3})*)\s*(?::\s*(\S.*))?$")
 """`# allow NS414: reviews are posted here`, at the end of the line it is about, or on lines of its own before that."""
+
+
+LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+"""As YAML counts lines (YAML 1.1, which our reader of YAML follows there)."""
 
 
 class Target(StrEnum):
@@ -103,6 +106,9 @@ def _check(folder: Path, names: set[str] | None, target: Target) -> Checked:
     files = read_policies(folder)
     faults = list(files.faults)
     if target is Target.CLOUDFRONT and files.policies is not None:
+        # The compiler takes longer to import than everything else to run.
+        from infra.policy.cloudfront import cloudfront_faults
+
         faults += cloudfront_faults(files.policies, files.places)
     faults = sorted(set(_without_allowed(faults, files.texts)))
     shown = [fault for fault in faults if names is None or fault.place.file in names]
@@ -149,7 +155,7 @@ def _without_allowed(faults: Sequence[Fault], texts: Mapping[str, str]) -> Itera
 def _allowances(file: str, text: str) -> Iterator[tuple[Place, int, list[str], str]]:
     """Each allowance: its place, the line it is about, its codes, its reason or nothing."""
     waiting: list[tuple[Place, list[str], str]] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(LINE_BREAK.split(text), 1):
         found = ALLOWANCE.search(line)
         if found is not None:
             place = Place(file, number, line.index("#", found.start()) + 1)

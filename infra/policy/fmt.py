@@ -78,7 +78,7 @@ def format_files(paths: Sequence[Path]) -> list[Formatted]:
     formatted = []
     for path in _files(paths):
         try:
-            before = path.read_text(encoding="utf-8")
+            before = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as exc:
             raise NotFormattable(f"{path} cannot be read: {exc}") from exc
         formatted.append(Formatted(path, before, format_text(before, path)))

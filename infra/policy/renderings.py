@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from cache_policies.codes import CODES, Severity
 from cache_policies.reading import Fault
-from infra.policy.check import Checked, Report, Target
+from infra.policy.check import LINE_BREAK, Checked, Report, Target
 
 DOCUMENT = "docs/lints.md"
 WIDTH = 120
@@ -113,7 +113,7 @@ def _counted(count: int, what: str) -> str:
 
 def _excerpt(checked: Checked, fault: Fault, paint: _Paint) -> Iterator[str]:
     """The line, and carets below what the fault is about."""
-    lines = checked.files.texts.get(fault.place.file, "").splitlines()
+    lines = LINE_BREAK.split(checked.files.texts.get(fault.place.file, ""))
     if not 1 <= fault.place.line <= len(lines):
         return
     line, start, end = printable(lines[fault.place.line - 1]), fault.place.column - 1, fault.place.end_column - 1
