@@ -29,15 +29,15 @@ LARGE = b"".join(b"<li>lamp %d</li>" % number for number in range(AT_ONCE_OCTETS
 assert len(LARGE) > AT_ONCE_OCTETS > len(BODY)
 
 
-def compressing() -> PolicySet:
+def shipped(*, compress: bool) -> PolicySet:
     policies = load_policies()
-    every = [replace(policy, compress=True) if policy.store else policy for policy in policies.policies]
+    every = [replace(policy, compress=compress) if policy.store else policy for policy in policies.policies]
     return PolicySet(every, policies.markets, policies.origins)
 
 
 @pytest.fixture
 async def shop(tmp_path: Path) -> AsyncIterator[EdgeShop]:
-    async with EdgeShop(tmp_path, policies=compressing()) as shop:
+    async with EdgeShop(tmp_path, policies=shipped(compress=True)) as shop:
         yield shop
 
 
@@ -249,7 +249,7 @@ async def test_a_copy_that_the_store_has_no_room_for_is_given_up(shop, monkeypat
 
 
 async def test_routes_that_do_not_compress_are_as_they_were(tmp_path, codings):
-    async with EdgeShop(tmp_path) as shop:
+    async with EdgeShop(tmp_path, policies=shipped(compress=False)) as shop:
         shop.origin.on(PATH, page(BODY))
         for _ in range(2):
             answer = await shop.get(PATH, GZIP)
