@@ -23,8 +23,8 @@ from edge.core.freshness import current_age
 from edge.core.http import Headers, Request, Response
 from edge.core.key import BadTarget, CacheKey, cache_key, normalise_path
 from edge.core.market import choose_market, market_redirect
-from edge.core.policy import CachePolicy, DataClass, Match, PolicySet, Redirect
-from edge.core.request_rules import forward_request, passes_store, refusal
+from edge.core.policy import CachePolicy, DataClass, Match, PolicySet, Redirect, Residency
+from edge.core.request_rules import UNKNOWN_COUNTRY, forward_request, passes_store, refusal
 from edge.core.residency import Placed, Unplaced, place
 from edge.core.reuse import Absent, Fresh, FwdReason, MustValidate, Stale, Why, decide_reuse, on_error
 from edge.core.status import CacheStatus
@@ -223,7 +223,9 @@ class Exchange:
             )
             return self._own_answer(market_redirect(market), parsed, record, "market-redirect")
         policies = self._policies
-        placed = place(policy, match.market, self._visitor(parsed).country, policies.markets, policies.origins)
+        by_country = policy.residency is not Residency.NONE and not match.market
+        country = self._visitor(parsed).country if by_country else UNKNOWN_COUNTRY
+        placed = place(policy, match.market, country, policies.markets, policies.origins)
         if isinstance(placed, Unplaced):
             why = "This is not available for this market at the moment."
             return self._own_answer(for_nobody(why, request), parsed, record, placed.why.value)
