@@ -16,7 +16,7 @@ from cache_policies.origins import Origins
 from cache_policies.origins_file import ORIGINS_FILE, read_origins
 from cache_policies.reading import PACKAGED_POLICIES, Fault, Place, PolicyError, Refused, Value, read_document
 from edge.core.policy import CachePolicy, PolicySet
-from edge.policy_checks import DEFAULT_FILE, WrittenRoute, check_all
+from edge.policy_checks import DEFAULT_FILE, WrittenRoute, check_all, check_markets, check_origins
 from edge.route_fields import DEFAULTS_FIELDS, ROUTE_FIELDS, ROUTE_ID, read_route
 
 __all__ = [
@@ -65,11 +65,15 @@ def read_policies(directory: Path | None = None) -> PolicyFiles:
     texts: dict[str, str] = {}
     document = read_document(directory / MARKETS_FILE, faults, texts)
     markets = read_markets(document) if document is not None else None
+    if document is not None and markets is not None:
+        check_markets(document, markets)
     blocked_at = document.fields()["blocked"][0] if document is not None and "blocked" in document.fields() else None
     origins: Origins | None = Origins()
     if (directory / ORIGINS_FILE).exists():
         document = read_document(directory / ORIGINS_FILE, faults, texts)
         origins = read_origins(document) if document is not None else None
+        if document is not None and origins is not None:
+            check_origins(document, origins)
     routes: list[WrittenRoute] = []
     for path in _policy_paths(directory, faults):
         document = read_document(path, faults, texts)

@@ -49,3 +49,40 @@ def policy_check(
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     print(render(report, Format(form), colour=colour))
     raise typer.Exit(report.exit_status(strict=strict))
+
+
+@policy.command("fmt")
+def policy_fmt(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FOLDER|FILES]...", help="Files, or folders of *.yaml; none: those of this shop."),
+    ] = None,
+    only_check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; status 1 if a file would change.")
+    ] = False,
+) -> None:
+    """Put policy files into one form: the order of fields and the spacing. Comments stay, and so does the meaning.
+
+    \b
+    Examples:
+      nearshelf policy fmt
+      nearshelf policy fmt my-policies/
+      nearshelf policy fmt --check
+    """
+    import sys
+
+    from infra.policy.fmt import NotFormattable, format_files, write
+
+    try:
+        formatted = format_files(paths or [])
+        changed = [each for each in formatted if each.changed]
+        for each in changed:
+            if not only_check:
+                write(each)
+            print(f"{'would change' if only_check else 'changed'} {each.path}")
+    except (NotFormattable, OSError) as exc:
+        print(f"nearshelf: {exc}", file=sys.stderr)
+        raise typer.Exit(2) from exc
+    same = len(formatted) - len(changed)
+    print(f"{same} of {len(formatted)} files {'are' if only_check else 'were'} in their canonical form")
+    raise typer.Exit(1 if only_check and changed else 0)
