@@ -122,7 +122,7 @@ class _Tables:
     """The policies as the Function reads them: routes that refer to kinds."""
 
     def __init__(self, policies: PolicySet) -> None:
-        of_policies = [_kind(policy, policies.markets) for policy in policies.policies]
+        of_policies = [_kind(policy) for policy in policies.policies]
         kinds = list(dict.fromkeys(of_policies))
         self.methods = Counter(kind.methods for kind in kinds).most_common(1)[0][0]
         self.blocked = list(dict.fromkeys(kind.blocked for kind in kinds if kind.blocked))
@@ -176,7 +176,7 @@ def _features(kinds: Sequence[_Kind]) -> frozenset[str]:
     return frozenset(name for name, needed in has.items() if needed)
 
 
-def _kind(policy: CachePolicy, markets: Markets) -> _Kind:
+def _kind(policy: CachePolicy) -> _Kind:
     bucket = _bucket(policy)
     auth = {Auth.NONE: 0, Auth.OPTIONAL: int(policy.store), Auth.REQUIRED: 2}[policy.auth]
     return _Kind(
@@ -189,7 +189,7 @@ def _kind(policy: CachePolicy, markets: Markets) -> _Kind:
         refuse=policy.refuse_status,
         redirect=policy.redirect is Redirect.MARKET,
         auth=auth,
-        blocked="".join(policy.blocked_countries or markets.blocked),
+        blocked="".join(policy.blocked_countries),
     )
 
 
