@@ -239,16 +239,22 @@ def or_word(word: str, meant: T, kind: Kind[T]) -> Kind[T]:
     )
 
 
-def described(table: Iterable[Field[Any]], required: Iterable[str] | None = None) -> dict[str, Any]:
-    """The schema of a mapping with these fields and no other; `required` overrides what the table says."""
+def described(table: Iterable[Field[Any]]) -> dict[str, Any]:
+    """The schema of a mapping with these fields and no other."""
     fields = list(table)
-    names = [each.name for each in fields if each.required] if required is None else list(required)
     schema: dict[str, Any] = {
         "type": "object",
         "additionalProperties": False,
         "properties": {each.name: field_schema(each) for each in fields},
     }
-    return schema | {"required": names} if names else schema
+    required = [each.name for each in fields if each.required]
+    return schema | {"required": required} if required else schema
+
+
+def referred(table: Iterable[Field[Any]]) -> dict[str, Any]:
+    """The same, of fields that the document describes once, in its `$defs`."""
+    fields = list(table)
+    return {**described(fields), "properties": {each.name: {"$ref": f"#/$defs/{each.name}"} for each in fields}}
 
 
 def field_schema(each: Field[Any]) -> dict[str, Any]:

@@ -48,11 +48,7 @@ _ID = "[a-z]{2}-[a-z]{3}"
 _MARKET_ID = spelled(_ID, "the id of a market", "NS123", hint=lambda text: text.lower().replace("_", "-"))
 
 
-def _name(value: Value) -> str:
-    text = value.text()
-    if not text.isprintable():
-        raise value.refuse("text that can be read", "NS103")
-    return text
+_NAME = spelled(r"[^\u0000-\u001f\u007f-\u009f]+", "text without control characters", "NS103")
 
 
 def _currency(value: Value) -> str:
@@ -73,7 +69,7 @@ def _meant_language(text: str) -> str:
 _LANGUAGE = spelled("[a-z]{2}(?:-[A-Z]{2})?", "a language tag such as en-GB", "NS121", hint=_meant_language)
 
 MARKET_FIELDS: tuple[Field[Any], ...] = (
-    Field("name", Kind(_name, {"type": "string", "minLength": 1}), "text", "required", "as shoppers read it"),
+    Field("name", _NAME, "text", "required", "as shoppers read it"),
     Field(
         "country",
         COUNTRY,

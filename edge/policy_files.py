@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cache_policies.codes import Severity
-from cache_policies.kinds import Field, Kind, described, meant_name, only, whole
+from cache_policies.kinds import Field, Kind, meant_name, only, referred, whole
 from cache_policies.markets import MARKETS_FILE, Markets, read_markets
 from cache_policies.origins import Origins
 from cache_policies.origins_file import ORIGINS_FILE, read_origins
@@ -151,7 +151,7 @@ def _routes(value: Value) -> dict[str, tuple[Place, Value]]:
 POLICY_FIELDS: tuple[Field[Any], ...] = (
     Field(
         "defaults",
-        Kind(_defaults, described(DEFAULTS_FIELDS, required=())),
+        Kind(_defaults, referred(DEFAULTS_FIELDS)),
         "fields of a route",
         "none",
         "what holds for every route of this file that does not say otherwise; any field but `path`",
@@ -160,7 +160,7 @@ POLICY_FIELDS: tuple[Field[Any], ...] = (
         "routes",
         Kind(
             _routes,
-            {"type": "object", "propertyNames": whole(ROUTE_ID), "additionalProperties": described(ROUTE_FIELDS)},
+            {"type": "object", "propertyNames": whole(ROUTE_ID), "additionalProperties": referred(ROUTE_FIELDS)},
         ),
         "id: route",
         "required",

@@ -86,3 +86,35 @@ def policy_fmt(
     same = len(formatted) - len(changed)
     print(f"{same} of {len(formatted)} files {'are' if only_check else 'were'} in their canonical form")
     raise typer.Exit(1 if only_check and changed else 0)
+
+
+@policy.command("schema")
+def policy_schema(
+    name: Annotated[
+        Literal["policy", "markets", "origins"], typer.Argument(metavar="[NAME]", help="policy, markets or origins.")
+    ] = "policy",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write all of them into this folder and print nothing of them.")
+    ] = None,
+) -> None:
+    """Print a JSON Schema for editors: of policy files, markets.yaml or origins.yaml.
+
+    The first line of a file tells its editor: `# yaml-language-server: $schema=schema/policy.schema.json`.
+
+    \b
+    Examples:
+      nearshelf policy schema
+      nearshelf policy schema markets
+      nearshelf policy schema --out my-policies/schema
+    """
+    from infra.errors import CommandError
+    from infra.policy.schema import text, write_schemas
+
+    if out is None:
+        print(text(name), end="")
+        return
+    try:
+        for path in write_schemas(out):
+            print(path)
+    except OSError as exc:
+        raise CommandError(f"{out} cannot be written to: {exc.strerror}; name another folder with --out") from exc
