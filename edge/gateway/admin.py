@@ -14,10 +14,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from edge.core import http
+from edge.core.request_rules import UNKNOWN_COUNTRY
+from edge.gateway.explain import NoRequest, described_request
+
 Status = Callable[[], dict[str, Any]]
+Explain = Callable[[http.Request, str], dict[str, Any]]
+"""What this worker would do with a request of a visitor from a country, and what it holds for it."""
 
 
-def admin_app(token: str, status: Status, is_ready: Callable[[], bool], is_degraded: Callable[[], bool]) -> Starlette:
+def admin_app(
+    token: str, status: Status, explain: Explain, is_ready: Callable[[], bool], is_degraded: Callable[[], bool]
+) -> Starlette:
     """`status` gives everything `/status` shows; the others are asked at each request, from the same loop."""
 
     async def livez(_: Request) -> Response:
@@ -47,11 +55,23 @@ def admin_app(token: str, status: Status, is_ready: Callable[[], bool], is_degra
     async def status_page(_: Request) -> Response:
         return _json(status())
 
+    async def explain_page(request: Request) -> Response:
+        asked = request.query_params
+        pairs = [(name.strip(), value) for name, _, value in (line.partition(":") for line in asked.getlist("field"))]
+        try:
+            described = described_request(asked.get("url", ""), asked.get("method", "GET"), pairs)
+        except NoRequest as exc:
+            return _json(
+                {"error": f"{exc}; ask with ?url=/eu-eur/, and method, country and field where they matter"}, 400
+            )
+        return _json(explain(described, asked.get("country", UNKNOWN_COUNTRY)))
+
     return Starlette(
         routes=[
             Route("/livez", livez, methods=["GET"]),
             Route("/readyz", readyz, methods=["GET"]),
             Route("/status", guarded(status_page), methods=["GET"]),
+            Route("/explain", guarded(explain_page), methods=["GET"]),
         ]
     )
 

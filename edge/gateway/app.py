@@ -8,8 +8,9 @@ import logging
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import orjson
@@ -19,11 +20,13 @@ from cache_policies.feed import FEED_PATH, LEASE_S, LEAVE_PATH, Question
 from cache_policies.fields import EDGE_KEY_FIELD
 from edge import clock as edge_clock
 from edge.core.floors import Floors, Lease
+from edge.core.http import Request
 from edge.core.key import CacheKey
 from edge.core.policy import PolicySet
 from edge.core.stored import StoredResponse
 from edge.gateway.admin import admin_app
 from edge.gateway.exchange import Exchange
+from edge.gateway.explain import decide, told, told_stored
 from edge.gateway.fills import Fills
 from edge.gateway.flights import Flights
 from edge.gateway.origin import Deadlines, OriginPool, PoolTransport
@@ -159,6 +162,7 @@ class Gateway:
                 admin_app(
                     self.settings.admin_token,
                     self.status,
+                    self.explain,
                     lambda: self.follower.caught_up,
                     lambda: not self.lease.held(self._clock()),
                 ),
@@ -245,6 +249,27 @@ class Gateway:
     def version_of(self, key: CacheKey) -> str:
         """The version of the policy that `key` falls under now."""
         return self.policies.match(key.path).policy.version
+
+    def explain(self, request: Request, country: str) -> dict[str, Any]:
+        """What `/explain` shows: what this worker would do with `request`, and what it holds for it now.
+
+        A request without an authority is taken to be for the edge's public one.
+        """
+        if not request.authority:
+            request = replace(request, authority=urlsplit(self.settings.public_url).netloc.lower())
+        now = self._clock()
+        decision = decide(request, self.policies, country)
+        held = () if decision.match is None or decision.key is None else self.store.peek(decision.key)
+        return {
+            "edge": self.settings.edge,
+            "worker": self.worker,
+            "authority": request.authority,
+            "served": request.authority in self.settings.authorities(self.address[1]),
+            "applied": None if self.follower.applied is None else str(self.follower.applied),
+            "lease_held": self.lease.held(now),
+            "decision": told(decision, self.policies),
+            "stored": told_stored(decision, held, self.floors, self.lease, now, self._wall()),
+        }
 
     def _tell_siblings(self, stored: StoredResponse) -> None:
         if self.siblings is not None:

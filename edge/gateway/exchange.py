@@ -53,6 +53,8 @@ MAX_KNOWN_TARGETS = 20_000
 MAX_KNOWN_TARGET_BYTES = 512
 """Addresses whose policy and key are remembered: some 40 MB at the most."""
 NEVER_SERVED = frozenset({b"CONNECT", b"TRACE", b"PURGE"})
+MARKET_REDIRECT = "market-redirect"
+"""The reason of the entry page's answer."""
 
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 
@@ -221,7 +223,7 @@ class Exchange:
                 headers.joined("cookie"),
                 headers.get("user-agent"),
             )
-            return self._own_answer(market_redirect(market), parsed, record, "market-redirect")
+            return self._own_answer(market_redirect(market), parsed, record, MARKET_REDIRECT)
         policies = self._policies
         by_country = policy.residency is not Residency.NONE and not match.market
         country = self._visitor(parsed).country if by_country else UNKNOWN_COUNTRY

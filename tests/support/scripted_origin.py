@@ -107,6 +107,8 @@ class ScriptedOrigin:
     def __init__(self) -> None:
         self.seen: list[Seen] = []
         self.connections = 0
+        self.otherwise: Script = Reply(b"nothing here", 404, {"cache-control": "no-store"})
+        """For every path without a script."""
         self._scripts: dict[str, Script] = {}
         self._held: dict[str, Held] = {}
         self._server: asyncio.Server | None = None
@@ -190,7 +192,7 @@ class ScriptedOrigin:
         if seen.path in self._held:
             reply = await self._held[seen.path]._wait(seen)
         if reply is None:
-            script = self._scripts.get(seen.path, Reply(b"nothing here", 404, {"cache-control": "no-store"}))
+            script = self._scripts.get(seen.path, self.otherwise)
             reply = script if isinstance(script, Reply) else script(seen)
         if reply.reset:
             return False

@@ -1,0 +1,569 @@
+"""`nearshelf policy explain`: everything that the policies say about one request, each with the place it is written at.
+
+Decides nothing itself: `edge.gateway.explain` tells what the core's functions decide, and here every value gets its
+file and line, and what CloudFront makes of the route. Reads policy files, touches no network.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from cache_policies.market_values import Market
+from cache_policies.markets import MARKETS_FILE
+from cache_policies.positions import MAX_TAGS_PER_RESPONSE
+from cache_policies.reading import PACKAGED_POLICIES, Place, Value, parse_document
+from cache_policies.tags import EVERYTHING
+from edge.core.http import Headers, Request, Response
+from edge.core.key import CacheKey, query_text
+from edge.core.market import MARKET_COOKIE, MarketSource
+from edge.core.policy import ALL_QUERY, Auth, CachePolicy, Mismatch, PolicySet, Residency
+from edge.core.request_rules import UNKNOWN_COUNTRY
+from edge.core.residency import Unplaced, place
+from edge.gateway.explain import Decision, NoRequest, decide, described_request, told
+from edge.gateway.visitors import registered_country
+from edge.policy_files import read_policies
+from infra.errors import CommandError
+
+_COUNTRY = re.compile(r"[A-Z]{2}")
+
+_LIFETIMES = (
+    ("fresh", "fresh_s"),
+    ("max_fresh", "max_fresh_s"),
+    ("stale_while_revalidate", "stale_while_revalidate_s"),
+    ("stale_if_error", "stale_if_error_s"),
+    ("keep", "keep_s"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as somebody describes it."""
+
+    url: str
+    """An address, or a path with its query: then for whichever host the shop has."""
+    method: str = "GET"
+    fields: tuple[tuple[str, str], ...] = ()
+    country: str = ""
+    """Two capital letters; empty: by `peer`."""
+    peer: str = ""
+    """Address of the viewer; empty: unknown."""
+    answer: tuple[tuple[str, str], ...] | None = None
+    """Fields of the origin's answer; None: nothing is known of it."""
+    answer_status: int = 200
+
+    def request(self, authority: str = "") -> Request:
+        """As the edge would parse it; without a host of its own, for `authority`. Raises CommandError."""
+        try:
+            return described_request(self.url, self.method, self.fields, self.peer, authority)
+        except NoRequest as exc:
+            raise CommandError(str(exc)) from exc
+
+    def response(self) -> Response | None:
+        """What the origin is taken to say."""
+        if self.answer is None:
+            return None
+        return Response(self.answer_status, Headers((name.lower(), value.strip(" \t")) for name, value in self.answer))
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Where somebody asks from, and who says so."""
+
+    country: str
+    source: str
+
+
+def visitor_of(asked: Asked) -> Visitor:
+    """By what was said, else by where the address is registered. Raises CommandError for what is no country."""
+    if asked.country:
+        if _COUNTRY.fullmatch(asked.country) is None:
+            raise CommandError(f"{asked.country!r} is no country: expected two capital letters of ISO 3166, such as DE")
+        return Visitor(asked.country, "--country")
+    if asked.peer:
+        country = registered_country(asked.peer)
+        return Visitor(country, f"where {asked.peer} is registered")
+    return Visitor(UNKNOWN_COUNTRY, "unknown: neither --country nor --peer")
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """The policies of one folder, read once. Raises CommandError when an edge would not start with them."""
+
+    folder: Path = PACKAGED_POLICIES
+    policies: PolicySet = field(init=False)
+    _places: Mapping[str, Mapping[str, Place]] = field(init=False)
+    _texts: Mapping[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not self.folder.is_dir():
+            raise CommandError(f"{self.folder} is not a folder; name the one that holds the policies' *.yaml files")
+        found = read_policies(self.folder)
+        if found.policies is None:
+            raise CommandError(
+                f"no edge would start with the policies in {self.folder}; see `nearshelf policy check {self.folder}`"
+            )
+        object.__setattr__(self, "policies", found.policies)
+        object.__setattr__(self, "_places", found.places)
+        object.__setattr__(self, "_texts", found.texts)
+
+    # -- places --------------------------------------------------------------------------------------------------------
+
+    def at(self, policy: CachePolicy, name: str) -> dict[str, Any]:
+        """Where a field was written: `from` is route, defaults or default, `at` file:line, None for a default."""
+        place = self._places.get(policy.id, {}).get(name)
+        if place is None:
+            return {"from": "default", "at": None}
+        if place.file == MARKETS_FILE:
+            return {"from": MARKETS_FILE, "at": _line(place)}
+        return {"from": "defaults" if place in self._defaults else "route", "at": _line(place)}
+
+    @cached_property
+    def _defaults(self) -> frozenset[Place]:
+        """Of every field that a file gives to all its routes."""
+        found: set[Place] = set()
+        for name, text in self._texts.items():
+            document = parse_document(text, name, [])
+            if document is not None and "defaults" in document.fields():
+                value = document.fields()["defaults"][1]
+                if isinstance(value.written, dict):
+                    found.update(place for place, _ in value.written.values())
+        return frozenset(found)
+
+    @cached_property
+    def _markets(self) -> Value | None:
+        return parse_document(self._texts.get(MARKETS_FILE, ""), MARKETS_FILE, [])
+
+    def _market_place(self, *path: str) -> str | None:
+        """file:line of a field of markets.yaml, by its path; None where it is not written."""
+        value, place = self._markets, None
+        for name in path:
+            if value is None or not isinstance(value.written, dict) or name not in value.written:
+                return None
+            place, value = value.written[name]
+        return _line(place) if place else None
+
+    # -- telling -------------------------------------------------------------------------------------------------------
+
+    def explain(self, asked: Asked, authority: str = "") -> dict[str, Any]:
+        """Everything, as JSON. Raises CommandError for what is no request."""
+        request, visitor = asked.request(authority), visitor_of(asked)
+        return self.tell(decide(request, self.policies, visitor.country, asked.response()), visitor, asked)
+
+    def tell(self, decision: Decision, visitor: Visitor, asked: Asked) -> dict[str, Any]:
+        """A decision with the places of everything that led to it."""
+        request, match, key = decision.request, decision.match, decision.key
+        plain = told(decision, self.policies)
+        found: dict[str, Any] = {
+            "answer": "offline",
+            "policies": self.policies.digest,
+            "request": {
+                "method": request.method,
+                "authority": request.authority or None,
+                "target": _target(request.path, request.query),
+            },
+            "normalised": None if key is None else self._normalised(decision, key),
+            "outcome": {**plain["outcome"], "why": self._why(decision)},
+            "route": None if match is None else self._route(decision, match.policy),
+            "visitor": self._visitor(decision, visitor, request),
+            "market": self._market(decision),
+            "key": None if key is None else self._key(decision, key, plain),
+        }
+        if match is None:
+            return found
+        policy = match.policy
+        return {
+            **found,
+            "store": self._store(decision, policy),
+            "lifetimes": self._lifetimes(decision, policy, answered=asked.answer is not None),
+            "tags": self._tags(decision, policy, answered=asked.answer is not None),
+            "purged_by": [*decision.tags, EVERYTHING] if plain["storable"] else [],
+            "viewer": self._viewer(policy),
+            "rules": self._rules(decision, policy),
+            "forward": plain["forward"],
+            "cloudfront": self.cloudfront.of(request.path, policy),
+        }
+
+    def _normalised(self, decision: Decision, key: CacheKey) -> dict[str, Any]:
+        assert decision.match is not None
+        policy = decision.match.policy
+        rule = self.at(policy, "query")["at"] or f"{_line_of(policy)} (no query)"
+        return {
+            "target": _target(key.path, query_text(key)),
+            "dropped": [{"parameter": name, "by": rule} for name in decision.dropped],
+        }
+
+    def _why(self, decision: Decision) -> str:
+        if decision.cache == "edge":
+            return _refusal_in_words(decision)
+        if decision.cache == "pass":
+            if decision.match is not None and decision.match.policy.store:
+                return "forwarded: this method is not answered from the store"
+            return "forwarded: nothing of this route is stored"
+        return "what an empty store says; a fresh response would be a hit"
+
+    def _route(self, decision: Decision, policy: CachePolicy) -> dict[str, Any]:
+        return {
+            "id": policy.id,
+            "at": _line_of(policy),
+            "path": policy.path,
+            "version": policy.version,
+            "data_class": policy.data_class.value,
+            "passed_over": [
+                {
+                    "id": passed.policy.id,
+                    "at": _line_of(passed.policy),
+                    "path": passed.policy.path,
+                    "segment": passed.mismatch.segment,
+                    "why": in_words(passed.mismatch),
+                }
+                for passed in decision.passed_over
+            ],
+        }
+
+    def _visitor(self, decision: Decision, visitor: Visitor, request: Request) -> dict[str, Any]:
+        market, source = decision.visitor
+        at = self._market_place("markets", market.id, "countries")
+        if source is MarketSource.SWITCHER:
+            why, at = f"cookie {MARKET_COOKIE}, of the market switcher", None
+        elif source is MarketSource.CRAWLER:
+            why, at = "a crawler's user agent: the default market", self._market_place("default")
+        elif source is MarketSource.COUNTRY:
+            why = f"country {decision.country}"
+        else:
+            why, at = f"default: no market names {decision.country}", self._market_place("default")
+        return {
+            "country": {"value": visitor.country, "from": visitor.source},
+            "market": {"value": market.id, "from": why, "at": at},
+        }
+
+    def _market(self, decision: Decision) -> dict[str, Any] | None:
+        """The market whose prices and habits the answer follows; None where the address has none."""
+        if decision.market:
+            market = self.policies.markets.by_id(decision.market)
+            source = "the address"
+        elif decision.location:
+            market, source = decision.visitor.market, "the redirect"
+        else:
+            return None
+        assert market is not None
+        return {
+            "value": market.id,
+            "from": source,
+            "at": self._market_place("markets", market.id),
+            **{
+                name: {"value": value, "at": self._market_place("markets", market.id, name)}
+                for name, value in (
+                    ("currency", market.currency),
+                    ("language", market.language),
+                    ("tax_display", market.tax_display.value),
+                    ("jurisdiction", market.jurisdiction),
+                )
+            },
+            "price_list": self._price_list(market),
+        }
+
+    def _price_list(self, market: Market) -> dict[str, Any]:
+        markets = self.policies.markets
+        rounding = markets.rounding_of(market.currency)
+        if rounding.ending is not None:
+            how = f"then to the nearest price that ends in {rounding.ending} minor units"
+        elif rounding.step != 1:
+            how = f"then to whole steps of {rounding.step} minor units, half a step up"
+        else:
+            how = "rounded half up to the digits of its currency"
+        return {
+            "value": f"prices set for {market.id}; else base price x rate to {market.currency}, {how}",
+            "at": self._market_place("currencies", market.currency),
+        }
+
+    def _key(self, decision: Decision, key: CacheKey, plain: Mapping[str, Any]) -> dict[str, Any]:
+        assert decision.match is not None
+        policy, request = decision.match.policy, decision.request
+        said_by = "the address" if "host" not in request.headers else "the field Host"
+        parts = [
+            {"part": "authority", "value": key.authority or None, "from": said_by if key.authority else "any host"},
+            {"part": "path", "value": key.path, "from": "the address"},
+        ]
+        listed = self.at(policy, "query")["at"]
+        if policy.query == ALL_QUERY:
+            parts += [{"part": "query", "value": text, "from": f"as received, by {listed}"} for _, text in key.query]
+        else:
+            parts += [
+                {"part": f"query {name}", "value": value, "from": f"listed by {listed}"} for name, value in key.query
+            ]
+        if key.market:
+            parts.append({"part": "market", "value": key.market, "from": f"{{market}} in {policy.path}"})
+        written = self.at(policy, "vary")["at"]
+        variant = [
+            {"field": name, "value": request.headers.joined(name), "from": f"listed by {written}"}
+            for name in policy.vary
+        ]
+        return {"parts": parts, "variant": variant, "digest": plain["key"]["digest"]}
+
+    def _store(self, decision: Decision, policy: CachePolicy) -> dict[str, Any]:
+        if decision.cache == "edge":
+            return {"storable": False, "reason": decision.reason, "why": "the edge answers it itself", "at": None}
+        reason = decision.do_not_store
+        if reason is None:
+            why = "if it carries Catalog-Version" + ("" if policy.tags else " and Cache-Tag") + ", and no Set-Cookie"
+            return {"storable": True, "reason": None, "why": why, "at": _line_of(policy)}
+        name = {"personal-data": "data_class", "policy-never-stores": "store"}.get(reason.value)
+        at = _line_of(policy) if name is None else self.at(policy, name)["at"] or _line_of(policy)
+        return {"storable": False, "reason": reason.value, "why": _NOT_STORED.get(reason.value, ""), "at": at}
+
+    def _lifetimes(self, decision: Decision, policy: CachePolicy, *, answered: bool) -> dict[str, Any] | None:
+        if decision.ceiling is None:
+            return None
+        _, kept = decision.kept[0]
+        found: dict[str, Any] = {}
+        for name, attribute in _LIFETIMES:
+            value = decision.ceiling.fresh_s if name == "max_fresh" else getattr(kept, attribute)
+            at = self.at(policy, name)
+            if name == "max_fresh" and at["at"] is None:
+                at = {"from": "as fresh", "at": self.at(policy, "fresh")["at"]}
+            if answered and name not in {"max_fresh", "keep"} and value != getattr(policy, attribute):
+                at = {"from": "the origin's answer", "at": None}
+            found[name] = {"seconds": value, **at}
+        negative = self.at(policy, "negative")
+        found["negative"] = [
+            {"status": status, "seconds": lived.fresh_s, **negative} for status, lived in decision.kept[1:]
+        ]
+        found["proposed"] = (
+            "by the origin's answer" if answered else "unknown offline: the origin's word may be shorter"
+        )
+        return found
+
+    def _tags(self, decision: Decision, policy: CachePolicy, *, answered: bool) -> dict[str, Any]:
+        at = self.at(policy, "tags")["at"]
+        return {
+            "values": [{"tag": tag, "at": at} for tag in decision.tags],
+            "of_the_origin": "in the list" if answered else "unknown offline: Cache-Tag of its answer",
+            "limit": MAX_TAGS_PER_RESPONSE,
+        }
+
+    def _viewer(self, policy: CachePolicy) -> dict[str, Any]:
+        vary = list(policy.vary) + (["accept-encoding"] if policy.compress else [])
+        return {
+            "cache_control": {
+                "value": policy.viewer_cache_control or "the origin's",
+                **self.at(policy, "shows_price"),
+            },
+            "vary": {"value": vary, **self.at(policy, "compress" if policy.compress and not policy.vary else "vary")},
+        }
+
+    def _rules(self, decision: Decision, policy: CachePolicy) -> dict[str, Any]:
+        placed = place(policy, decision.market, decision.country, self.policies.markets, self.policies.origins)
+        residency = {"value": policy.residency.value, **self.at(policy, "residency")}
+        if policy.residency is not Residency.NONE:
+            residency["why"] = (
+                placed.why.value if isinstance(placed, Unplaced) else f"{placed.origin.name} lists the jurisdiction"
+            )
+        origin: dict[str, Any] = {"value": None, **self.at(policy, "origin")}
+        if not isinstance(placed, Unplaced):
+            origin["value"] = placed.origin.name
+            origin["reads_fail_over_to"] = placed.fail_over.name if placed.fail_over else None
+        throttle = policy.throttle
+        return {
+            "auth": {"value": policy.auth.value, "effect": _AUTH[policy.auth], **self.at(policy, "auth")},
+            "throttle": {
+                "value": None
+                if throttle is None
+                else {"rate_per_s": throttle.rate_per_s, "burst": throttle.burst, "counted_by": "client address"},
+                **self.at(policy, "throttle"),
+            },
+            "residency": residency,
+            "origin": origin,
+            "blocked": {"value": list(policy.blocked_countries), **self.at(policy, "blocked_countries")},
+            "on_lease_lapse": {"value": policy.on_lease_lapse.value, **self.at(policy, "on_lease_lapse")},
+        }
+
+    @cached_property
+    def cloudfront(self) -> CloudFront:
+        """What the compiler makes of these policies."""
+        return CloudFront(self.policies)
+
+
+class CloudFront:
+    """The compiled distribution, as far as one request is concerned."""
+
+    def __init__(self, policies: PolicySet) -> None:
+        import json
+
+        from infra.aws.compile import TEMPLATE, CompileError, compile_policies
+        from infra.aws.functions import FunctionTooLarge
+        from infra.aws.package_lambda import PackageTooLarge
+
+        self.refused = ""
+        self._patterns: list[tuple[re.Pattern[str], dict[str, Any]]] = []
+        self._resources: dict[str, Any] = {}
+        self._differences: dict[str, list[str]] = {}
+        try:
+            compiled = compile_policies(policies)
+        except (CompileError, FunctionTooLarge, PackageTooLarge) as exc:
+            self.refused = str(exc).splitlines()[0]
+            return
+        self._resources = json.loads(compiled.files[TEMPLATE])["Resources"]
+        config = self._resources["Distribution"]["Properties"]["DistributionConfig"]
+        behaviours = [*config["CacheBehaviors"], {**config["DefaultCacheBehavior"], "PathPattern": "*"}]
+        self._patterns = [(_pattern(behaviour["PathPattern"]), behaviour) for behaviour in behaviours]
+        for difference in compiled.report.differences:
+            said = self._differences.setdefault(difference.policy_id, [])
+            said.append(f"{difference.field}: {difference.instead}")
+
+    def of(self, path: str, policy: CachePolicy) -> dict[str, Any]:
+        """The behaviour that a viewer's `path` falls under, what it refers to, and what CloudFront does otherwise."""
+        if self.refused:
+            return {"does_not_compile": self.refused}
+        number, behaviour = next(
+            (number, behaviour)
+            for number, (pattern, behaviour) in enumerate(self._patterns, start=1)
+            if pattern.fullmatch(path)
+        )
+        cache_policy = _named(behaviour["CachePolicyId"])
+        config = self._resources.get(cache_policy, {}).get("Properties", {}).get("CachePolicyConfig", {})
+        return {
+            "behaviour": number,
+            "of": len(self._patterns),
+            "pattern": behaviour["PathPattern"],
+            "cache_policy": cache_policy,
+            "max_ttl_s": config.get("MaxTTL", 0),
+            "origin_request_policy": _named(behaviour["OriginRequestPolicyId"]),
+            "response_headers_policy": _named(behaviour["ResponseHeadersPolicyId"]),
+            "functions": [
+                {"event": each["EventType"], "function": _named(each["FunctionARN"])}
+                for each in behaviour.get("FunctionAssociations", [])
+            ]
+            + [
+                {"event": each["EventType"], "function": self._handler(_named(each["LambdaFunctionARN"]))}
+                for each in behaviour.get("LambdaFunctionAssociations", [])
+            ],
+            "otherwise": self._differences.get(policy.id, []),
+        }
+
+    def _handler(self, name: str) -> str:
+        """The Lambda function behind a version."""
+        version = self._resources.get(name, {})
+        return _named(version.get("Properties", {}).get("FunctionName", name))
+
+
+def _pattern(pattern: str) -> re.Pattern[str]:
+    """CloudFront's wildcards: `*` any run of characters, `?` one (aws-edge facts: DownloadDistValuesCacheBehavior)."""
+    return re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
+
+
+def _named(reference: Any) -> str:
+    """The logical id in a reference of CloudFormation; text as it is."""
+    if isinstance(reference, str):
+        return reference
+    kind, target = next(iter(reference.items()))
+    if kind == "Fn::GetAtt":
+        return str(target[0])
+    return str(target)
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+
+def in_words(found: Mismatch) -> str:
+    """Why a pattern did not match, for people."""
+    segment = f"segment {found.segment}"
+    if found.found is None:
+        wanted = "a slash there" if not found.expected else found.expected
+        return f"the path ends before {segment}, expected {wanted}"
+    if not found.expected:
+        return f"{segment} is {_shown(found.found)}, expected nothing more"
+    if found.expected == "{market}":
+        return f"{segment} is {_shown(found.found)}, which is no market"
+    if found.expected.startswith("{"):
+        return f"{segment} is empty, expected {found.expected}"
+    return f"{segment} is {_shown(found.found)}, expected {found.expected}"
+
+
+def _shown(segment: str) -> str:
+    return segment or "empty"
+
+
+_NOT_STORED = {
+    "personal-data": "data_class personal: never, whatever a header says",
+    "policy-never-stores": "the route stores nothing",
+    "method": "only answers to GET and HEAD are stored",
+}
+
+_AUTH = {
+    Auth.NONE: "never reaches the origin",
+    Auth.OPTIONAL: "is forwarded, and passes the store",
+    Auth.REQUIRED: "without it 401",
+}
+"""What becomes of the field Authorization."""
+
+_FAULTS = {
+    "not-a-path": "the path does not start with a slash",
+    "bad-character": "a control, blank, backslash, # or a letter beyond ASCII that is not percent-encoded",
+    "bad-encoding": "a % without two hexadecimal digits, or a value that is not UTF-8",
+    "encoded-slash": "%2F or %5C in the path: origins disagree about what it means",
+    "encoded-control": "an encoded control character",
+    "dot-segment": "a segment . or ..: origins disagree about what it means",
+    "empty-segment": "// in the path: origins disagree about what it means",
+    "repeated-parameter": "a parameter that counts is there twice: two readers would choose differently",
+}
+
+
+def _refusal_in_words(decision: Decision) -> str:
+    if decision.reason in _FAULTS:
+        hint = ""
+        path = decision.request.path
+        if decision.reason == "bad-character" and not path.isascii():
+            hint = f"; a browser sends {quote(path, safe='/%')}"
+        return f"refused: {_FAULTS[decision.reason]}{hint}"
+    if decision.location:
+        return f"led to {decision.location}, the home of the visitor's market"
+    if decision.match is None:
+        return f"no edge takes {decision.request.method}"
+    policy = decision.match.policy
+    match decision.status:
+        case 451:
+            return f"visitors from {decision.country} are not served (RFC 7725)"
+        case 401:
+            return "the route wants an Authorization field"
+        case 503:
+            return "no origin may be sent this request"
+        case 405:
+            methods = ", ".join(dict.fromkeys((*policy.methods, *policy.forward_methods))) or "none"
+            return f"{decision.request.method} is not for this route; methods: {methods}"
+        case status:
+            return f"the route is refused with {status} by its policy"
+
+
+def _target(path: str, query: str) -> str:
+    return f"{path}?{query}" if query else path
+
+
+def _line(place: Place) -> str:
+    return f"{place.file}:{place.line}"
+
+
+def _line_of(policy: CachePolicy) -> str:
+    """file:line of where a route was written."""
+    return policy.where.rpartition(":")[0]
+
+
+def pairs_of(lines: Sequence[str], cookies: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
+    """Fields as the command line takes them: `K: V` each, and cookies `a=b` joined into one field.
+
+    Raises CommandError for a line without a colon.
+    """
+    fields = []
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise CommandError(f"{line!r} is no field: expected 'Name: value', in quotes")
+        fields.append((name.strip(), value.strip()))
+    if cookies:
+        fields.append(("cookie", "; ".join(cookies)))
+    return tuple(fields)

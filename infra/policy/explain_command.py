@@ -1,0 +1,99 @@
+"""The work of `nearshelf policy explain`: which requests, what is said of each, and the exit status."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cache_policies.reading import PACKAGED_POLICIES
+from infra.errors import CommandError
+from infra.policy.explain import Asked, Explainer
+from infra.policy.explain_log import Real, compare, compared_text, of_curl, of_har, of_log
+from infra.policy.explain_text import in_text
+
+CONTRADICTED = 3
+"""Exit status when an edge, or what happened, is not what the policies say."""
+
+
+def explain_asked(asked: Asked, folder: Path | None, *, live: str, state: Path, as_json: bool) -> int:
+    """One request, offline, and with `live` from a running edge, too. Raises CommandError."""
+    explainer = Explainer(folder or PACKAGED_POLICIES)
+    if not live:
+        _print([explainer.explain(asked)], as_json=as_json, single=True)
+        return 0
+    from edge.gateway.explain import decide, told
+    from infra.policy import explain_live
+    from infra.policy.explain import visitor_of
+
+    place = explain_live.place_of(live, state)
+    answers = explain_live.ask(place, asked)
+    visitor = visitor_of(asked)
+    decision = decide(
+        asked.request(explain_live.authority_of(answers)), explainer.policies, visitor.country, asked.response()
+    )
+    found = explainer.tell(decision, visitor, asked)
+    found["answer"] = "live"
+    found["live"] = explain_live.live(place, told(decision, explainer.policies), answers)
+    if as_json:
+        _print([found], as_json=True, single=True)
+    else:
+        sys.stdout.write(in_text(found))
+        print("\n".join(explain_live.live_text(found["live"], found["policies"])))
+    contradicted = any(worker["contradictions"] for worker in found["live"]["workers"])
+    return CONTRADICTED if contradicted else 0
+
+
+def explain_log(text: str, folder: Path | None, country: str, *, as_json: bool) -> int:
+    """A line of an access log; `-`: every line of standard input."""
+    lines = [line for line in sys.stdin if line.strip()] if text == "-" else [text]
+    return _explain_real([of_log(line, country) for line in lines], folder, as_json=as_json, single=text != "-")
+
+
+def explain_har(path: Path, folder: Path | None, country: str, *, as_json: bool) -> int:
+    """Every entry of an HTTP Archive."""
+    return _explain_real(of_har(path, country), folder, as_json=as_json, single=False)
+
+
+def explain_curl(text: str, folder: Path | None, country: str, *, as_json: bool) -> int:
+    """The request of a curl command."""
+    _print([Explainer(folder or PACKAGED_POLICIES).explain(of_curl(text, country))], as_json=as_json, single=True)
+    return 0
+
+
+def _explain_real(real: Iterable[Real], folder: Path | None, *, as_json: bool, single: bool) -> int:
+    explainer = Explainer(folder or PACKAGED_POLICIES)
+    found = []
+    for each in real:
+        explained = None if each.asked is None else explainer.explain(each.asked)
+        happened = compare(each.happened, explained, explainer.policies)
+        found.append(
+            {**(explained or {"answer": "offline"}), "happened": {**happened, "not_written_down": list(each.unknown)}}
+        )
+    _print(found, as_json=as_json, single=single)
+    return CONTRADICTED if any(each["happened"]["differs"] for each in found) else 0
+
+
+def _print(found: list[dict[str, Any]], *, as_json: bool, single: bool) -> None:
+    if as_json:
+        print(json.dumps(found[0] if single else found, indent=2, ensure_ascii=False))
+        return
+    print("\n\n".join("\n".join(_text(each)) for each in found))
+
+
+def _text(found: dict[str, Any]) -> Iterator[str]:
+    if "request" in found:
+        yield in_text(found).rstrip("\n")
+    if "happened" in found:
+        yield from compared_text(found["happened"], tuple(found["happened"]["not_written_down"]))
+
+
+def asked_one_way(**ways: object) -> str:
+    """The one of several ways to name a request that was taken. Raises CommandError for none or two."""
+    taken = [name for name, value in ways.items() if value]
+    if len(taken) != 1:
+        names = ", ".join(f"--{name}" if name != "url" else "a URL" for name in ways)
+        raise CommandError(f"say which request, in one way of {names}; see `nearshelf policy explain --help`")
+    return taken[0]
