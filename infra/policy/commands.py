@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from infra.cli import default_state
+
 policy = typer.Typer(help="The cache policies of the edges.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -118,3 +120,60 @@ def policy_schema(
             print(path)
     except OSError as exc:
         raise CommandError(f"{out} cannot be written to: {exc.strerror}; name another folder with --out") from exc
+
+
+@policy.command("explain")
+def policy_explain(
+    url: Annotated[
+        str | None, typer.Argument(metavar="[URL]", help="An address, or a path with its query, in quotes.")
+    ] = None,
+    country: Annotated[str, typer.Option(metavar="DE", help="Where the viewer is; else by --peer.")] = "",
+    peer: Annotated[str, typer.Option(metavar="ADDRESS", help="The viewer's address.")] = "",
+    method: Annotated[str, typer.Option(metavar="GET")] = "GET",
+    header: Annotated[list[str] | None, typer.Option(metavar="'NAME: VALUE'", help="A field; repeat it.")] = None,
+    cookie: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A cookie; repeat it.")] = None,
+    answer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="'NAME: VALUE'", help="A field of the origin's answer, as if it were known; repeat it."),
+    ] = None,
+    policies: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the *.yaml files are; none: those of this shop.")
+    ] = None,
+    live: Annotated[
+        str, typer.Option(metavar="EDGE|URL", help="Ask a running edge, too: us, eu, ap, or a worker's admin URL.")
+    ] = "",
+    log: Annotated[str, typer.Option(metavar="LINE", help="A line of an edge's access log; -: lines from stdin.")] = "",
+    har: Annotated[Path | None, typer.Option(metavar="FILE", help="An HTTP Archive; every entry.")] = None,
+    curl: Annotated[str, typer.Option(metavar="COMMAND", help="A curl command, in quotes.")] = "",
+    *,
+    state: Annotated[
+        Path, typer.Option(default_factory=default_state, show_default=False, help="Of the shop that --live asks.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """Say what an edge does with a request, and which line of which file says so. Asks nobody, but for --live.
+
+    Ends with status 3 when an edge (--live), or what happened (--log, --har), is not what the policies say.
+
+    \b
+    Examples:
+      nearshelf policy explain '/eu-eur/c/lighting?page=2&utm_source=mail' --country DE
+      nearshelf policy explain / --cookie ns_market=gb-gbp --country FR
+      nearshelf policy explain /eu-eur/ --live eu
+      nearshelf policy explain --curl "curl -I http://127.0.0.1:8082/eu-eur/"
+    """
+    from infra.policy import explain_command
+    from infra.policy.explain import Asked, pairs_of
+
+    way = explain_command.asked_one_way(url=url, log=log, har=har, curl=curl)
+    if way == "log":
+        status = explain_command.explain_log(log, policies, country, as_json=as_json)
+    elif way == "har" and har is not None:
+        status = explain_command.explain_har(har, policies, country, as_json=as_json)
+    elif way == "curl":
+        status = explain_command.explain_curl(curl, policies, country, as_json=as_json)
+    else:
+        fields = pairs_of(header or (), cookie or ())
+        asked = Asked(url or "", method, fields, country, peer, pairs_of(answer) if answer else None)
+        status = explain_command.explain_asked(asked, policies, live=live, state=state, as_json=as_json)
+    raise typer.Exit(status)
