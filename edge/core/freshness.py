@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date
 from time import gmtime
 
 from edge.core.directives import MAX_DELTA_S, Directives
@@ -97,8 +96,10 @@ _MONTHS = {
     "Jul": 7, "Aug": 8, "Sep": 9, "Oct": 10, "Nov": 11, "Dec": 12,
 }  # fmt: skip
 _MONTH_NAMES = tuple(_MONTHS)
+_DAYS = (0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _DAY_NAMES = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_DAYS_BEFORE_1970 = 719_162
+"""Since the first day of the year 1, in the calendar of today reckoned backwards."""
 _IMF_FIXDATE = re.compile(
     r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), ([0-9]{2}) (" + "|".join(_MONTHS) + r") ([0-9]{4})"
     r" ([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9]|60) GMT"
@@ -114,11 +115,14 @@ def parse_http_date(text: str) -> int | None:
     found = _IMF_FIXDATE.fullmatch(text)
     if found is None:
         return None
-    try:
-        day = date(int(found[3]), _MONTHS[found[2]], int(found[1])).toordinal() - _EPOCH_DAY
-    except ValueError:
+    year, month, day = int(found[3]), _MONTHS[found[2]], int(found[1])
+    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    if year == 0 or not 1 <= day <= _DAYS[month] + (leap and month == 2):
         return None
-    return ((day * 24 + int(found[4])) * 60 + int(found[5])) * 60 + int(found[6])
+    past = year - 1
+    before = past * 365 + past // 4 - past // 100 + past // 400 + sum(_DAYS[1:month]) + (leap and month > 2)
+    days = before + day - 1 - _DAYS_BEFORE_1970
+    return ((days * 24 + int(found[4])) * 60 + int(found[5])) * 60 + int(found[6])
 
 
 def http_date(seconds: float) -> str:

@@ -11,6 +11,7 @@ import ast
 import dataclasses
 import hashlib
 import io
+import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -91,9 +92,15 @@ def _modules_for(source: str) -> dict[str, bytes]:
         path = _file_of(waiting.pop())
         if path is None or path[0] in files:
             continue
-        files[path[0]] = path[1].read_bytes()
-        waiting.extend(_imported(path[1].read_text()))
+        text = with_our_dataclasses(path[1].read_text())
+        files[path[0]] = text.encode()
+        waiting.extend(_imported(text))
     return files
+
+
+def with_our_dataclasses(source: str) -> str:
+    """`source` with `dataclass`, `field` and `fields` from edge/lambda_edge/values.py, which says why."""
+    return re.sub(r"^from dataclasses import", "from edge.lambda_edge.values import", source, flags=re.MULTILINE)
 
 
 def _imported(source: str) -> Iterator[str]:

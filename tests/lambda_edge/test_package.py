@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import io
 import json
 import subprocess
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from edge.core.policy import Auth, CachePolicy, PolicySet, Residency, Throttle
+from edge.lambda_edge.origin_request import handler_for as handler_for_request
+from edge.lambda_edge.origin_response import handler_for as handler_for_response
 from edge.policy_files import load_policies
 from infra.aws.package_lambda import (
     MAX_ZIP_BYTES,
@@ -23,6 +26,8 @@ from infra.aws.package_lambda import (
     origin_response_package,
 )
 from tests.support.cloudfront import DISTRIBUTION, origin_event, origin_response_event
+from tests.support.cloudfront_rules import check_lambda
+from tests.treaty.requests import CASES
 
 POLICIES = load_policies()
 FILL = origin_event(
@@ -48,10 +53,27 @@ PROBE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 module, name = sys.argv[2].split(".")
-sent = getattr(__import__(module), name)(json.loads(sys.stdin.read()), None)
+handler = getattr(__import__(module), name)
+sent = [handler(event, None) for event in json.loads(sys.stdin.read())]
 files = {name: str(getattr(module, "__file__", "")) for name, module in sys.modules.items()}
 print(json.dumps({"sent": sent, "files": files}))
 """
+
+
+def run_package(package: Package, folder: Path, events: list[dict]) -> tuple[list[dict], set[str]]:
+    """What the handler in the package returns for each event, and the files that were imported for it."""
+    with zipfile.ZipFile(io.BytesIO(package.content)) as archive:
+        archive.extractall(folder)
+    found = subprocess.run(
+        [sys.executable, "-I", "-S", "-B", "-c", PROBE, str(folder), package.handler],
+        input=json.dumps(events),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    result = json.loads(found.stdout)
+    return result["sent"], set(result["files"].values())
 
 
 @pytest.fixture(params=HANDLERS)
@@ -68,28 +90,50 @@ def names(package: Package) -> list[str]:
 @pytest.mark.parametrize("name", HANDLERS)
 def test_a_package_handles_an_event_with_site_packages_off_and_uses_all_that_is_in_it(name, tmp_path):
     package, event = HANDLERS[name]
-    with zipfile.ZipFile(io.BytesIO(package.content)) as archive:
-        archive.extractall(tmp_path)
-    found = subprocess.run(
-        [sys.executable, "-I", "-S", "-B", "-c", PROBE, str(tmp_path), package.handler],
-        input=json.dumps(event),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert found.returncode == 0, found.stderr
-    result = json.loads(found.stdout)
-    files = result["files"].values()
+    (sent,), files = run_package(package, tmp_path, [event])
     assert not [file for file in files if "site-packages" in file]
-    ours = {str(Path(file).relative_to(tmp_path)) for file in files if file.startswith(str(tmp_path))}
-    assert ours == set(names(package))
-    lines = result["sent"]["headers"]["min-catalog-version" if name == "origin-request" else "cache-control"]
-    assert lines[0]["value"].startswith("1.9" if name == "origin-request" else "max-age=0, s-maxage=60")
+    assert {str(Path(file).relative_to(tmp_path)) for file in files if file.startswith(str(tmp_path))} == set(
+        names(package)
+    )
+    check_lambda(event, sent)
+    field, start = {
+        "origin-request": ("min-catalog-version", "1.9"),
+        "origin-response": ("cache-control", "max-age=0, s-maxage=60"),
+    }[name]
+    assert sent["headers"][field][0]["value"].startswith(start)
+
+
+def test_a_package_decides_as_its_sources_do(tmp_path):
+    """Its classes are made by edge/lambda_edge/values.py, not by dataclasses."""
+    filled = [filled_event(case.target, case.method) for case in CASES if not case.fault]
+    ask = handler_for_request(POLICIES.policies, POLICIES.markets, POLICIES.origins)
+    asked = [ask(copy.deepcopy(event), None) for event in filled]
+    assert run_package(HANDLERS["origin-request"][0], tmp_path / "request", filled)[0] == asked
+    answered = [
+        origin_response_event(event["Records"][0]["cf"]["request"], status, {"content-length": "10", **headers})
+        for event in filled
+        for status in (200, 404, 500)
+        for headers in (
+            {},
+            {"catalog-version": "1.9", "cache-tag": "t:a", "cdn-cache-control": "max-age=50", "etag": '"e"'},
+            {"catalog-version": "1.9", "cache-tag": "t:a", "cache-control": "private", "set-cookie": "a=b"},
+            {"cache-control": "max-age=60", "expires": "Sat, 21 Nov 2026 12:00:00 GMT"},
+        )
+    ]
+    judge = handler_for_response(POLICIES.policies, POLICIES.markets)
+    expected = [judge(copy.deepcopy(event), None) for event in answered]
+    assert run_package(HANDLERS["origin-response"][0], tmp_path / "response", answered)[0] == expected
+
+
+def filled_event(target: str, method: str) -> dict:
+    path, _, query = target.partition("?")
+    headers = {"x-forwarded-host": {"value": DISTRIBUTION}, "nearshelf-generation": {"value": "1.9"}}
+    return origin_event({"method": method, "uri": path, "querystring": query, "headers": headers, "cookies": {}})
 
 
 def test_heavy_modules_of_the_standard_library_are_not_imported(package):
     """Each of these costs milliseconds of every cold start."""
-    heavy = {"calendar", "email", "hashlib", "http", "inspect", "json", "pathlib", "urllib"}
+    heavy = {"calendar", "dataclasses", "datetime", "email", "hashlib", "http", "inspect", "json", "pathlib", "urllib"}
     with zipfile.ZipFile(io.BytesIO(package.content)) as archive:
         for name in archive.namelist():
             for node in ast.parse(archive.read(name)).body:
