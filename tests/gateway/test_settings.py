@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cache_policies.origins import Origin, Origins
 from edge.core.hops import TrustedHops
 from edge.gateway import settings as module
 from edge.gateway.settings import Address, GatewaySettings, SettingsError
@@ -80,6 +81,69 @@ def test_where_visitors_are_said_wrongly(name, value, said):
     with pytest.raises(SettingsError) as found:
         GatewaySettings.from_env(GOOD | {f"NEARSHELF_{name}": value})
     assert f"NEARSHELF_{name}: " in str(found.value)
+    assert said in str(found.value)
+
+
+SECOND = Origins((Origin("shop"), Origin("second"), Origin("third")), "shop")
+
+
+def test_every_origin_but_the_default_has_an_address():
+    told = "second=http://10.0.0.2:80/, third = https://third.example"
+    settings = GatewaySettings.from_env(GOOD | {"NEARSHELF_ORIGINS": told})
+    assert settings.origins == {"second": "http://10.0.0.2:80", "third": "https://third.example"}
+    assert settings.address_faults(SECOND) == ()
+    assert GatewaySettings.from_env(GOOD).address_faults(Origins()) == ()
+
+
+UNDECLARED = "and origins.yaml declares no such origin"
+
+
+@pytest.mark.parametrize(
+    ("told", "faults"),
+    [
+        pytest.param(
+            "third=http://c",
+            ("origins.yaml declares the origin second, and there is no address for it: set NEARSHELF_ORIGINS=second=",),
+            id="an origin without an address",
+        ),
+        pytest.param(
+            "secnod=http://b,third=http://c",
+            (
+                f"NEARSHELF_ORIGINS has an address for secnod, {UNDECLARED}; did you mean second?",
+                "origins.yaml declares the origin second, and there is no address for it",
+            ),
+            id="a misspelt name",
+        ),
+        pytest.param(
+            "second=http://b,third=http://c,shop=http://a",
+            (f"NEARSHELF_ORIGINS has an address for shop, {UNDECLARED}; the address of shop, the default one, is",),
+            id="the default one",
+        ),
+    ],
+)
+def test_origins_and_addresses_that_do_not_go_together(told, faults):
+    found = GatewaySettings.from_env(GOOD | {"NEARSHELF_ORIGINS": told}).address_faults(SECOND)
+    assert len(found) == len(faults)
+    for said, expected in zip(found, faults, strict=True):
+        assert said.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ("http://b", "'http://b', expected NAME=http://HOST:PORT"),
+        ("Second=http://b", "'Second=http://b', expected NAME="),
+        ("second=b:80", "'second=b:80', expected NAME="),
+        ("second=http://b/path", "expected NAME="),
+        ("second=http://user@b", "expected NAME="),
+        ("second=http://b:port", "expected NAME="),
+        ("second=http://b,second=http://c", "second is there twice, expected one address"),
+    ],
+)
+def test_addresses_that_cannot_be(told, said):
+    with pytest.raises(SettingsError) as found:
+        GatewaySettings.from_env(GOOD | {"NEARSHELF_ORIGINS": told})
+    assert "NEARSHELF_ORIGINS: " in str(found.value)
     assert said in str(found.value)
 
 
