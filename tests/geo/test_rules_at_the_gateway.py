@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,18 +12,19 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from cache_policies.markets import load_markets
+from cache_policies.markets import PACKAGED_POLICIES, load_markets
 from edge.core.hops import TrustedHops
 from edge.core.policy import ALL_QUERY, Auth, CachePolicy, DataClass, PolicySet, Redirect, Throttle
 from edge.core.request_rules import CHALLENGE
 from edge.core.throttle import Throttles
+from edge.gateway.settings import Address
 from edge.gateway.visitors import Visitors
 from tests.support.edge_shop import EdgeShop
 from tests.support.mmdb import write_mmdb
 from tests.support.raw_http import RawResponse, RawViewer
 from tests.support.scripted_origin import Reply, page
 
-GERMAN, KOREAN, NOWHERE = "127.0.8.1", "127.0.8.2", "127.0.8.3"
+GERMAN, KOREAN, FRENCH, NOWHERE = "127.0.8.1", "127.0.8.2", "127.0.8.3", "127.0.8.4"
 HOP = "127.0.0.1"
 PAGE = CachePolicy("page", "/{market}/products/{slug}", fresh_s=300.0, max_fresh_s=300.0, keep_s=60.0)
 ENTRY = CachePolicy("entry", "/", store=False, methods=(), forward_methods=("GET",), redirect=Redirect.MARKET)
@@ -138,6 +140,41 @@ async def test_behind_a_trusted_hop_each_request_of_a_connection_is_looked_at(tm
         for client, status in ((GERMAN, 200), ("203.0.113.7", 451), (GERMAN, 200), (KOREAN, 451), ("unknown", 200)):
             viewer.get(LAMP, shop.host, f"X-Forwarded-For: {client}")
             assert (await viewer.response()).status == status
+
+
+async def test_a_dual_stack_listener_sees_the_same_visitors(tmp_path):
+    try:
+        socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True).close()
+    except (OSError, ValueError) as exc:
+        pytest.skip(f"no dual stack here: {exc}")
+    async with shop_of(tmp_path, listen=Address("::", 0)) as shop:
+        shop.origin.on(LAMP, page())
+        for source, status in ((GERMAN, 200), (KOREAN, 451)):
+            streams = await asyncio.open_connection("127.0.0.1", shop.gateway.address[1], local_addr=(source, 0))
+            async with RawViewer(*streams) as viewer:
+                viewer.get(LAMP, shop.host)
+                assert (await viewer.response()).status == status
+                viewer.get("/eu-eur/cart", shop.host)
+                await viewer.response()
+        assert [seen.headers["x-forwarded-for"] for seen in shop.origin.seen[1:]] == [GERMAN, KOREAN]
+
+
+async def test_countries_closed_for_the_whole_shop_but_for_a_route_that_says_otherwise(tmp_path):
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    markets = (PACKAGED_POLICIES / "markets.yaml").read_text()
+    (folder / "markets.yaml").write_text(f"blocked: [KP]\n{markets}")
+    (folder / "default.yaml").write_text(
+        "routes:\n"
+        "  about:\n    path: /about\n    store: false\n    blocked_countries: []\n"
+        "  press:\n    path: /press\n    store: false\n    blocked_countries: [FR]\n"
+        "  default:\n    path: /{rest...}\n    store: false\n"
+    )
+    mmdb = write_mmdb(tmp_path / "a.mmdb", {FRENCH: {"country_code": "FR"}, KOREAN: {"country_code": "KP"}})
+    async with EdgeShop(tmp_path, policies=folder, settings={"mmdb": mmdb}) as shop:
+        for target, french, korean in (("/about", 404, 404), ("/press", 451, 404), ("/other", 404, 451)):
+            assert (await get(shop, FRENCH, target)).status == french
+            assert (await get(shop, KOREAN, target)).status == korean
 
 
 # -- throttles ---------------------------------------------------------------------------------------------------------

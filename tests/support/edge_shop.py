@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,8 @@ class EdgeShop:
             access_log=str(self.log_path),
             limits=self._limits,
             policies=self._policies if isinstance(self._policies, Path) else None,
-            **self._settings,
         )
+        settings = replace(settings, **self._settings)
         began = self.clock.time
         self.gateway = Gateway(
             settings,
