@@ -84,9 +84,9 @@ _SIGN_IN_SEGMENTS = frozenset({"login", "sign-in", "signin", "sign-up", "signup"
 _ABOUT_THE_ASKER = frozenset({401, 402, 403, 407, 421, 428, 429, 451})
 """Statuses that say something of the one who asked, not of the resource."""
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_NOT_FORWARDED = ("auth", "compress", "cookies", "origin", "query", "request_fields", "residency")
+_NOT_FORWARDED = ("auth", "cookies", "origin", "query", "request_fields", "residency")
 """Fields about the question to the origin and its answer."""
-_NOT_STORED = ("collapse_wait", "generation", "on_lease_lapse", "tags", "vary")
+_NOT_STORED = ("collapse_wait", "compress", "generation", "on_lease_lapse", "tags", "vary")
 """Fields about stored answers."""
 # ISO 3166-1, as of 2024, and XK, which networks use for Kosovo.
 _ISO_3166 = """
