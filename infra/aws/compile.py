@@ -1,9 +1,12 @@
-"""Cache policies -> everything that CloudFront needs: one template, one Function, one Lambda package, one report.
+"""Cache policies -> everything that CloudFront needs: templates, Functions, Lambda packages, one report.
 
-    DIR/templates/edge.json           CloudFormation, for us-east-1
-    DIR/functions/viewer-request.js   the Function, which the template contains
-    DIR/lambda/origin-request.zip     the handler's package, which the template expects in a bucket
-    DIR/report.txt                    quotas, and rule by rule what CloudFront does otherwise
+    DIR/templates/edge.json            CloudFormation, for us-east-1
+    DIR/templates/origin-gate.json     CloudFormation, for the region of each origin
+    DIR/functions/viewer-request.js    the Functions, which the edge template contains
+    DIR/functions/viewer-response.js
+    DIR/lambda/origin-request.zip      the handlers' packages, which the edge template expects in a bucket
+    DIR/lambda/origin-response.zip
+    DIR/report.txt                     quotas, and rule by rule what CloudFront does otherwise
 
 Pure but for `compile_to`; the same policies give the same bytes.
 """
@@ -11,28 +14,29 @@ Pure but for `compile_to`; the same policies give the same bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from edge.core.policy import CachePolicy, DataClass, OnLeaseLapse, PolicySet, Redirect
-from edge.policy_files import load_policies
-from infra.aws.functions import MAX_FUNCTION_BYTES, viewer_request_function
+from cache_policies.codes import Severity
+from cache_policies.reading import Place, PolicyError
+from edge.core.policy import PolicySet
+from edge.policy_files import read_policies
+from infra.aws.differences import Difference, differences
+from infra.aws.functions import viewer_request_function, viewer_response_function
 from infra.aws.lint import Finding, lint
-from infra.aws.package_lambda import MAX_ZIP_BYTES, origin_request_package
-from infra.aws.templates.edge import (
-    PRICE_MAX_TTL_S,
-    edge_template,
-    max_ttl_s,
-    ordered_behaviours,
-)
+from infra.aws.package_lambda import origin_request_package, origin_response_package
+from infra.aws.quotas import Quota, quotas_of
+from infra.aws.templates.edge import Handler, edge_template
+from infra.aws.templates.origin_gate import origin_gate_template
 
-TEMPLATE, FUNCTION, PACKAGE, REPORT = (
-    "templates/edge.json",
-    "functions/viewer-request.js",
-    "lambda/origin-request.zip",
-    "report.txt",
-)
+__all__ = ["CompileError", "Compiled", "Difference", "Quota", "Report", "compile_policies", "compile_to", "differences"]
+
+TEMPLATE, GATE, REPORT = "templates/edge.json", "templates/origin-gate.json", "report.txt"
+
+Places = Mapping[str, Mapping[str, Place]]
+"""Route id -> field -> where it was written."""
 
 
 class CompileError(Exception):
@@ -41,24 +45,6 @@ class CompileError(Exception):
     def __init__(self, findings: Sequence[Finding]) -> None:
         self.findings = tuple(findings)
         super().__init__("\n".join(str(finding) for finding in self.findings))
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Something that a policy says and CloudFront cannot, and what happens there instead."""
-
-    policy_id: str
-    """Empty for what holds for every route."""
-    where: str
-    field: str
-    instead: str
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    name: str
-    used: int
-    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +60,9 @@ class Report:
     def text(self) -> str:
         """For people, the same to the byte for the same policies."""
         lines = [f"cache policies {self.digest}, compiled for CloudFront", "", "files"]
-        lines += [f"  {name:<30} {size:>8,} bytes" for name, size in self.files]
+        lines += [f"  {name:<32} {size:>9,} bytes" for name, size in self.files]
         lines += ["", "quotas"]
-        lines += [f"  {quota.name:<46} {quota.used:>8,} of {quota.limit:,}" for quota in self.quotas]
+        lines += [f"  {quota.name:<70} {quota.used:>9,} of {quota.limit:,}" for quota in self.quotas]
         lines += ["", "what CloudFront does otherwise"]
         place = None
         for difference in self.differences:
@@ -102,7 +88,10 @@ def compile_to(directory: Path | None, out: Path, hosts: Sequence[str] = ()) -> 
     CompileError, FunctionTooLarge, PackageTooLarge; nothing is written then. Raises OSError when `out` cannot be
     written.
     """
-    compiled = compile_policies(load_policies(directory), hosts)
+    found = read_policies(directory)
+    if found.policies is None:
+        raise PolicyError(fault for fault in found.faults if fault.severity is Severity.ERROR)
+    compiled = compile_policies(found.policies, hosts, found.places)
     for name, content in compiled.files.items():
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,113 +99,43 @@ def compile_to(directory: Path | None, out: Path, hosts: Sequence[str] = ()) -> 
     return compiled.report
 
 
-def compile_policies(policies: PolicySet, hosts: Sequence[str] = ()) -> Compiled:
-    """The same without files. Raises CompileError, FunctionTooLarge, PackageTooLarge."""
+def compile_policies(policies: PolicySet, hosts: Sequence[str] = (), places: Places | None = None) -> Compiled:
+    """The same without files. `places`: for findings, where the fields of the routes were written.
+
+    Raises CompileError, FunctionTooLarge, PackageTooLarge.
+    """
     hosts = tuple(sorted({host.lower() for host in hosts}))
-    source = viewer_request_function(policies, hosts)
-    package = origin_request_package(policies.policies, policies.markets)
-    template = edge_template(policies, source, package, hosts)
-    findings = lint(template, policies)
+    functions = {
+        "viewer-request": viewer_request_function(policies, hosts),
+        "viewer-response": viewer_response_function(),
+    }
+    handlers = [
+        Handler("origin-request", origin_request_package(policies.policies, policies.markets, policies.origins)),
+        Handler("origin-response", origin_response_package(policies.policies, policies.markets)),
+    ]
+    template = edge_template(policies, functions, handlers, hosts)
+    gate = origin_gate_template()
+    findings = [*lint(template, policies, places), *lint(gate, policies, places)]
     if findings:
         raise CompileError(findings)
-    files = {
-        TEMPLATE: (json.dumps(template, indent=1, sort_keys=True) + "\n").encode(),
-        FUNCTION: source.encode(),
-        PACKAGE: package.content,
-    }
-    resources = template["Resources"].values()
-
-    def count(kind: str) -> int:
-        return sum(resource["Type"] == f"AWS::CloudFront::{kind}" for resource in resources)
-
-    config = template["Resources"]["Distribution"]["Properties"]["DistributionConfig"]
+    files = {TEMPLATE: _json(template), GATE: _json(gate)}
+    files |= {f"functions/{event}.js": source.encode() for event, source in functions.items()}
+    files |= {f"lambda/{handler.event}.zip": handler.package.content for handler in handlers}
+    sizes = {name: len(content) for name, content in files.items()}
     report = Report(
         digest=policies.digest,
-        files=tuple((name, len(content)) for name, content in files.items()),
-        quotas=(
-            Quota("behaviours of the distribution", len(config["CacheBehaviors"]) + 1, 75),
-            Quota("cache policies of the account", count("CachePolicy"), 20),
-            Quota("origin request policies of the account", count("OriginRequestPolicy"), 20),
-            Quota("response headers policies of the account", count("ResponseHeadersPolicy"), 20),
-            Quota("bytes of the viewer-request Function", len(source.encode()), MAX_FUNCTION_BYTES),
-            Quota("bytes of the Lambda package (our own budget)", len(package.content), MAX_ZIP_BYTES),
+        files=tuple(sizes.items()),
+        quotas=quotas_of(
+            template,
+            {name.partition("/")[2]: size for name, size in sizes.items() if not name.startswith("templates/")},
+            policies,
+            sizes[TEMPLATE],
         ),
-        differences=tuple(_differences(policies)),
+        differences=differences(policies),
     )
     files[REPORT] = report.text().encode()
     return Compiled(files, report)
 
 
-def _differences(policies: PolicySet) -> Iterator[Difference]:
-    patterns = {behaviour.policy.id: behaviour.pattern for behaviour in ordered_behaviours(policies)}
-    for field, instead in _EVERYWHERE:
-        yield Difference("", "", field, instead)
-    for policy in policies.policies:
-        for field, instead in _of_route(policy, patterns.get(policy.id)):
-            yield Difference(policy.id, policy.where, field, instead)
-
-
-_EVERYWHERE = (
-    (
-        "lease, floors",
-        "CloudFront has neither; the generation in the key stands in, from when a location sees the raised bucket on",
-    ),
-    ("Catalog-Version, Cache-Tag", "a response without them is stored all the same, if its Cache-Control allows it"),
-    ("Nearshelf-Expires-At", "not understood: the origin must not propose an s-maxage that reaches beyond it"),
-    ("soft purge", "as hard: a raised bucket moves the key, so nothing is served stale meanwhile"),
-    ("live", "means locations that were seen with the new generation: AWS publishes no bound for all of them"),
-    ("Vary", "builds no key: only what a route's `vary` lists does"),
-    ("X-Forwarded-Proto", "not set, AWS forbids it to functions: the load balancer at the origin says https"),
-    ("Cache-Status", "not sent: CloudFront says X-Cache"),
-    ("collapse_wait", "CloudFront collapses by itself and waits as long as for the origin (30 s)"),
-    ("max_body", "not checked"),
-)
-
-
-def _of_route(policy: CachePolicy, pattern: str | None) -> Iterator[tuple[str, str]]:
-    methods = {*policy.methods, *policy.forward_methods}
-    if policy.refuse_status:
-        yield "refuse", f"answered with {policy.refuse_status} by the Function"
-        return
-    if policy.redirect is Redirect.MARKET:
-        yield "redirect", "answered by the Function, by CloudFront's country of the viewer"
-        return
-    if pattern is None:
-        yield "path", "no behaviour of its own: the default one, or that of the route with the same pattern"
-    elif policy.store and "{" in policy.path:
-        yield (
-            "path",
-            f"the behaviour {pattern} takes in more than {policy.path}: there the Function makes a key for once",
-        )
-    if methods <= {"GET", "HEAD"}:
-        yield "forward_methods", "other methods are answered with 403 by CloudFront itself, before the Function's 405"
-    elif "OPTIONS" not in methods:
-        yield "forward_methods", "CloudFront has all methods or reads only: the Function refuses what is not listed"
-    if policy.data_class is DataClass.PERSONAL:
-        yield "data_class", "not stored; CloudFront's own logs, if switched on, still see the address"
-    if not policy.store:
-        return
-    if policy.shows_price:
-        yield (
-            "fresh",
-            f"{PRICE_MAX_TTL_S} s at most, stale windows included: it bounds what a raised bucket may miss",
-        )
-        yield (
-            "stale_if_error",
-            "0 s, which the origin says too, because CloudFront serves expired copies on errors unless told not to",
-        )
-    elif max_ttl_s(policy):
-        yield (
-            "fresh",
-            f"the origin's s-maxage, up to {max_ttl_s(policy)} s with the stale windows; no default where it is silent",
-        )
-    if policy.stale_while_revalidate_s:
-        yield "stale_while_revalidate", "only where the origin's Cache-Control says it"
-    if policy.keep_s:
-        yield "keep", "CloudFront decides for how long it keeps an expired copy to validate"
-    for status, fresh_s in policy.negative_s:
-        yield f"negative {status}", f"not {fresh_s:g} s but the origin's s-maxage, and not stored without one"
-    if policy.on_lease_lapse is OnLeaseLapse.STALE_MARKED:
-        yield "on_lease_lapse", "no page is ever marked as unconfirmed"
-    else:
-        yield "on_lease_lapse", "no 503 while CloudFront is behind: the position seen last counts"
+def _json(template: Mapping[str, Any]) -> bytes:
+    return (json.dumps(template, indent=1, sort_keys=True) + "\n").encode()

@@ -5,131 +5,104 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cache_policies.fields import EDGE_KEY_FIELD
-from edge.core.policy import CachePolicy, PolicySet, parse_pattern
-from edge.core.request_rules import FORWARDED_ALWAYS
-from edge.lambda_edge.origin_request import COUNTRY_FIELD, GENERATION_FIELD
-from infra.aws.functions import AUTHORITY_FIELD
-from infra.aws.package_lambda import HANDLER, Package
+from cache_policies.origins import Origin, Origins
+from edge.core.policy import PolicySet
+from edge.lambda_edge.origin_request import ORIGINS_FIELD
+from infra.aws.package_lambda import Package
+from infra.aws.templates.behaviours import Behaviour, needed_behaviours, ordered_behaviours, path_pattern, takes_in
+from infra.aws.templates.content import (
+    CACHING_DISABLED,
+    MAX_TTL_S,
+    PRICE_MAX_TTL_S,
+    READ_METHODS,
+    Content,
+    Resource,
+    content_of,
+    group_id,
+    max_ttl_s,
+)
+from infra.aws.templates.web_acl import web_acl
 
-Resource = dict[str, Any]
+__all__ = [
+    "CACHING_DISABLED",
+    "MAX_TTL_S",
+    "PRICE_MAX_TTL_S",
+    "Handler",
+    "edge_template",
+    "max_ttl_s",
+    "ordered_behaviours",
+    "path_pattern",
+    "takes_in",
+]
 
-PRICE_MAX_TTL_S = 60
-"""Longest that CloudFront keeps what shows a price: the bound on everything that the generation in the key may miss."""
-MAX_TTL_S = 31_536_000
-"""A year; longer is not needed and not documented."""
-CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
-"""AWS's managed cache policy that stores nothing."""
 TAG_FIELD = "Cache-Tag"
-BETWEEN_EDGE_AND_ORIGIN = ("Cache-Tag", "Catalog-Version", "CDN-Cache-Control", "Nearshelf-Expires-At")
-"""Response fields that no viewer sees."""
 ERROR_STATUSES = (404, 414, 500, 501, 502, 503, 504)
 """Statuses that CloudFront keeps for 10 s unless told otherwise."""
-READ_METHODS = ["GET", "HEAD"]
-ALL_METHODS = ["GET", "HEAD", "OPTIONS", "PUT", "PATCH", "POST", "DELETE"]
-"""CloudFront offers these two sets (and one with OPTIONS); anything narrower is the Function's to refuse."""
+FAILOVER_STATUSES = (500, 502, 503, 504)
+"""What an origin group fails over on, as our gateway does; 503 stands for no connection as well, 504 for no answer."""
 RUNTIME = "python3.13"
+CONNECT_TIMEOUT_S = (1, 10)
+READ_TIMEOUT_S = (1, 120)
+"""Least and most that CloudFront takes."""
 
 
-class Behaviour(NamedTuple):
-    """A policy's place in the distribution."""
+class Handler(NamedTuple):
+    """A Lambda@Edge function of the stack."""
 
-    policy: CachePolicy
-    pattern: str
-    """CloudFront's path pattern: `*` for any run of characters, `?` for one."""
+    event: str
+    """`origin-request` or `origin-response`."""
+    package: Package
 
+    @property
+    def name(self) -> str:
+        """`OriginRequest`: the beginning of its logical ids."""
+        return "".join(part.capitalize() for part in self.event.split("-"))
 
-def path_pattern(policy: CachePolicy) -> str:
-    """The narrowest CloudFront pattern that takes in everything that the policy's pattern matches.
-
-    It may take in more, because `*` runs across slashes and `??-???` is any market's shape: the Function and the
-    handler match exactly, and what is not stored has a key of its own.
-    """
-    segments = []
-    for part in parse_pattern(policy.path):
-        if not part.name:
-            segments.append(part.literal)
-        else:
-            segments.append("??-???" if part.name == "market" else "*")
-    return "/" + "/".join(segments)
-
-
-def ordered_behaviours(policies: PolicySet) -> list[Behaviour]:
-    """One behaviour for each policy but the last, which is the default: in policy order, the narrower ones first.
-
-    Two policies whose patterns become the same are one behaviour here, under the first of them.
-    """
-    ordered: list[Behaviour] = []
-    for policy in policies.policies[:-1]:
-        new = Behaviour(policy, path_pattern(policy))
-        if any(known.pattern == new.pattern for known in ordered):
-            continue
-        place = next((n for n, known in enumerate(ordered) if takes_in(known.pattern, new.pattern)), len(ordered))
-        ordered.insert(place, new)
-    return ordered
-
-
-def takes_in(wide: str, narrow: str) -> bool:
-    """Whether every path that pattern `narrow` matches is matched by `wide`."""
-    # reached[j]: some path for what was read of `narrow` brings `wide` to position j.
-    reached = _with_stars({0}, wide)
-    for character in narrow:
-        if character == "*":
-            # An unknown run must be swallowed by a star that is already reached.
-            reached = {j for j in reached if j < len(wide) and wide[j] == "*"}
-        else:
-            moved = set()
-            for j in reached:
-                if j == len(wide):
-                    continue
-                if wide[j] == "*":
-                    moved.add(j)
-                elif wide[j] == "?" or wide[j] == character:
-                    moved.add(j + 1)
-            reached = moved
-        reached = _with_stars(reached, wide)
-    return len(wide) in reached
-
-
-def _with_stars(positions: set[int], pattern: str) -> set[int]:
-    """The positions, and those behind stars that match nothing."""
-    found = set(positions)
-    for start in positions:
-        for j in range(start, len(pattern)):
-            if pattern[j] != "*":
-                break
-            found.add(j + 1)
-    return found
+    @property
+    def version_id(self) -> str:
+        # Another package is another version: CloudFront takes numbered ones only.
+        return f"{self.name}Version{self.package.digest[:16]}"
 
 
 def edge_template(
-    policies: PolicySet, function_source: str, package: Package, hosts: Sequence[str] = ()
+    policies: PolicySet, functions: Mapping[str, str], handlers: Sequence[Handler], hosts: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The whole stack. `hosts`: names of the shop beside the distribution's own; they need a certificate."""
+    """The whole stack.
+
+    `functions`: source by viewer event. `hosts`: names of the shop beside the distribution's own; they need a
+    certificate.
+    """
     shared = _Shared()
-    behaviours = [_behaviour(item, shared) for item in ordered_behaviours(policies)]
-    default = _behaviour(Behaviour(policies.policies[-1], "*"), shared)
+    contents = {policy.id: content_of(policy, policies) for policy in policies.policies}
+    behaviours = [
+        _behaviour(item, contents[item.policy.id], shared, functions, handlers)
+        for item in needed_behaviours(policies, lambda policy: contents[policy.id])
+    ]
+    last = policies.policies[-1]
+    default = _behaviour(Behaviour(last, "*"), contents[last.id], shared, functions, handlers)
     del default["PathPattern"]
-    version_id = f"OriginRequestVersion{package.digest[:16]}"
-    template = {
+    return {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": f"Edge of a nearshelf shop, compiled from cache policies {policies.digest}",
-        "Parameters": _parameters(bool(hosts)),
+        "Parameters": _parameters(policies.origins, handlers, with_certificate=bool(hosts)),
         "Rules": {
             "Region": {
                 "Assertions": [
                     {
                         "Assert": {"Fn::Equals": [{"Ref": "AWS::Region"}, "us-east-1"]},
-                        "AssertDescription": "CloudFront takes Lambda functions from us-east-1 only: deploy there.",
+                        "AssertDescription": "CloudFront takes Lambda functions and web ACLs from us-east-1 only.",
                     }
                 ]
             }
         },
         "Resources": {
-            "Distribution": _distribution(default, behaviours, hosts),
+            "Distribution": _distribution(policies, default, behaviours, hosts),
+            "WebAcl": web_acl(policies),
             "Generations": {
                 "Type": "AWS::CloudFront::KeyValueStore",
                 "Properties": {
@@ -137,60 +110,8 @@ def edge_template(
                     "Comment": "Bucket -> position: what raises a bucket moves every key under it",
                 },
             },
-            "ViewerRequest": {
-                "Type": "AWS::CloudFront::Function",
-                "Properties": {
-                    "Name": _named("viewer-request"),
-                    "AutoPublish": True,
-                    "FunctionCode": function_source,
-                    "FunctionConfig": {
-                        "Comment": f"Cache policies {policies.digest}",
-                        "Runtime": "cloudfront-js-2.0",
-                        "KeyValueStoreAssociations": [{"KeyValueStoreARN": {"Fn::GetAtt": ["Generations", "Arn"]}}],
-                    },
-                },
-            },
-            "OriginRequest": {
-                "Type": "AWS::Lambda::Function",
-                "Properties": {
-                    "Description": f"Origin-request handler, cache policies {policies.digest}",
-                    "Runtime": RUNTIME,
-                    "Handler": HANDLER,
-                    "Architectures": ["x86_64"],
-                    "MemorySize": 128,
-                    "Timeout": 5,
-                    "Role": {"Fn::GetAtt": ["OriginRequestRole", "Arn"]},
-                    "Code": {"S3Bucket": {"Ref": "CodeBucket"}, "S3Key": {"Ref": "CodeKey"}},
-                },
-            },
-            version_id: {
-                "Type": "AWS::Lambda::Version",
-                # Replicas of an old version live on for hours after the distribution has left it.
-                "DeletionPolicy": "Retain",
-                "UpdateReplacePolicy": "Retain",
-                "Properties": {
-                    "FunctionName": {"Ref": "OriginRequest"},
-                    "CodeSha256": base64.b64encode(bytes.fromhex(package.digest)).decode(),
-                },
-            },
-            "OriginRequestRole": {
-                "Type": "AWS::IAM::Role",
-                "Properties": {
-                    "AssumeRolePolicyDocument": {
-                        "Version": "2012-10-17",
-                        "Statement": [
-                            {
-                                "Effect": "Allow",
-                                "Action": "sts:AssumeRole",
-                                "Principal": {"Service": ["lambda.amazonaws.com", "edgelambda.amazonaws.com"]},
-                            }
-                        ],
-                    },
-                    "ManagedPolicyArns": [
-                        {"Fn::Sub": "arn:${AWS::Partition}:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"}
-                    ],
-                },
-            },
+            **{_function_id(event): _function(event, source, policies) for event, source in functions.items()},
+            **_lambda_resources(handlers, policies),
             **shared.resources,
         },
         "Outputs": {
@@ -202,28 +123,149 @@ def edge_template(
             },
         },
     }
-    lambda_arn = {"Ref": version_id}
-    config = template["Resources"]["Distribution"]["Properties"]["DistributionConfig"]  # type: ignore[index]  # JSON of our own making
-    for behaviour in (config["DefaultCacheBehavior"], *config["CacheBehaviors"]):
-        behaviour["LambdaFunctionAssociations"] = [
-            {"EventType": "origin-request", "IncludeBody": False, "LambdaFunctionARN": lambda_arn}
-        ]
-    return template
 
 
-def _parameters(with_certificate: bool) -> dict[str, Any]:
-    parameters: dict[str, Any] = {
-        "OriginDomainName": {
-            "Type": "String",
-            "Description": "Public name of the origin (not a VPC origin: it takes no origin-side Lambda@Edge).",
-        },
-        "EdgeKeySecret": {
-            "Type": "String",
-            "Description": "Name or ARN of the secret in Secrets Manager that holds the edge key.",
-        },
-        "CodeBucket": {"Type": "String", "Description": "Bucket in us-east-1 that holds the Lambda package."},
-        "CodeKey": {"Type": "String", "Description": "Key of lambda/origin-request.zip in that bucket."},
+# --- functions and handlers ------------------------------------------------------------------------------------
+
+
+def _function_id(event: str) -> str:
+    return "".join(part.capitalize() for part in event.split("-"))
+
+
+def _function(event: str, source: str, policies: PolicySet) -> Resource:
+    config: Resource = {"Comment": f"Cache policies {policies.digest}", "Runtime": "cloudfront-js-2.0"}
+    if "cf.kvs(" in source:
+        config["KeyValueStoreAssociations"] = [{"KeyValueStoreARN": {"Fn::GetAtt": ["Generations", "Arn"]}}]
+    return {
+        "Type": "AWS::CloudFront::Function",
+        "Properties": {"Name": _named(event), "AutoPublish": True, "FunctionCode": source, "FunctionConfig": config},
     }
+
+
+def _lambda_resources(handlers: Sequence[Handler], policies: PolicySet) -> dict[str, Resource]:
+    resources: dict[str, Resource] = {"EdgeRole": _ROLE}
+    for handler in handlers:
+        resources[handler.name] = {
+            "Type": "AWS::Lambda::Function",
+            "Properties": {
+                "Description": f"{handler.event} handler, cache policies {policies.digest}",
+                "Runtime": RUNTIME,
+                "Handler": handler.package.handler,
+                "Architectures": ["x86_64"],
+                "MemorySize": 128,
+                "Timeout": 5,
+                "Role": {"Fn::GetAtt": ["EdgeRole", "Arn"]},
+                "Code": {"S3Bucket": {"Ref": "CodeBucket"}, "S3Key": {"Ref": f"{handler.name}Key"}},
+            },
+        }
+        resources[handler.version_id] = {
+            "Type": "AWS::Lambda::Version",
+            # Replicas of an old version live on for hours after the distribution has left it.
+            "DeletionPolicy": "Retain",
+            "UpdateReplacePolicy": "Retain",
+            "Properties": {
+                "FunctionName": {"Ref": handler.name},
+                "CodeSha256": base64.b64encode(bytes.fromhex(handler.package.digest)).decode(),
+            },
+        }
+    return resources
+
+
+_ROLE: Resource = {
+    "Type": "AWS::IAM::Role",
+    "Properties": {
+        "AssumeRolePolicyDocument": {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Allow",
+                    "Action": "sts:AssumeRole",
+                    "Principal": {"Service": ["lambda.amazonaws.com", "edgelambda.amazonaws.com"]},
+                }
+            ],
+        },
+        "ManagedPolicyArns": [
+            {"Fn::Sub": "arn:${AWS::Partition}:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"}
+        ],
+    },
+}
+
+
+# --- origins ---------------------------------------------------------------------------------------------------
+
+
+def domain_parameter(origin: Origin, origins: Origins) -> str:
+    """Name of the parameter with an origin's public name."""
+    if origin.name == origins.default:
+        return "OriginDomainName"
+    return f"Origin{''.join(part.capitalize() for part in origin.name.split('-'))}DomainName"
+
+
+def _origin(origin: Origin, origins: Origins) -> Resource:
+    return {
+        "Id": origin.name,
+        "DomainName": {"Ref": domain_parameter(origin, origins)},
+        # With another origin to turn to, the second attempt is better spent there.
+        "ConnectionAttempts": 1 if origin.reads_fail_over_to else 3,
+        "ConnectionTimeout": whole_seconds(origin.connect_timeout_s, CONNECT_TIMEOUT_S),
+        "CustomOriginConfig": {
+            "OriginProtocolPolicy": "https-only",
+            "OriginSSLProtocols": ["TLSv1.2"],
+            "OriginReadTimeout": whole_seconds(origin.response_timeout_s, READ_TIMEOUT_S),
+            "OriginKeepaliveTimeout": 60,
+        },
+        "OriginCustomHeaders": [
+            {
+                "HeaderName": EDGE_KEY_FIELD,
+                "HeaderValue": {"Fn::Sub": "{{resolve:secretsmanager:${EdgeKeySecret}}}"},
+            },
+            *_names_for_the_handler(origins),
+        ],
+    }
+
+
+def _names_for_the_handler(origins: Origins) -> list[Resource]:
+    """The origin-request handler, which has no environment, learns from the request which origin has which name."""
+    if len(origins.all) == 1:
+        return []
+    names = "; ".join(f"{origin.name}=${{{domain_parameter(origin, origins)}}}" for origin in origins.all)
+    return [{"HeaderName": ORIGINS_FIELD, "HeaderValue": {"Fn::Sub": names}}]
+
+
+def whole_seconds(seconds: float, bounds: tuple[int, int]) -> int:
+    """A timeout as CloudFront takes it: rounded up, and within its bounds."""
+    return max(bounds[0], min(bounds[1], math.ceil(seconds)))
+
+
+def _origin_group(origin: Origin) -> Resource:
+    return {
+        "Id": group_id(origin),
+        "Members": {"Quantity": 2, "Items": [{"OriginId": origin.name}, {"OriginId": origin.reads_fail_over_to}]},
+        "FailoverCriteria": {
+            "StatusCodes": {"Quantity": len(FAILOVER_STATUSES), "Items": list(FAILOVER_STATUSES)},
+        },
+    }
+
+
+def _parameters(origins: Origins, handlers: Sequence[Handler], *, with_certificate: bool) -> dict[str, Any]:
+    parameters: dict[str, Any] = {}
+    for origin in origins.all:
+        parameters[domain_parameter(origin, origins)] = {
+            "Type": "String",
+            "Description": (
+                f"Public name of the origin {origin.name}, closed to all but CloudFront by templates/origin-gate.json."
+            ),
+        }
+    parameters["EdgeKeySecret"] = {
+        "Type": "String",
+        "Description": "Name or ARN of the secret in Secrets Manager that holds the edge key.",
+    }
+    parameters["CodeBucket"] = {"Type": "String", "Description": "Bucket in us-east-1 that holds the Lambda packages."}
+    for handler in handlers:
+        parameters[f"{handler.name}Key"] = {
+            "Type": "String",
+            "Description": f"Key of lambda/{handler.event}.zip in that bucket.",
+        }
     if with_certificate:
         parameters["CertificateArn"] = {
             "Type": "String",
@@ -232,38 +274,33 @@ def _parameters(with_certificate: bool) -> dict[str, Any]:
     return parameters
 
 
-def _distribution(default: Resource, behaviours: list[Resource], hosts: Sequence[str]) -> Resource:
+# --- the distribution ------------------------------------------------------------------------------------------
+
+
+def _distribution(policies: PolicySet, default: Resource, behaviours: list[Resource], hosts: Sequence[str]) -> Resource:
+    origins = policies.origins
+    targets = {behaviour["TargetOriginId"] for behaviour in (default, *behaviours)}
+    groups = [_origin_group(origin) for origin in origins.all if group_id(origin) in targets]
     config: Resource = {
         "Enabled": True,
         "Comment": {"Ref": "AWS::StackName"},
         "HttpVersion": "http2and3",
         "IPV6Enabled": True,
         "PriceClass": "PriceClass_All",
-        "Origins": [
-            {
-                "Id": "origin",
-                "DomainName": {"Ref": "OriginDomainName"},
-                "CustomOriginConfig": {
-                    "OriginProtocolPolicy": "https-only",
-                    "OriginSSLProtocols": ["TLSv1.2"],
-                    "OriginReadTimeout": 30,
-                    "OriginKeepaliveTimeout": 60,
-                },
-                "OriginCustomHeaders": [
-                    {
-                        "HeaderName": EDGE_KEY_FIELD,
-                        "HeaderValue": {"Fn::Sub": "{{resolve:secretsmanager:${EdgeKeySecret}}}"},
-                    }
-                ],
-            }
-        ],
+        # Every one, also those that only the origin-request handler chooses: who holds which jurisdiction's data.
+        "Origins": [_origin(origin, origins) for origin in origins.all],
         "DefaultCacheBehavior": default,
         "CacheBehaviors": behaviours,
         "CacheTagConfig": {"HeaderName": TAG_FIELD},
-        # Nothing is kept because it is an error: only because the origin said for how long.
+        # Nothing is kept because it is an error: only because the origin-response handler said for how long.
         "CustomErrorResponses": [{"ErrorCode": status, "ErrorCachingMinTTL": 0} for status in ERROR_STATUSES],
+        # CloudFront would answer 403 before the Function runs, whose 451 is by route.
+        "Restrictions": {"GeoRestriction": {"RestrictionType": "none"}},
+        "WebACLId": {"Fn::GetAtt": ["WebAcl", "Arn"]},
         "ViewerCertificate": {"CloudFrontDefaultCertificate": True},
     }
+    if groups:
+        config["OriginGroups"] = {"Quantity": len(groups), "Items": groups}
     if hosts:
         config["Aliases"] = list(hosts)
         config["ViewerCertificate"] = {
@@ -298,84 +335,38 @@ def _named(name: str) -> Resource:
     return {"Fn::Sub": "${AWS::StackName}-" + name}
 
 
-def _behaviour(behaviour: Behaviour, shared: _Shared) -> Resource:
-    policy = behaviour.policy
-    methods = {*policy.methods, *policy.forward_methods}
+def _behaviour(
+    behaviour: Behaviour,
+    content: Content,
+    shared: _Shared,
+    functions: Mapping[str, str],
+    handlers: Sequence[Handler],
+) -> Resource:
+    cache: Resource | str = CACHING_DISABLED
+    if content.cache is not None:
+        cache = shared.policy("CachePolicy", "CachePolicyConfig", content.cache)
     return {
         "PathPattern": behaviour.pattern,
-        "TargetOriginId": "origin",
+        "TargetOriginId": content.target,
         "ViewerProtocolPolicy": "redirect-to-https",
-        "AllowedMethods": READ_METHODS if methods <= set(READ_METHODS) else ALL_METHODS,
-        "CachedMethods": READ_METHODS,
-        "Compress": "accept-encoding" in policy.vary,
-        "CachePolicyId": _cache_policy(policy, shared),
-        "OriginRequestPolicyId": _origin_request_policy(policy, shared),
-        "ResponseHeadersPolicyId": _response_headers_policy(policy, shared),
+        "AllowedMethods": list(content.methods),
+        "CachedMethods": list(READ_METHODS),
+        "Compress": content.compress,
+        "CachePolicyId": cache,
+        "OriginRequestPolicyId": shared.policy("OriginRequestPolicy", "OriginRequestPolicyConfig", content.request),
+        "ResponseHeadersPolicyId": shared.policy(
+            "ResponseHeadersPolicy", "ResponseHeadersPolicyConfig", content.response
+        ),
         "FunctionAssociations": [
-            {"EventType": "viewer-request", "FunctionARN": {"Fn::GetAtt": ["ViewerRequest", "FunctionARN"]}}
+            {"EventType": event, "FunctionARN": {"Fn::GetAtt": [_function_id(event), "FunctionARN"]}}
+            for event in functions
+        ],
+        "LambdaFunctionAssociations": [
+            {
+                "EventType": handler.event,
+                "LambdaFunctionARN": {"Ref": handler.version_id},
+                **({"IncludeBody": False} if handler.event == "origin-request" else {}),
+            }
+            for handler in handlers
         ],
     }
-
-
-def max_ttl_s(policy: CachePolicy) -> int:
-    """How long CloudFront may keep a response of this route, stale windows included."""
-    if policy.shows_price:
-        return PRICE_MAX_TTL_S
-    fresh_s = max(policy.fresh_s, policy.max_fresh_s)
-    return min(MAX_TTL_S, int(fresh_s + max(policy.stale_while_revalidate_s, policy.stale_if_error_s)))
-
-
-def _cache_policy(policy: CachePolicy, shared: _Shared) -> Resource | str:
-    if not policy.store:
-        return CACHING_DISABLED
-    compressed = "accept-encoding" in policy.vary
-    keyed = [AUTHORITY_FIELD, GENERATION_FIELD, *(name for name in policy.vary if name != "accept-encoding")]
-    return shared.policy(
-        "CachePolicy",
-        "CachePolicyConfig",
-        {
-            # Above zero it would override no-store. Zero also as the default: an answer that does not say how long
-            # it lives is not stored.
-            "MinTTL": 0,
-            "DefaultTTL": 0,
-            "MaxTTL": max_ttl_s(policy),
-            "ParametersInCacheKeyAndForwardedToOrigin": {
-                "EnableAcceptEncodingGzip": compressed,
-                "EnableAcceptEncodingBrotli": compressed,
-                "HeadersConfig": {"HeaderBehavior": "whitelist", "Headers": keyed},
-                "CookiesConfig": {"CookieBehavior": "none"},
-                # All of what the Function has left: an allow-list here would hide the query from the handler.
-                "QueryStringsConfig": {"QueryStringBehavior": "all" if policy.query else "none"},
-            },
-        },
-    )
-
-
-def _origin_request_policy(policy: CachePolicy, shared: _Shared) -> Resource:
-    if policy.store:
-        headers: Resource = {
-            "HeaderBehavior": "whitelist",
-            "Headers": sorted({*FORWARDED_ALWAYS, *policy.request_fields} - set(policy.vary)),
-        }
-    else:
-        # The handler forwards an allow-list of these that is longer than a whitelist may be.
-        headers = {"HeaderBehavior": "allViewerAndWhitelistCloudFront", "Headers": [COUNTRY_FIELD]}
-    return shared.policy(
-        "OriginRequestPolicy",
-        "OriginRequestPolicyConfig",
-        {
-            "HeadersConfig": headers,
-            "CookiesConfig": {"CookieBehavior": "all" if policy.cookies else "none"},
-            "QueryStringsConfig": {"QueryStringBehavior": "all" if policy.query else "none"},
-        },
-    )
-
-
-def _response_headers_policy(policy: CachePolicy, shared: _Shared) -> Resource:
-    config: Resource = {
-        "RemoveHeadersConfig": {"Items": [{"Header": name} for name in BETWEEN_EDGE_AND_ORIGIN]},
-    }
-    told = policy.viewer_cache_control
-    if told is not None:
-        config["CustomHeadersConfig"] = {"Items": [{"Header": "Cache-Control", "Value": told, "Override": True}]}
-    return shared.policy("ResponseHeadersPolicy", "ResponseHeadersPolicyConfig", config)

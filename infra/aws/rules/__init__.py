@@ -1,0 +1,1 @@
+"""The rules of the edge lint, by what they look at; infra/aws/lint.py runs them."""
