@@ -38,7 +38,7 @@ BEYOND_A_SCHEMA = {
     "NS217": "that the names in `tags` are captured by `path`",
     "NS219": "that a tag without its braces has at most 256 characters",
     "NS306": "that `reads_fail_over_to` names another origin",
-    "NS307": "that origins do not fail over in a circle",
+    "NS307": "that no origin fails over to itself",
     "NS308": "that no market's own country is blocked",
 }
 """Errors of one file alone that JSON Schema has no words for."""
