@@ -1,6 +1,6 @@
 """What a policy says and CloudFront cannot, as notes (NS5xx), and what it would refuse, as errors (NS55x).
 
-The differences themselves are `infra.aws.compile.differences`, which also makes the compiler's report; here they get
+The differences themselves are `infra.aws.differences`, which also makes the compiler's report; here they get
 their code and the place in the policy. Limits are AWS's (docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/
 cloudfront-limits.html, DownloadDistValuesCacheBehavior.html, adding-cloudfront-headers.html).
 """
@@ -14,7 +14,7 @@ from cache_policies.reading import Fault, Place
 from edge.core.policy import Auth, CachePolicy, PolicySet
 from edge.policy_checks import DEFAULT_FILE
 from infra.aws.compile import CompileError, compile_policies
-from infra.aws.compile import _differences as differences
+from infra.aws.differences import differences
 from infra.aws.functions import FunctionTooLarge
 from infra.aws.lint import MAX_NAMES, NOT_IN_A_CACHE_KEY
 from infra.aws.package_lambda import PackageTooLarge
@@ -39,8 +39,6 @@ _NOTE_OF_FIELD = {
     "on_lease_lapse": "NS509",
     "refuse": "NS510",
     "redirect": "NS510",
-    "collapse_wait": "NS511",
-    "max_body": "NS511",
     "tags": "NS512",
     "auth": "NS513",
     "throttle": "NS514",
@@ -51,7 +49,7 @@ _NOTE_OF_FIELD = {
     "vary": "NS519",
 }
 _OF_EVERY_ROUTE = "NS500"
-_OTHER = "NS520"
+_OTHER = "NS511"
 
 Places = Mapping[str, Mapping[str, Place]]
 
