@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 Address = IPv4Address | IPv6Address
@@ -21,6 +22,8 @@ CLIENT_PREFIX_V6 = 64
 _PORT = r"(?::[0-9]{1,5})?"
 _WITH_PORT = re.compile(rf"([0-9.]+){_PORT}|\[([0-9A-Fa-f:.]+)(?:%[0-9A-Za-z._~-]+)?\]{_PORT}")
 _V6 = re.compile(r"([0-9A-Fa-f:.]+)(?:%[0-9A-Za-z._~-]+)?")
+_MAX_CHARACTERS = 80
+"""An IPv6 address with brackets, zone id and port; what is longer is none, and not remembered either."""
 _MAPPED = IPv6Network("::ffff:0:0/96")
 
 
@@ -103,6 +106,11 @@ def parse_address(text: str) -> Address | None:
     As hops write them: IPv4 and IPv6, in brackets or not, with a port or not, IPv6 with a zone id, which means nothing
     to anybody else and is left out. IPv4 mapped into IPv6 is IPv4. IPv4 is four decimal numbers without leading zeros.
     """
+    return _parsed(text) if len(text) <= _MAX_CHARACTERS else None
+
+
+@lru_cache(4_096)
+def _parsed(text: str) -> Address | None:
     found = _WITH_PORT.fullmatch(text)
     if found is not None:
         plain, bracketed = found[1], found[2]
@@ -120,6 +128,7 @@ def parse_address(text: str) -> Address | None:
     return address.ipv4_mapped or address
 
 
+@lru_cache(4_096)
 def counted_as(address: str) -> str:
     """By what a client at `address`, in its one spelling, is counted: itself, or the /64 of an IPv6 address."""
     if ":" not in address:
