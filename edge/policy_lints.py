@@ -24,6 +24,7 @@ from edge.core.policy import (
     Residency,
     parse_pattern,
 )
+from edge.core.request_rules import FORWARDED_UNSTORED
 
 if TYPE_CHECKING:
     from edge.policy_checks import Remarks
@@ -127,6 +128,7 @@ def estimated_variants(policy: CachePolicy) -> int:
 def lint_route(about: Remarks, markets: Markets | None, origins: Origins | None) -> None:
     """Note what one route probably should not say. `markets` and `origins` are None when they could not be read."""
     policy = about.policy
+    edge_answers = bool(policy.refuse_status) or policy.redirect is not Redirect.NONE
     if policy.store:
         _key(about)
         _prices(about)
@@ -134,12 +136,16 @@ def lint_route(about: Remarks, markets: Markets | None, origins: Origins | None)
         _negative(about)
     else:
         _without_effect(about, _NOT_STORED, "nothing of the route is stored")
-    if policy.refuse_status or policy.redirect is not Redirect.NONE:
+        for name in sorted(FORWARDED_UNSTORED.intersection(policy.request_fields)):
+            what = f"no effect: {name} is forwarded anyway where nothing is stored"
+            about.at("request_fields", "NS418", what, f"Remove {name}.", item=name)
+    if edge_answers:
         _without_effect(about, _NOT_FORWARDED, "the edge answers the route itself")
     _persons(about)
     _tags(about)
-    _countries(about)
-    _residency(about, markets, origins)
+    _countries(about, markets)
+    if not edge_answers:
+        _residency(about, markets, origins)
     origin = origins.by_name(policy.origin) if origins is not None else None
     if about.writes("collapse_wait") and origin is not None and policy.collapse_wait_s > origin.response_timeout_s:
         about.at(
@@ -284,6 +290,14 @@ def _stored(about: Remarks) -> None:
             f"left out, so that {', '.join(unsafe)} reach the origin on a stored route",
             "Add forward_methods: [GET, HEAD], or name the writes that the address takes.",
         )
+    lifetimes = (policy.fresh_s, policy.max_fresh_s, policy.stale_while_revalidate_s, policy.stale_if_error_s)
+    if not any(lifetimes) and not policy.keep_s:
+        about.at(
+            "fresh",
+            "NS429",
+            "0s, and neither max_fresh nor a stale window nor keep: nothing of the route is ever kept",
+            "Say store: false, or for how long an answer may be fresh, stale or validated.",
+        )
     if 0 < policy.keep_s < min(policy.fresh_s, 3600):
         about.at(
             "keep",
@@ -401,11 +415,21 @@ def lint_country(country: str) -> str | None:
     return f"{country} is no country of ISO 3166: nobody comes from there{f'; did you mean {meant}?' if meant else ''}"
 
 
-def _countries(about: Remarks) -> None:
-    for country in about.policy.blocked_countries:
-        what = lint_country(country)
-        if what is not None and about.writes("blocked_countries"):
+def _countries(about: Remarks, markets: Markets | None) -> None:
+    if not about.writes("blocked_countries"):
+        return
+    blocked = about.policy.blocked_countries
+    for country in blocked:
+        if (what := lint_country(country)) is not None:
             about.at("blocked_countries", "NS421", what, "Write the two letters of ISO 3166-1.", item=country)
+    let_in = [country for country in markets.blocked if country not in blocked] if markets is not None else []
+    if let_in:
+        about.at(
+            "blocked_countries",
+            "NS428",
+            f"in place of what markets.yaml blocks, and without {', '.join(let_in)}: visitors from there are served",
+            f"Add {', '.join(let_in)}, or leave blocked_countries out.",
+        )
 
 
 def _residency(about: Remarks, markets: Markets | None, origins: Origins | None) -> None:
@@ -413,7 +437,17 @@ def _residency(about: Remarks, markets: Markets | None, origins: Origins | None)
     if policy.residency in CLAIMS:
         code = "NS490" if policy.residency is Residency.TOKENISE else "NS491"
         about.at("residency", code, CLAIMS[policy.residency], "")
-    if policy.residency is not Residency.ROUTE or markets is None or origins is None:
+    if markets is None or origins is None:
+        return
+    placed = {jurisdiction for origin in origins.all for jurisdiction in origin.jurisdictions}
+    if policy.data_class is DataClass.PERSONAL and not about.writes("residency") and len(origins.all) > 1 and placed:
+        about.at(
+            "residency",
+            "NS430",
+            "left out for personal data, although origins.yaml says who may hold whose: it goes to one origin for all",
+            "Add residency: route, or say residency: none if any of them may see it.",
+        )
+    if policy.residency is not Residency.ROUTE:
         return
     turned_away = [market for market in markets.all if origins.for_jurisdiction(market.jurisdiction) is None]
     if turned_away:
