@@ -264,12 +264,7 @@ def field_schema(each: Field[Any]) -> dict[str, Any]:
     return {"description": f"{meaning[:1].upper()}{meaning[1:]}.{default}", **each.kind.schema}
 
 
-COUNTRY = spelled(
-    "[A-Z]{2}",
-    "two capital letters",
-    "NS119",
-    hint=lambda text: {"UK": "GB", "EN": "GB"}.get(text.upper(), text.upper()),
-)
+COUNTRY = spelled("[A-Z]{2}", "two capital letters", "NS119", hint=str.upper)
 """ISO 3166: `NO` is Norway."""
 JURISDICTION = spelled("[a-z]{2,8}", "a name such as eu", "NS122", hint=str.lower)
 NAME = r"[a-z][a-z0-9-]{0,39}"

@@ -57,7 +57,7 @@ def _currency(value: Value) -> str:
     if text not in DIGITS:
         meant = closest(text, DIGITS)
         hint = f"; did you mean {meant}?" if meant else " of ISO 4217"
-        raise value.refuse(expected + hint, "NS120", f"Write {meant}." if meant else "")
+        raise value.refuse(expected + hint, "NS120", f"Write {meant or 'EUR'}, or what else is meant, in capitals.")
     return text
 
 
@@ -179,7 +179,7 @@ def _rounding(currency: str, value: Value) -> Rounding:
     only(value, ROUNDING_FIELDS)
     step, ending = (each.of(value, None) for each in _rounding_fields(DIGITS[currency]))
     if len(value.faults) == before and len(written) != 1:
-        found = "both round_to and ending" if written else "nothing"
+        found = "both round_to and ending" if written else "neither round_to nor ending"
         value.fault(f"{found}, expected one of the two", "NS125", "Write {round_to: 0.05}, or {ending: .99}.")
     if len(value.faults) > before:
         raise Refused
@@ -197,12 +197,9 @@ def _currencies(value: Value) -> tuple[tuple[str, Rounding], ...]:
     for currency, (place, entry) in value.fields("a mapping from currency to its rounding").items():
         if currency not in DIGITS:
             meant = closest(currency, DIGITS)
-            what = f"{currency}, expected a currency " + (
-                f"of ISO 4217; did you mean {meant}?" if meant else "such as EUR"
-            )
-            value.faults.append(
-                Fault(place, entry.path, what, "NS120", f"Write {meant}." if meant else "Write a currency of ISO 4217.")
-            )
+            what = f"{currency}, expected a currency of ISO 4217" + (f"; did you mean {meant}?" if meant else "")
+            fix = f"Write {meant or 'EUR'}, or what else is meant, in capitals."
+            value.faults.append(Fault(place, entry.path, what, "NS120", fix))
             continue
         with suppress(Refused):
             found[currency] = _rounding(currency, entry)

@@ -95,9 +95,12 @@ class Value:
     written: str | list[Value] | dict[str, tuple[Place, Value]]
     faults: list[Fault] = field(repr=False)
     quoted: bool = False
+    unreadable: bool = False
+    """Reported already, so that nothing more is to be said of it."""
 
     def fault(self, what: str, code: str = "", fix: str = "") -> None:
-        self.faults.append(Fault(self.place, self.path, what, code, fix))
+        if not self.unreadable:
+            self.faults.append(Fault(self.place, self.path, what, code, fix))
 
     def refuse(self, expected: str, code: str, fix: str = "") -> Refused:
         """Report what was found in place of what was `expected`; to be raised."""
@@ -235,11 +238,11 @@ def parse_document(text: str, name: str, faults: list[Fault]) -> Value | None:
     except (YAMLError, ValueError) as exc:
         faults.append(Fault(Place(name, 1, 1), "", f"not YAML: {exc}", "NS003", "Write it as YAML."))
         return None
-    if node is None:
+    value = None if node is None else _value(node, name, "", faults)
+    if value is None or (value.written == "" and not value.quoted and not value.unreadable):
         what = "the file is empty, expected a mapping"
         faults.append(Fault(Place(name, 1, 1), "", what, "NS004", "Fill it, or remove it."))
         return None
-    value = _value(node, name, "", faults)
     if not isinstance(value.written, dict):
         value.fault(f"{value.shown}, expected a mapping", "NS005", "Begin with a field and a colon, such as routes:.")
         return None
@@ -251,6 +254,7 @@ def _compose(text: str, name: str, faults: list[Fault]) -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.composer import Composer
     from ruamel.yaml.events import AliasEvent
+    from ruamel.yaml.nodes import ScalarNode
 
     class PlainComposer(Composer):
         """Refuses what makes a small file endless (aliases, deep nesting), and what changes the meaning of words."""
@@ -258,7 +262,8 @@ def _compose(text: str, name: str, faults: list[Fault]) -> Any:
         def compose_document(self) -> Any:
             event = self.parser.peek_event()
             if event.version is not None or event.tags:
-                place = Place(name, event.start_mark.line + 1, 1)
+                before = text.split("\n")[: event.start_mark.line]
+                place = Place(name, next(number for number, line in enumerate(before, 1) if line.startswith("%")), 1)
                 what = "a directive, expected none: it changes what the words below it mean"
                 faults.append(Fault(place, "", what, "NS010", "Remove the line that begins with %."))
             return super().compose_document()
@@ -267,9 +272,8 @@ def _compose(text: str, name: str, faults: list[Fault]) -> Any:
             event = self.parser.peek_event()
             place = Place(name, event.start_mark.line + 1, event.start_mark.column + 1)
             if isinstance(event, AliasEvent):
-                what = f"an alias, *{event.anchor}; expected the value itself"
-                faults.append(Fault(place, "", what, "NS006", "Write the value again, or put it into defaults."))
-                raise Refused
+                self.parser.get_event()
+                return ScalarNode(_ALIAS, event.anchor, event.start_mark, event.end_mark)
             if self.depth >= MAX_NESTING:
                 what = f"nested more than {MAX_NESTING} levels deep"
                 faults.append(
@@ -296,6 +300,8 @@ def _strange_character(text: str, name: str, position: int) -> Fault:
     return Fault(place, "", f"not YAML: the character U+{ord(character):04X}", "NS003", "Remove the character.")
 
 
+_ALIAS = "an alias"
+"""Tag of the node that stands for one."""
 _TAB_HINT = "found character '\\t' that cannot start any token"
 
 
@@ -309,7 +315,10 @@ def _not_yaml(error: Any, text: str, name: str) -> Fault:
     line = lines[mark.line] if mark and mark.line < len(lines) else ""
     if "\t" in line[: len(line) - len(line.lstrip())] or problem == _TAB_HINT:
         return Fault(place, "", "not YAML: a tab where spaces are expected", "NS003", "Indent with spaces.")
-    return Fault(place, "", f"not YAML: {problem}", "NS003", "Look at this line and the one before it.")
+    fix = "Look at this line and the one before it."
+    if "but got '{'" in problem or "but got '}'" in problem:
+        fix = "Put text that has braces in it into quotes, where it stands in a list."
+    return Fault(place, "", f"not YAML: {problem}", "NS003", fix)
 
 
 def _place(node: Any, file: str) -> Place:
@@ -320,6 +329,10 @@ def _place(node: Any, file: str) -> Place:
 
 def _value(node: Any, file: str, path: str, faults: list[Fault]) -> Value:
     place = _place(node, file)
+    if node.tag == _ALIAS:
+        what = f"an alias, *{node.value}; expected the value itself"
+        faults.append(Fault(place, path, what, "NS006", "Write the value again, or put it into defaults."))
+        return Value(place, path, "", faults, unreadable=True)
     if node.id == "scalar":
         return Value(place, path, node.value, faults, quoted=node.style is not None)
     if node.id == "sequence":
@@ -328,7 +341,7 @@ def _value(node: Any, file: str, path: str, faults: list[Fault]) -> Value:
     fields: dict[str, tuple[Place, Value]] = {}
     for key, item in node.value:
         at = _place(key, file)
-        if not isinstance(key.value, str) or not key.value or not key.value.isprintable():
+        if not isinstance(key.value, str) or not key.value or not key.value.isprintable() or key.tag == _ALIAS:
             what = "a key that is no plain word, expected the name of a field"
             faults.append(Fault(at, path, what, "NS009", "Write the name of a field, then a colon."))
             continue
@@ -340,7 +353,7 @@ def _value(node: Any, file: str, path: str, faults: list[Fault]) -> Value:
             faults.append(Fault(at, below, what, "NS008", f"Remove this one or the one on line {first.line}."))
             continue
         value = _value(item, file, below, faults)
-        if value.written == "" and not value.quoted:
+        if value.written == "" and not value.quoted and not value.unreadable:
             # YAML puts an absent value at the next token, which may be lines further down.
             value.place = at
         fields[name] = (at, value)

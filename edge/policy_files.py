@@ -135,7 +135,10 @@ def _defaults(value: Value) -> dict[str, tuple[Place, Value]]:
         place, path = written["path"]
         what = "a path in defaults, expected it in each route"
         value.faults.append(Fault(place, path.path, what, "NS101", "Move path into the routes."))
-    only(value, [*DEFAULTS_FIELDS, *(each for each in ROUTE_FIELDS if each.name == "path")])
+        value = Value(
+            value.place, value.path, {name: entry for name, entry in written.items() if name != "path"}, value.faults
+        )
+    only(value, DEFAULTS_FIELDS)
     known = {each.name: each for each in DEFAULTS_FIELDS}
     for name, (_, entry) in written.items():
         if name in known:
