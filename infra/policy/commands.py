@@ -177,3 +177,32 @@ def policy_explain(
         asked = Asked(url or "", method, fields, country, peer, pairs_of(answer) if answer else None)
         status = explain_command.explain_asked(asked, policies, live=live, state=state, as_json=as_json)
     raise typer.Exit(status)
+
+
+@policy.command("diff")
+def policy_diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="A folder, or REV:FOLDER of the git repository here.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="The same; REV alone is its cache_policies.")],
+    form: Annotated[
+        Literal["text", "md", "json"], typer.Option("--format", help="For people, a pull request, or programs.")
+    ] = "text",
+    replay: Annotated[
+        Path | None, typer.Option(metavar="LOG", help="An edge's access log: predict hit ratio and origin load.")
+    ] = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code/--no-exit-code", help="Whether a change ends with status 2.")
+    ] = True,
+) -> None:
+    """Say what edges do otherwise under other policies: routes, keys, lifetimes, what becomes cacheable.
+
+    Ends with status 0 without a change, 2 with one, 1 when one side cannot be read.
+
+    \b
+    Examples:
+      nearshelf policy diff HEAD:cache_policies cache_policies
+      nearshelf policy diff main HEAD --format md
+      nearshelf policy diff cache_policies my-policies --replay access.log
+    """
+    from infra.policy import diff_command
+
+    raise typer.Exit(diff_command.run(before, after, form=form, log=replay, exit_code=exit_code))
