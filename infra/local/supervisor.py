@@ -14,14 +14,16 @@ import signal
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cache_policies.reading import PACKAGED_POLICIES
 from infra.local import ports, topology
 from infra.local.control import ControlServer
 from infra.local.errors import LocalError
 from infra.local.faults import Faults
+from infra.local.policies import PolicyNews, Said
 from infra.local.processes import (
     BACKOFF_S,
     SETTLED_S,
@@ -64,6 +66,13 @@ class Voice:
     def strong(self, text: str) -> str:
         return f"\x1b[1m{text}\x1b[0m" if self.colour else text
 
+    def alarm(self, title: str, lines: Iterable[str]) -> None:
+        """Something that a person must mend; red on a terminal, and said even when quiet."""
+        if self.colour and sys.stderr.isatty():
+            title = f"\x1b[1;37;41m {title} \x1b[0m"
+        with contextlib.suppress(BrokenPipeError):
+            print("\n".join(("", title, *(f"  {line}" for line in lines), "")), file=sys.stderr, flush=True)
+
     def warn(self, text: str) -> None:
         """Something went wrong and is being dealt with; said even when quiet."""
         with contextlib.suppress(BrokenPipeError):
@@ -94,6 +103,7 @@ class Supervisor:
         """Names of children that were stopped on purpose, in that order."""
         self._control = ControlServer(state.control, self.faults.obey)
         self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._news: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._signals = 0
 
@@ -146,13 +156,15 @@ class Supervisor:
         self._write_files()
         self.is_ready = True
         self._greet(await self._example_sku())
+        self._news = asyncio.ensure_future(self._policy_news().run())
 
     async def stop(self) -> None:
         """Edges first, so that they can tell the origin that they leave; then the origin; then the databases."""
         self._remove_files()
-        for keeper in self._keepers.values():
-            keeper.cancel()
-        await asyncio.gather(*self._keepers.values(), return_exceptions=True)
+        watching = [*self._keepers.values(), *([] if self._news is None else [self._news])]
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
         await self._control.stop()
         for names in ([*self._edge_names()], ["relay"], [*self.topology.origin_workers]):
             await asyncio.gather(*(self.children[name].stop() for name in names if name in self.children))
@@ -434,6 +446,37 @@ class Supervisor:
         voice.line()
         voice.line("Ctrl-C stops everything.")
 
+    def _policy_news(self) -> PolicyNews:
+        folder = Path(os.environ.get("NEARSHELF_POLICIES") or PACKAGED_POLICIES)
+
+        def took(digest: str) -> None:
+            self.voice.line(f"policies {digest} are in force on every edge")
+
+        def refused(digest: str, faults: tuple[str, ...]) -> None:
+            self.voice.alarm(
+                f"The policies in {folder} cannot be used",
+                [*faults, f"Every edge goes on with those from before ({digest}) until the files are mended."],
+            )
+
+        def late(workers: list[str]) -> None:
+            self.voice.warn(f"not all edge workers have the same policies: {', '.join(workers)} differ from the others")
+
+        return PolicyNews(folder, self._said_of_policies, took=took, refused=refused, late=late, clock=time.monotonic)
+
+    async def _said_of_policies(self) -> dict[str, Said]:
+        """What each edge worker says of its policies; none of one that is stopped or frozen on purpose."""
+        token = {"Authorization": f"Bearer {self.secrets.admin_token}"}
+        found = {}
+        for worker in (worker for edge in self.topology.edges for worker in edge.workers):
+            child = self.children[worker.name]
+            answer = None
+            if child.is_running and not child.frozen:
+                answer = await fetch(f"{worker.admin_url}/status", token)
+            if answer is not None:
+                said = json.loads(answer)["policies"]
+                found[worker.name] = Said(said["digest"], tuple(said["refused"]))
+        return found
+
     async def status(self) -> dict[str, Any]:
         """What runs, for `nearshelf status`."""
         now = time.monotonic()
@@ -543,8 +586,8 @@ async def answers(url: str) -> bool:
     return await fetch(url) is not None
 
 
-async def fetch(url: str, within_s: float = 2.0) -> bytes | None:
-    """The body of a 200; None for any other answer, and for none."""
+async def fetch(url: str, fields: Mapping[str, str] | None = None, within_s: float = 2.0) -> bytes | None:
+    """The body of a 200; None for any other answer, and for none. `fields`: of the request, beside Host."""
     host, _, path = url.removeprefix("http://").partition("/")
     name, _, port = host.partition(":")
     try:
@@ -552,7 +595,8 @@ async def fetch(url: str, within_s: float = 2.0) -> bytes | None:
             reader, writer = await asyncio.open_connection(name, int(port))
             try:
                 # HTTP/1.0: the answer ends with the connection, and comes in one piece.
-                writer.write(f"GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+                lines = [f"GET /{path} HTTP/1.0", f"Host: {host}", *(f"{n}: {v}" for n, v in (fields or {}).items())]
+                writer.write("\r\n".join((*lines, "", "")).encode())
                 head, _, body = (await reader.read()).partition(b"\r\n\r\n")
             finally:
                 writer.close()

@@ -101,10 +101,28 @@ def _free_port() -> int:
         return port
 
 
+ROUTES = """\
+routes:
+  page:
+    path: /{market}/products/{slug}
+    fresh: 300s
+    max_fresh: 1h
+  home:
+    path: /{market}/
+    fresh: 200s
+    max_fresh: 1h
+  default:
+    path: /{rest...}
+    store: false
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "policies"
-    shutil.copytree(PACKAGED_POLICIES, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__", "*.md"))
+    folder.mkdir()
+    shutil.copy(PACKAGED_POLICIES / "markets.yaml", folder)
+    (folder / "default.yaml").write_text(ROUTES)
     return folder
 
 
@@ -140,29 +158,28 @@ async def test_both_workers_take_what_can_be_used_and_refuse_what_cannot(folder,
             assert await workers.are_hits(path, 10) == [False, *[True] * 9]
 
         # Product pages live longer; the home page is as it was.
-        catalog = folder / "catalog.yaml"
-        home, _, pages = catalog.read_text().partition("  product-page:")
-        catalog.write_text(home + "  product-page:" + pages.replace("fresh: 300s", "fresh: 600s", 1))
+        routes = folder / "default.yaml"
+        edit(routes, "fresh: 300s", "fresh: 600s")
         second = load_policies(folder).digest
         await workers.until(lambda said: said["digest"] == second)
         assert await workers.are_hits(HOME, 10) == [True] * 10
         assert await workers.are_hits(PAGE, 20) == [False, *[True] * 19]
         assert (origin.count(PAGE), origin.count(HOME)) == (2, 1)
 
-        edit(catalog, "fresh: 600s", "fresh: ten minutes")
+        edit(routes, "fresh: 600s", "fresh: ten minutes")
         await workers.until(lambda said: said["refused"])
         for said in await workers.policies():
             assert said["digest"] == second
-            assert any(fault.startswith("catalog.yaml:") for fault in said["refused"])
+            assert any(fault.startswith("default.yaml:4:12 ") for fault in said["refused"])
         assert await workers.are_hits(PAGE, 10) == [True] * 10
 
-        edit(catalog, "fresh: ten minutes", "fresh: 900s")
+        edit(routes, "fresh: ten minutes", "fresh: 900s")
         third = load_policies(folder).digest
         await workers.until(lambda said: said["digest"] == third and not said["refused"])
     for output in workers.output:
         assert f"policies {second} of {folder} are in force" in output
         assert "cannot be used" in output
-        assert "routes.product-page.fresh: ten minutes" in output
+        assert "routes.page.fresh: ten minutes" in output
 
 
 async def test_a_hang_up_signal_has_the_files_read_again_and_ends_nothing(folder, tmp_path):
