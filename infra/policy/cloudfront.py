@@ -1,8 +1,7 @@
 """What a policy says and CloudFront cannot, as notes (NS5xx), and what it would refuse, as errors (NS55x).
 
-The differences themselves are `infra.aws.differences`, which also makes the compiler's report; here they get
-their code and the place in the policy. Limits are AWS's (docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/
-cloudfront-limits.html, DownloadDistValuesCacheBehavior.html, adding-cloudfront-headers.html).
+The differences are those of the compiler's report (`infra.aws.differences`), the errors those that the compiler ends
+with; here they get their codes and their places in the policies.
 """
 
 from __future__ import annotations
@@ -11,19 +10,12 @@ import re
 from collections.abc import Iterator, Mapping
 
 from cache_policies.reading import Fault, Place
-from edge.core.policy import Auth, CachePolicy, PolicySet
+from edge.core.policy import PolicySet
 from edge.policy_checks import DEFAULT_FILE
 from infra.aws.compile import CompileError, compile_policies
 from infra.aws.differences import differences
 from infra.aws.functions import FunctionTooLarge
-from infra.aws.lint import MAX_NAMES, NOT_IN_A_CACHE_KEY
 from infra.aws.package_lambda import PackageTooLarge
-from infra.aws.templates.edge import path_pattern
-
-MAX_PATTERN_CHARACTERS = 255
-_NOT_IN_A_PATTERN = re.compile(r"[^A-Za-z0-9_.*$/~\"'@:+&?-]")
-_KEYED_ALWAYS = 2
-"""Headers of every key: the generation, and the name of the shop."""
 
 _NOTE_OF_FIELD = {
     "path": "NS501",
@@ -50,6 +42,8 @@ _NOTE_OF_FIELD = {
 }
 _OF_EVERY_ROUTE = "NS500"
 _OTHER = "NS511"
+_ERROR_OF_RULE = {"EDGE121": "NS551", "EDGE126": "NS552", "EDGE117": "NS553"}
+"""Rules of the compiler's own lint (`infra.aws.lint`) that are about one route; all others are NS556."""
 
 Places = Mapping[str, Mapping[str, Place]]
 
@@ -89,66 +83,29 @@ def _place(policies: PolicySet, places: Places, policy_id: str, field: str) -> P
 
 
 def _refused(policies: PolicySet, places: Places) -> Iterator[Fault]:
-    own = list(_refused_routes(policies, places))
-    yield from own
-    if own:
-        # The compiler would only say the same again, without the place.
-        return
     top = Place(DEFAULT_FILE, 1, 1)
     try:
-        compile_policies(policies)
+        compile_policies(policies, places=places)
     except FunctionTooLarge as exc:
         yield Fault(top, "", str(exc), "NS554", "Use fewer routes or markets, or shorter paths.")
     except PackageTooLarge as exc:
         yield Fault(top, "", str(exc), "NS555", "Use fewer routes or markets.")
     except CompileError as exc:
         for finding in exc.findings:
-            fix = finding.fix[:1].upper() + finding.fix[1:] + "."
-            yield Fault(top, "", f"{finding.where}: {finding.what} ({finding.code})", "NS556", fix)
-
-
-def _refused_routes(policies: PolicySet, places: Places) -> Iterator[Fault]:
-    for policy in policies.policies:
-        pattern = path_pattern(policy)
-        bad = sorted(set(_NOT_IN_A_PATTERN.findall(pattern)))
-        path = f"routes.{policy.id}.path"
-        if bad:
+            place, route = _named(finding.place, places)
             yield Fault(
-                _place(policies, places, policy.id, "path"),
-                path,
-                f"{' '.join(bad)} cannot stand in a path pattern of CloudFront",
-                "NS553",
-                "Use letters, digits and - _ . $ ~ ' @ : + & in the plain parts of path.",
+                place or top,
+                f"routes.{route}" if route else "",
+                f"{finding.what} ({finding.code}, {finding.where})",
+                _ERROR_OF_RULE.get(finding.code, "NS556"),
+                finding.fix[:1].upper() + finding.fix[1:] + ".",
             )
-        if len(pattern) > MAX_PATTERN_CHARACTERS:
-            yield Fault(
-                _place(policies, places, policy.id, "path"),
-                path,
-                f"{len(pattern)} characters, a path pattern of CloudFront has {MAX_PATTERN_CHARACTERS}",
-                "NS553",
-                "Shorten the plain parts of path.",
-            )
-        if policy.store:
-            yield from _refused_keys(policy, _place(policies, places, policy.id, "vary"))
 
 
-def _refused_keys(policy: CachePolicy, place: Place) -> Iterator[Fault]:
-    field = f"routes.{policy.id}.vary"
-    keyed = [name for name in policy.vary if name != "accept-encoding"]
-    always = _KEYED_ALWAYS + (policy.auth is Auth.OPTIONAL)
-    if len(keyed) + always > MAX_NAMES:
-        yield Fault(
-            place,
-            field,
-            f"{len(keyed)} fields and {always} that are always there, a key of CloudFront takes {MAX_NAMES} headers",
-            "NS551",
-            f"Vary on {MAX_NAMES - always} fields at the most.",
-        )
-    for name in sorted(NOT_IN_A_CACHE_KEY.intersection(keyed)):
-        yield Fault(
-            place,
-            field,
-            f"{name} cannot be part of a key of CloudFront",
-            "NS552",
-            f"Remove {name} from vary.",
-        )
+def _named(text: str, places: Places) -> tuple[Place | None, str]:
+    """The place and the route in `catalog.yaml:5:3 home and 2 more`, which the compiler's lint says; None: in none."""
+    found = re.match(r"(.+):([0-9]+):([0-9]+) (\S+)", text)
+    if found is None:
+        return None, ""
+    place = Place(found[1], int(found[2]), int(found[3]))
+    return next((each for each in places.get(found[4], {}).values() if each[:3] == place[:3]), place), found[4]

@@ -124,12 +124,12 @@ def test_nothing_fires_on_the_packaged_policies():
         (
             CompileError([Finding("EDGE102", "Distribution", "81 behaviours", "merge routes", "cloudfront-limits")]),
             "NS556",
-            "Distribution: 81 behaviours (EDGE102)",
+            "81 behaviours (EDGE102, Distribution)",
         ),
     ],
 )
 def test_what_the_compiler_refuses_is_an_error(monkeypatch, raised, code, what):
-    def refuse(_):
+    def refuse(_, **__):
         raise raised
 
     monkeypatch.setattr("infra.policy.cloudfront.compile_policies", refuse)
