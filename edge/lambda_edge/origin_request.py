@@ -49,7 +49,7 @@ ORIGINS_FIELD = "nearshelf-origins"
 `shop=shop.example; eu=eu.example`. Lambda@Edge has no environment, and the package is older than the names; the
 template writes them there from its parameters, and this handler takes the field out before the origin sees it."""
 
-_UNPLACED = "This cannot be sent to where it may be kept. Please try again later."
+_UNPLACED = "This is not available for this market at the moment."
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _READS = frozenset({"GET", "HEAD"})
 
@@ -97,7 +97,7 @@ def prepare(cf_request: dict[str, Any], policies: PolicySet) -> dict[str, Any]:
     country = seen if _COUNTRY.fullmatch(seen) else UNKNOWN_COUNTRY
     placed = place(match.policy, match.market, country, policies.markets, policies.origins)
     if isinstance(placed, Unplaced):
-        return explained(request, 503, "Service Unavailable", _UNPLACED, ("retry-after", "1"))
+        return explained(request, 503, "Service Unavailable", _UNPLACED)
     forwarded = forward_request(
         request,
         match,

@@ -26,8 +26,6 @@ from edge.core.policy import CachePolicy
 
 MAX_ZIP_BYTES = 1_000_000
 """Our own budget, far below AWS's 50 MB: a small package starts fast."""
-HANDLER = "nearshelf_origin_request.handler"
-RESPONSE_HANDLER = "nearshelf_origin_response.handler"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time a zip can say."""
 _ROOTS = {"cache_policies": cache_policies, "edge": edge}
@@ -55,17 +53,18 @@ def origin_request_package(
 ) -> Package:
     """The origin-request function: `lambda/origin-request.zip`. Raises PackageTooLarge."""
     source = entry_source("edge.lambda_edge.origin_request", policies, markets, origins or Origins())
-    return _packed("origin-request.zip", HANDLER, source)
+    return _packed("origin-request", source)
 
 
 def origin_response_package(policies: tuple[CachePolicy, ...], markets: Markets) -> Package:
     """The origin-response function: `lambda/origin-response.zip`. Raises PackageTooLarge."""
     source = entry_source("edge.lambda_edge.origin_response", policies, markets)
-    return _packed("origin-response.zip", RESPONSE_HANDLER, source)
+    return _packed("origin-response", source)
 
 
-def _packed(name: str, handler: str, source: str) -> Package:
-    files = {f"{handler.removesuffix('.handler')}.py": source.encode(), **_modules_for(source)}
+def _packed(event: str, source: str) -> Package:
+    module = f"nearshelf_{event.replace('-', '_')}"
+    files = {f"{module}.py": source.encode(), **_modules_for(source)}
     buffer = io.BytesIO()
     # Stored, not deflated: the bytes then do not depend on the zlib of the machine that packs, and nothing is
     # inflated at a cold start.
@@ -78,10 +77,10 @@ def _packed(name: str, handler: str, source: str) -> Package:
     content = buffer.getvalue()
     if len(content) > MAX_ZIP_BYTES:
         raise PackageTooLarge(
-            f"{name}: {len(content)} bytes, at most {MAX_ZIP_BYTES}: {len(source.encode())} for the policies, the rest "
-            "for the code. Let one route take in several ({name}, {rest...})"
+            f"{event}.zip: {len(content)} bytes, at most {MAX_ZIP_BYTES}: {len(source.encode())} for the policies, the "
+            "rest for the code. Let one route take in several ({name}, {rest...})"
         )
-    return Package(content, len(files), handler)
+    return Package(content, len(files), f"{module}.handler")
 
 
 def _modules_for(source: str) -> dict[str, bytes]:

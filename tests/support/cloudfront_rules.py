@@ -33,7 +33,7 @@ READ_ONLY = {
 }
 MAX_GENERATED_BYTES = {"viewer-request": 40_000, "origin-request": 1_000_000, "origin-response": 1_000_000}
 _NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
-_VALUE = re.compile(r"[\x20-\x7e]+")
+_VALUE = re.compile(r"[\x20-\x7e]*")
 _DOMAIN = re.compile(r"(?=.{1,253}$)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 
 
