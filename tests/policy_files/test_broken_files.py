@@ -8,6 +8,7 @@ these anew; read what they say before you commit them.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from cache_policies.codes import CODES, Severity
-from cache_policies.reading import Fault
-from edge.policy_files import PACKAGED_POLICIES, read_policies
+from cache_policies.markets import read_markets
+from cache_policies.origins_file import read_origins
+from cache_policies.reading import Fault, parse_document
+from edge.policy_files import PACKAGED_POLICIES, read_policies, read_routes
 
 BROKEN = Path(__file__).parent / "broken"
 CASES = sorted(path for path in BROKEN.iterdir() if path.suffix != ".faults")
@@ -88,6 +91,47 @@ def test_what_is_no_file_is_not_opened(tmp_path):
         ("link.yaml", "NS001"),
         ("pipe.yaml", "NS001"),
     ]
+
+
+def test_whatever_a_file_holds_it_is_read_or_refused():
+    """Bytes of the packaged files and of the broken ones, cut, doubled and swapped: never anything but faults."""
+    rng = random.Random("whatever a file holds")
+    files = [*PACKAGED_POLICIES.glob("*.yaml"), *(path for path in CASES if path.is_file())]
+    sources = [path.read_bytes() for path in sorted(files) if path.stem != "nested"]
+    strange = [
+        b"\t",
+        b"\x00",
+        b"\xff",
+        b"&a ",
+        b"*a",
+        b"{",
+        b"]",
+        b": ",
+        b"\n- ",
+        b"'",
+        b'"',
+        b"!!int ",
+        b"\r",
+        b"%",
+        b"? ",
+        b"|\n",
+    ]
+    refused = 0
+    for _ in range(400):
+        content = bytearray(rng.choice(sources) or b"routes: {}\n")
+        for _ in range(rng.randint(1, 4)):
+            start = rng.randrange(len(content) + 1)
+            content[start : start + rng.choice([0, 0, 1, 3, 200])] = rng.choice(
+                [b"", *strange, rng.choice(sources)[:60]]
+            )
+        faults: list[Fault] = []
+        document = parse_document(content.decode("utf-8", errors="surrogateescape"), "a.yaml", faults)
+        for read in (lambda value: read_routes(value, None), read_markets, read_origins):
+            if document is not None:
+                read(document)
+        refused += document is None
+        assert all(fault.code and fault.fix and str(fault).isprintable() for fault in faults)
+    assert refused > 50
 
 
 def test_thirty_files_and_more_with_every_code_of_files_and_fields():

@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from iso4217 import Currency
 
+from cache_policies.currencies import DIGITS
 from cache_policies.markets import MARKET_FIELDS, MARKETS_FIELDS, ROUNDING_FIELDS, Market, load_markets
 from cache_policies.origins import Origin
 from cache_policies.origins_file import ORIGIN_FIELDS, ORIGINS_FIELDS
@@ -368,6 +370,18 @@ def test_every_field_is_documented_with_its_unit_and_default_and_no_other(headin
 
 def test_every_table_of_the_readme_is_one_of_the_reader():
     assert re.findall(r"^##+ (Fields of .*)$", README, re.MULTILINE) == list(TABLES)
+
+
+@pytest.mark.parametrize("heading", TABLES)
+def test_what_a_field_is_called_elsewhere_is_one_field_and_none_of_ours(heading):
+    ours = [each.name for each in TABLES[heading]]
+    elsewhere = [name for each in TABLES[heading] for name in each.other_names]
+    assert len(elsewhere) == len(set(elsewhere))
+    assert not set(ours) & set(elsewhere)
+
+
+def test_the_digits_of_currencies_are_those_of_iso_4217():
+    assert {currency.code: currency.exponent for currency in Currency if currency.exponent is not None} == DIGITS
 
 
 def test_everything_that_decides_can_be_written():
