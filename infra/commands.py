@@ -360,7 +360,7 @@ def aws_compile(
         list[str] | None, typer.Option(metavar="NAME", help="A name of the shop beside the distribution's; repeat it.")
     ] = None,
 ) -> None:
-    """Compile the policies for CloudFront: a template, a Function, a Lambda@Edge package, and what differs.
+    """Compile the policies for CloudFront: templates, Functions, Lambda@Edge packages, and what differs.
 
     \b
     Examples:
@@ -380,3 +380,38 @@ def aws_compile(
     except OSError as exc:
         raise CommandError(f"{exc.filename or out} cannot be written: {exc.strerror}; see --out") from exc
     print(report.text(), end="")
+
+
+@aws.command("lint")
+def aws_lint(
+    template: Annotated[Path, typer.Argument(metavar="TEMPLATE.json", help="edge.json or origin-gate.json.")],
+    policies: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the *.yaml files are; left out: those of this shop.")
+    ] = None,
+) -> None:
+    """Find the mistakes in a compiled template that a hand has changed: what would deploy and be wrong, be refused, or
+    cost. What a schema knows is cfn-lint's.
+
+    Exit status: 0 nothing was found, 1 something was.
+
+    \b
+    Examples:
+      nearshelf aws lint build/aws/templates/edge.json
+      nearshelf aws lint build/aws/templates/edge.json --policies my-policies/
+    """
+    from cache_policies.reading import PolicyError
+    from infra.aws.lint import RULES, UnreadableTemplate, lint_file
+    from infra.errors import CommandError
+
+    try:
+        findings = lint_file(template, policies)
+    except UnreadableTemplate as exc:
+        raise CommandError(str(exc)) from exc
+    except PolicyError as exc:
+        raise CommandError(f"the policies that the template is held against have faults:\n{exc}") from exc
+    for finding in findings:
+        print(finding)
+    if findings:
+        print("1 finding" if len(findings) == 1 else f"{len(findings)} findings")
+        raise typer.Exit(1)
+    print(f"no finding in {template}: {len(RULES)} rules")

@@ -7,18 +7,22 @@ guides, and the fix. The rules themselves are in `rules/`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from cache_policies.reading import Place
+from cache_policies.codes import Severity
+from cache_policies.reading import Place, PolicyError
 from edge.core.policy import PolicySet
+from edge.policy_files import read_policies
 from infra.aws.quotas import MAX_NAMES
 from infra.aws.rules import caching, distribution, functions, handlers, origins, web_acl
 from infra.aws.rules.caching import NOT_IN_A_CACHE_KEY
-from infra.aws.rules.stack import RULES, Stack
+from infra.aws.rules.stack import RULES, Rule, Stack
 
-__all__ = ["MAX_NAMES", "NOT_IN_A_CACHE_KEY", "RULES", "Finding", "lint"]
+__all__ = ["MAX_NAMES", "NOT_IN_A_CACHE_KEY", "RULES", "Finding", "UnreadableTemplate", "lint", "lint_file"]
 
 ROOMS = (distribution, caching, functions, handlers, origins, web_acl)
 """Importing them registers their rules."""
@@ -56,5 +60,34 @@ def lint(
     ]
 
 
-def _in_order(rules: Iterable[Any]) -> list[Any]:
-    return sorted(rules, key=lambda rule: str(rule.code))
+def _in_order(rules: Iterable[Rule]) -> list[Rule]:
+    return sorted(rules, key=lambda rule: rule.code)
+
+
+class UnreadableTemplate(Exception):
+    """There is no template there to be linted. Reads: edge.json:12:3: no JSON: Expecting value; ..."""
+
+
+def lint_file(template: Path, directory: Path | None = None) -> list[Finding]:
+    """The findings in a template file, held against the policies in `directory` (default: the packaged ones).
+
+    Raises UnreadableTemplate, and PolicyError with every fault of the policies.
+    """
+    try:
+        read = json.loads(template.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise UnreadableTemplate(f"{template} cannot be read: {exc.strerror}; name a template in JSON") from exc
+    except UnicodeDecodeError as exc:
+        raise UnreadableTemplate(f"{template} is not UTF-8 text; name a template in JSON") from exc
+    except json.JSONDecodeError as exc:
+        raise UnreadableTemplate(
+            f"{template}:{exc.lineno}:{exc.colno}: no JSON: {exc.msg}; name a template as `aws compile` writes it"
+        ) from exc
+    except RecursionError as exc:
+        raise UnreadableTemplate(f"{template} is nested too deep; name a template as `aws compile` writes it") from exc
+    if not isinstance(read, dict) or not isinstance(read.get("Resources"), dict):
+        raise UnreadableTemplate(f"{template} has no Resources; name a template as `aws compile` writes it")
+    found = read_policies(directory)
+    if found.policies is None:
+        raise PolicyError(fault for fault in found.faults if fault.severity is Severity.ERROR)
+    return lint(read, found.policies, found.places)

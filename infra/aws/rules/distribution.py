@@ -21,7 +21,7 @@ from infra.aws.rules.stack import (
     texts,
 )
 from infra.aws.templates.behaviours import Behaviour as Chosen
-from infra.aws.templates.behaviours import misfits, takes_in
+from infra.aws.templates.behaviours import misfits, path_pattern, takes_in
 from infra.aws.templates.content import ALL_METHODS, content_of
 from infra.aws.templates.edge import ERROR_STATUSES, TAG_FIELD
 
@@ -112,8 +112,6 @@ def _order(stack: Stack) -> Iterator[Found]:
 
 
 def _with_pattern(stack: Stack, pattern: str) -> tuple[CachePolicy, ...]:
-    from infra.aws.templates.behaviours import path_pattern
-
     return tuple(route for route in stack.policies.policies if path_pattern(route) == pattern)
 
 
@@ -273,9 +271,7 @@ def _geo(stack: Stack) -> Iterator[Found]:
 def _staging(stack: Stack) -> Iterator[Found]:
     for logical_id, config in stack.distributions:
         staged = config.get("Staging") is True or config.get("ContinuousDeploymentPolicyId")
-        if (staged and "http3" in text(config.get("HttpVersion"))) or (
-            staged and text(config.get("HttpVersion")).endswith("and3")
-        ):
+        if staged and text(config.get("HttpVersion")).endswith("3"):
             yield Found(logical_id, f"continuous deployment with {config['HttpVersion']}: refused")
 
 
