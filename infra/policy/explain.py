@@ -19,6 +19,7 @@ from cache_policies.markets import MARKETS_FILE
 from cache_policies.positions import MAX_TAGS_PER_RESPONSE
 from cache_policies.reading import PACKAGED_POLICIES, Place, Value, parse_document
 from cache_policies.tags import EVERYTHING
+from edge.core.hops import parse_address
 from edge.core.http import Headers, Request, Response
 from edge.core.key import CacheKey, query_text
 from edge.core.market import MARKET_COOKIE, MarketSource
@@ -86,7 +87,10 @@ def visitor_of(asked: Asked) -> Visitor:
             raise CommandError(f"{asked.country!r} is no country: expected two capital letters of ISO 3166, such as DE")
         return Visitor(asked.country, "--country")
     if asked.peer:
-        country = registered_country(asked.peer)
+        address = parse_address(asked.peer)
+        if address is None:
+            raise CommandError(f"{asked.peer!r} is no address: expected one such as 192.0.2.7 or 2001:db8::7")
+        country = registered_country(str(address))
         return Visitor(country, f"where {asked.peer} is registered")
     return Visitor(UNKNOWN_COUNTRY, "unknown: neither --country nor --peer")
 
@@ -502,7 +506,7 @@ _AUTH = {
 }
 """What becomes of the field Authorization."""
 
-_FAULTS = {
+FAULTS = {
     "not-a-path": "the path does not start with a slash",
     "bad-character": "a control, blank, backslash, # or a letter beyond ASCII that is not percent-encoded",
     "bad-encoding": "a % without two hexadecimal digits, or a value that is not UTF-8",
@@ -515,12 +519,12 @@ _FAULTS = {
 
 
 def _refusal_in_words(decision: Decision) -> str:
-    if decision.reason in _FAULTS:
+    if decision.reason in FAULTS:
         hint = ""
         path = decision.request.path
         if decision.reason == "bad-character" and not path.isascii():
             hint = f"; a browser sends {quote(path, safe='/%')}"
-        return f"refused: {_FAULTS[decision.reason]}{hint}"
+        return f"refused: {FAULTS[decision.reason]}{hint}"
     if decision.location:
         return f"led to {decision.location}, the home of the visitor's market"
     if decision.match is None:
