@@ -442,4 +442,7 @@ def test_the_examples_in_the_guide_are_policies(folder):
     guide = (PACKAGED_POLICIES.parent / "docs" / "policies.md").read_text()
     blocks = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
     text = "".join(block.removeprefix("routes:\n") for block in blocks if "path:" in block)
-    assert [policy.id for policy in routes(folder, text).policies] == ["brand-page", "price", "wishlist", "default"]
+    (origins,) = [block for block in blocks if "origins:" in block]
+    (folder / "origins.yaml").write_text(origins)
+    found = [policy.id for policy in routes(folder, text).policies]
+    assert found == ["brand-page", "price", "wishlist", "account", "default"]
