@@ -19,7 +19,7 @@ from edge.core.http import HOP_BY_HOP, Headers, Request, Response
 from edge.core.key import CacheKey
 from edge.core.policy import CachePolicy, Match, PolicySet
 from edge.core.stored import StoredResponse
-from edge.core.storing import Store, may_store
+from edge.core.storing import Store, may_store, vary_names
 from edge.core.viewer_fields import viewer_headers
 from edge.lambda_edge.events import (
     GENERATION_FIELD,
@@ -103,9 +103,14 @@ def what_to_keep(request: Request, response: Response, match: Match, wall_now: f
     if length is None and response.status not in {204, 304} and "transfer-encoding" not in response.headers:
         # Its body ends with the connection: CloudFront would keep it even when it was cut short.
         return None
+    headers = response.headers
+    if match.policy.compress and (varies_on := vary_names(headers)):
+        # Which coding a viewer takes is in CloudFront's key there, and the origin may have seen it.
+        left = ("vary", ", ".join(sorted(varies_on - {"accept-encoding"})))
+        headers = headers.with_(left)
     decision = may_store(
         Request("GET", request.authority, request.path, request.query, request.headers),
-        Response(200 if response.status == 304 else response.status, response.headers),
+        Response(200 if response.status == 304 else response.status, headers),
         match,
         CacheKey(request.authority, match.path, (), match.market),
         sent_at=0.0,

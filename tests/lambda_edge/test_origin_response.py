@@ -225,6 +225,25 @@ def test_a_route_with_optional_credentials_is_kept_for_those_who_send_none():
     assert obeyed(LABELS, "/list", policies=policies, authorization="Basic eA==") == "no-store"
 
 
+@pytest.mark.parametrize(
+    ("compress", "vary", "kept"),
+    [
+        (True, "Accept-Encoding", True),
+        (True, "accept-encoding, accept-language", False),
+        (True, "*", False),
+        (False, "Accept-Encoding", False),
+    ],
+)
+def test_what_the_origin_has_coded_may_be_kept_where_the_coding_is_in_the_key(compress, vary, kept):
+    policies = PolicySet(
+        [CachePolicy("page", "/page", fresh_s=60, compress=compress), CachePolicy("r", "/{rest...}", store=False)],
+        MARKETS,
+    )
+    headers = {**LABELS, "vary": vary, "content-encoding": "gzip"}
+    assert is_kept(headers, "/page", policies=policies) is kept
+    assert fields(answer(headers, "/page", policies=policies))["vary"] == vary
+
+
 def test_what_refuses_this_distribution_is_an_origin_that_fails():
     headers = {"nearshelf-refused": "edge-key", "x-reason": "wrong key", "content-length": "9", "via": "1.1 proxy"}
     returned = answer(headers, PRICE, status=403)
