@@ -18,6 +18,8 @@ MARKET_PATTERN = "??-???"
 """The shape of every market's id."""
 _ANY = "x"
 """A segment that no pattern names."""
+_DEEPER = 8
+"""Segments more than routes have."""
 
 
 class Behaviour(NamedTuple):
@@ -161,11 +163,14 @@ def _paths(policy: CachePolicy, other: CachePolicy, markets: Markets) -> Iterato
 
 
 def _runs(words: Sequence[str], segments: Sequence[str]) -> list[str]:
-    """What the rest of a path may be: one or two segments, or the other pattern from any place on, and one more."""
+    """What the rest of a path may be: one or two segments; or the other pattern from any place on, with one or many
+    segments more in any place, which its stars take in and its route does not."""
     runs = ["/".join(run) for length in (1, 2) for run in itertools.product(words, repeat=length)]
     for start in range(len(segments)):
-        tail = "/".join(segments[start:])
-        runs += [tail, f"{tail}/{_ANY}"]
+        tail = segments[start:]
+        runs.append("/".join(tail))
+        for more, place in itertools.product((1, _DEEPER), range(len(tail) + 1)):
+            runs.append("/".join([*tail[:place], *[_ANY] * more, *tail[place:]]))
     return list(dict.fromkeys(run for run in runs if run))
 
 
