@@ -228,6 +228,8 @@ class _Layout:
         end = start - 1
         column = node.start_mark.column
         for key, value in node.value:
+            if key.id != "scalar" or key.anchor or value.anchor:
+                raise _Odd(key.start_mark.line + 1, "an anchor, or a key that is no word")
             if key.start_mark.line <= end:
                 raise _Odd(key.start_mark.line + 1, "two fields on one line")
             between = self._lines[end + 1 : key.start_mark.line]
@@ -284,8 +286,6 @@ class _Layout:
 
     def _field(self, entry: _Entry, path: tuple[str, ...], indent: int) -> list[str]:
         key, value = entry.key, entry.value
-        if key.id != "scalar" or value.anchor or key.anchor:
-            raise _Odd(key.start_mark.line + 1, "an anchor, or a key that is no word")
         begun = " " * indent + self._slice(key) + ":"
         below = indent + INDENT
         if value.id != "scalar" and not value.flow_style and value.value:
@@ -347,8 +347,11 @@ class _Layout:
         return self._text[node.start_mark.index : node.end_mark.index]
 
     def _after_colon(self, key: Any) -> int:
-        line = self._lines[int(key.end_mark.line)]
-        return line.index(":", key.end_mark.column) + 1
+        number = int(key.end_mark.line)
+        colon = self._lines[number].find(":", key.end_mark.column)
+        if colon < 0:
+            raise _Odd(number + 1, "a key and its colon on different lines")
+        return colon + 1
 
     def _comment(self, line: int, column: int) -> str:
         """What stands behind a value on its line, which can be a comment only."""

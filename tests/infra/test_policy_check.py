@@ -1,8 +1,10 @@
 """`nearshelf policy check`: what it prints for people and for programs, and how it ends."""
 
 import json
+import random
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from cache_policies.reading import PACKAGED_POLICIES, Fault, Place
 from edge.policy_files import PolicyFiles
 from infra import cli
 from infra.policy.check import Checked, Report, Target, check
+from infra.policy.fmt import NotFormattable, format_text
 from infra.policy.renderings import Format, render
 
 DEFAULT = "routes:\n  default:\n    path: /{rest...}\n    store: false\n    query: all\n"
@@ -148,6 +151,33 @@ def test_no_file_ends_in_a_traceback(folder, capsys, content, form):
     status, output = run(capsys, "policies", "--format", form)
     assert status == 2
     assert "\x1b" not in output
+
+
+SCRAPS = [
+    "[", "]", "{", "}", ": ", "- ", "#", "&a ", "*a", "!!str ", "'", '"', "|", ">", "\t", "\x00", "\u2028", "é", "? ",
+    "<<: ", "%YAML", "\r", "null", "  ", "\n", "\n---\n", "\n    x: 1\n", "\n    z:\n    - a # b\n", "# allow NS414\n",
+    "[a, b]: c\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_however_files_are_broken_there_are_faults_with_codes_and_no_exception(folder, seed):
+    chance = random.Random(seed)
+    for path in PACKAGED_POLICIES.glob("*.yaml"):
+        shutil.copy(path, folder)
+    path = folder / chance.choice(["catalog.yaml", "prices.yaml", "markets.yaml", "default.yaml"])
+    text = path.read_text()
+    for _ in range(chance.randint(1, 5)):
+        at = chance.randrange(len(text))
+        text = text[:at] + chance.choice(SCRAPS) + text[at + chance.choice([0, 0, 1, 9]) :]
+    path.write_text(text, newline="")
+    report = check([folder])
+    assert all(fault.code in CODES for _, fault in report.faults)
+    for form in Format:
+        assert render(report, form)
+    with suppress(NotFormattable):
+        once = format_text(text, path)
+        assert format_text(once, path) == once
 
 
 # Comments that allow a warning.
