@@ -384,10 +384,15 @@ def aws_compile(
 
 @aws.command("lint")
 def aws_lint(
-    template: Annotated[Path, typer.Argument(metavar="TEMPLATE.json", help="edge.json or origin-gate.json.")],
+    template: Annotated[
+        Path | None, typer.Argument(metavar="[TEMPLATE.json]", help="edge.json or origin-gate.json.")
+    ] = None,
     policies: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where the *.yaml files are; left out: those of this shop.")
     ] = None,
+    rules: Annotated[
+        bool, typer.Option("--rules", help="List every rule with its fix and AWS's page, and exit.")
+    ] = False,
 ) -> None:
     """Find the mistakes in a compiled template that a hand has changed: what would deploy and be wrong, be refused, or
     cost. What a schema knows is cfn-lint's.
@@ -398,11 +403,18 @@ def aws_lint(
     Examples:
       nearshelf aws lint build/aws/templates/edge.json
       nearshelf aws lint build/aws/templates/edge.json --policies my-policies/
+      nearshelf aws lint --rules
     """
     from cache_policies.reading import PolicyError
     from infra.aws.lint import RULES, UnreadableTemplate, lint_file
     from infra.errors import CommandError
 
+    if rules:
+        for rule in sorted(RULES.values(), key=lambda rule: rule.code):
+            print(f"{rule.code} {rule.title}\n  fix: {rule.fix}\n  {rule.source}")
+        return
+    if template is None:
+        raise CommandError("no template; name the edge.json or origin-gate.json that `nearshelf aws compile` wrote")
     try:
         findings = lint_file(template, policies)
     except UnreadableTemplate as exc:

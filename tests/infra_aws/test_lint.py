@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from edge.policy_files import load_policies, read_policies
+from edge.policy_files import read_policies
 from infra.aws.compile import GATE, TEMPLATE, compile_policies, compile_to
 from infra.aws.lint import RULES, lint
 from infra.commands import app
@@ -192,5 +192,12 @@ def test_policies_with_faults_are_named(tmp_path):
     assert "the policies that the template is held against have faults:" in str(result.exception)
 
 
-def test_policies_of_the_packages_are_the_ones_it_is_held_against(tmp_path):
-    assert load_policies().digest != POLICIES.digest
+def test_the_rules_can_be_read():
+    result = run("--rules")
+    assert result.exit_code == 0
+    for rule in RULES.values():
+        assert f"{rule.code} {rule.title}\n  fix: {rule.fix}\n  {rule.source}\n" in result.output
+
+
+def test_a_template_must_be_named():
+    assert "no template; name the edge.json" in str(run().exception)
