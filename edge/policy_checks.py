@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from cache_policies.codes import CODES, Severity
 from cache_policies.markets import Markets
 from cache_policies.origins import Origins
 from cache_policies.positions import MAX_TAG_CHARACTERS, MAX_TAGS_PER_RESPONSE
@@ -99,6 +100,9 @@ class Remarks:
         if name in self._written:
             place, value = self._written[name]
             place, path = next(_items(value, item), (value.place if at_value else place, path))
+        if self.inherits(name) and CODES[code].severity is Severity.ERROR:
+            # A default may suit every other route; what is probably a mistake is said once of all of them.
+            what = f"for {self.policy.id}: {what}"
         self._faults.append(Fault(place, path, what, code, fix))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import quickjs
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
@@ -491,3 +492,41 @@ def test_the_command_prints_one_and_writes_all(tmp_path):
     refused = runner.invoke(policy, ["schema", "--out", str(tmp_path / "file")])
     assert isinstance(refused.exception, CommandError)
     assert "cannot be written to" in str(refused.exception)
+
+
+def test_every_pattern_means_in_an_editor_what_it_means_here():
+    """Editors match with ECMA-262 and its `u` flag; the tests above match as Python does."""
+    patterns = {name: sorted(set(_patterns(schema))) for name, schema in schemas().items()}
+    samples = sorted({text for text in _texts([GOOD, BAD, OTHER_BAD, OF_ANY_TYPE]) if len(text) < 60})
+    samples += [path.format(n=1) for path in PATHS]
+    context = quickjs.Context()
+    context.eval("function matches(pattern, text) { return new RegExp(pattern, 'u').test(text); }")
+    matches = context.get("matches")
+    compared = 0
+    for pattern in {each for some in patterns.values() for each in some}:
+        for sample in samples:
+            assert matches(pattern, sample) == bool(re.search(as_ecma(pattern), sample)), (pattern, sample)
+            compared += 1
+    assert compared > 5_000
+
+
+def _patterns(schema: Any) -> Iterator[str]:
+    for value in _mappings(schema):
+        if isinstance(value.get("pattern"), str):
+            yield value["pattern"]
+        if isinstance(value.get("patternProperties"), dict):
+            yield from value["patternProperties"]
+
+
+def _mappings(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    for below in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _mappings(below)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    for below in [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(below)
