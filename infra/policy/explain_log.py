@@ -24,8 +24,6 @@ from infra.errors import CommandError
 from infra.policy.explain import Asked
 from infra.policy.explain_text import line
 
-BEFORE_A_ROUTE = frozenset(Refusal) - {Refusal.COUNTRY_BLOCKED, Refusal.THROTTLED, Refusal.AUTHORIZATION_MISSING}
-"""Refusals that may be made before an address is looked at; `method` may be either."""
 _FROM_STORE = frozenset({"hit", "stale", "validated"})
 
 
@@ -298,7 +296,7 @@ def _compare_end(
         )
         if stored and policy is not None:
             _compare_lifetime(happened, policy, explained, agrees, differs)
-            _compare_reason(happened, agrees, differs, beyond, explained)
+            _compare_reason(happened, differs, beyond)
     elif happened.cache == "pass":
         same = (outcome["cache"], outcome["reason"]) == ("pass", happened.reason)
         (agrees if same else differs).append(
@@ -308,16 +306,14 @@ def _compare_end(
         beyond.append(f"{happened.cache} {happened.reason}: between this edge, its origin and its viewer")
 
 
-def _compare_reason(
-    happened: Happened, agrees: list[str], differs: list[str], beyond: list[str], explained: Mapping[str, Any]
-) -> None:
+def _compare_reason(happened: Happened, differs: list[str], beyond: list[str]) -> None:
     """Why a route that is stored had to ask the origin, or did not store what it said."""
     if not happened.reason:
         return
-    if happened.reason in {why.value for why in Why}:
-        beyond.append(f"{happened.reason}: what this edge held then")
-    elif happened.reason in {Reason.POLICY_NEVER_STORES.value, Reason.PERSONAL_DATA.value}:
+    if happened.reason in {Reason.POLICY_NEVER_STORES.value, Reason.PERSONAL_DATA.value}:
         differs.append(f"{happened.reason} then, and these policies store it")
+    elif happened.reason in {why.value for why in Why}:
+        beyond.append(f"{happened.reason}: what this edge held then")
     elif happened.reason in {reason.value for reason in Reason}:
         beyond.append(f"{happened.reason}: what the origin answered")
     else:

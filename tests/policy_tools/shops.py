@@ -7,6 +7,12 @@ from pathlib import Path
 
 from cache_policies.reading import PACKAGED_POLICIES
 
+SMALL = Path(__file__).parent / "policies"
+"""A field of every kind in three files."""
+
+SMALL_ORIGINS = {"origins": {"stories": "http://127.0.0.1:9"}}
+"""Settings of a worker: an origin that nothing is sent to while the first one answers."""
+
 CLUB = """\
 defaults:
   forward_methods: [GET, HEAD, POST]

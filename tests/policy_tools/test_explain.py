@@ -14,9 +14,9 @@ from edge.core.key import TargetFault
 from infra import cli
 from infra.policy.explain import FAULTS, Asked, Explainer
 from infra.policy.explain_text import in_text
+from tests.policy_tools.shops import SMALL
 
 HERE = Path(__file__).parent
-POLICIES = HERE / "policies"
 GOLDEN = HERE / "golden"
 
 CASES = {
@@ -28,22 +28,22 @@ CASES = {
     "refused-target": ("/eu-eur/c/../letters", "--country", "DE"),
     "repeated-parameter": ("/eu-eur/c/lamps?page=2&page=3",),
     "blocked": ("/eu-eur/c/lamps", "--country", "FR"),
-    "proposed": ("/eu-eur/c/lamps", "--answer", "CDN-Cache-Control: max-age=450", "--answer", "Cache-Tag: c:eu-eur:lamps",
-                 "--answer", "Catalog-Version: 1.7"),
+    "proposed": ("/eu-eur/c/lamps", "--answer", "CDN-Cache-Control: max-age=450", "--answer", "Catalog-Version: 1.7",
+                 "--answer", "Cache-Tag: c:eu-eur:lamps"),
 }  # fmt: skip
 """Name of the golden file -> arguments."""
 
 
 def explained(capsys: pytest.CaptureFixture[str], *words: str, status: int = 0) -> dict[str, Any]:
     """What the command prints with --json."""
-    assert cli.run(["policy", "explain", *words, "--json", "--policies", str(POLICIES)]) == status
+    assert cli.run(["policy", "explain", *words, "--json", "--policies", str(SMALL)]) == status
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str, status: int = 0) -> str:
     """What it prints for people; blanks squeezed."""
-    assert cli.run(["policy", "explain", *words, "--policies", str(POLICIES)]) == status
+    assert cli.run(["policy", "explain", *words, "--policies", str(SMALL)]) == status
     return re.sub(" +", " ", capsys.readouterr().out)
 
 
@@ -212,7 +212,7 @@ def test_what_the_compiler_makes_of_the_route(capsys):
     ],
 )
 def test_what_is_no_request_is_said_in_one_line(words, complaint, capsys):
-    assert cli.run(["policy", "explain", *words, "--policies", str(POLICIES)]) == 1
+    assert cli.run(["policy", "explain", *words, "--policies", str(SMALL)]) == 1
     error = capsys.readouterr().err
     assert error.startswith("nearshelf: ")
     assert complaint in error
