@@ -16,7 +16,7 @@ policy = typer.Typer(help="The cache policies of the edges.", no_args_is_help=Tr
 def policy_check(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FOLDER|FILES]...", help="Folders of *.yaml files, or some; none: those of this shop."),
+        typer.Argument(metavar="FOLDER|FILES", help="Folders of *.yaml files, or some; none: those of this shop."),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings end with status 1.")] = False,
     form: Annotated[
@@ -57,7 +57,7 @@ def policy_check(
 def policy_fmt(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FOLDER|FILES]...", help="Files, or folders of *.yaml; none: those of this shop."),
+        typer.Argument(metavar="FOLDER|FILES", help="Files, or folders of *.yaml; none: those of this shop."),
     ] = None,
     only_check: Annotated[
         bool, typer.Option("--check", help="Write nothing; status 1 if a file would change.")
