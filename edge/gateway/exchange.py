@@ -363,7 +363,7 @@ class Exchange:
             raise
         record.fwd_status = answer.status
         record.origin_s = answer.head_at - answer.sent_at
-        if reads and self._fills.shows_purged(answer):
+        if reads and self._fills.shows_purged(answer, match):
             answer.abandon()
             self._error(parsed, request, None, Reason.BELOW_FLOOR.value, record, self._clock(), leased=False)
             return

@@ -207,9 +207,9 @@ class Fills:
         """What a read asks for on a route that is never stored: everything this worker has heard of."""
         return "head" if demand_head else self._applied()
 
-    def shows_purged(self, response: OriginResponse) -> bool:
+    def shows_purged(self, response: OriginResponse, match: Match) -> bool:
         """Whether an answer that is passed on is labelled, and below the floors of its own tags: for nobody's eyes."""
-        label = label_of(response.headers)
+        label = label_of(response.headers, policy_tags(match))
         return isinstance(label, Label) and self._floors.judge(label) is Verdict.PURGED
 
     def _first_minimum(self, errand: Errand) -> Minimum | None:

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -185,11 +186,14 @@ class RealEdge:
     """One worker of an edge called `barrier`, from its first contact at the origin to its leaving.
 
     It believes in a sibling, and tells it each response in the step in which that goes into its own store: `stored`.
+    `environment`: what it is told besides.
     """
 
     NAME = "barrier"
 
-    def __init__(self, fills_url: str, questions_url: str, edge_key: str) -> None:
+    def __init__(
+        self, fills_url: str, questions_url: str, edge_key: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._port, self._admin_port = _free_port(), _free_port()
         self._folder = tempfile.TemporaryDirectory(prefix="nearshelf-barrier-")  # the name of a socket is short
         self._sibling = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -202,6 +206,7 @@ class RealEdge:
             "NEARSHELF_EDGE_KEY": edge_key,
             "NEARSHELF_ADMIN_TOKEN": "the-token-of-the-barrier-tests",
             "NEARSHELF_SIBLINGS": self._folder.name,
+            **(environment or {}),
         }
         self._viewers: list[RawViewer] = []
         self._process: asyncio.subprocess.Process
