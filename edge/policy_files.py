@@ -92,9 +92,12 @@ def read_policies(directory: Path | None = None) -> PolicyFiles:
 
 
 def _policy_paths(directory: Path, faults: list[Fault]) -> list[Path]:
-    """The policy files, in the order they are read; what only looks like one is a fault."""
+    """The policy files, in the order they are read; what only looks like one is a fault. Hidden files are none: editors
+    and file systems put their own there, such as `.#catalog.yaml` while somebody changes catalog.yaml."""
     found = []
     for path in sorted(directory.glob("*")):
+        if path.name.startswith("."):
+            continue
         if path.suffix.lower() in {".yaml", ".yml"} and path.suffix != ".yaml":
             what = f"not read, because it ends in {path.suffix}; expected .yaml"
             faults.append(

@@ -26,7 +26,7 @@ SETTLE_S = 0.2
 """Files that look otherwise are read once more after this long, and taken only when they have not changed meanwhile: an
 editor may still be writing, and a deployment copies one file after the other."""
 ENDINGS = frozenset({".yaml", ".yml"})
-"""Of files that play a part: those that are read, and those that only seem to be."""
+"""Of files that play a part: those that are read, and those that only seem to be. Hidden ones do not."""
 
 Looks = tuple[tuple[str, int, int, int], ...]
 """Of every file its name, inode, size and time of change: of the inode, which copying tools cannot set back."""
@@ -58,7 +58,8 @@ def _contents_of(folder: Path) -> Contents:
 
 def _files(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+        found = (path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+        return sorted(path for path in found if not path.name.startswith("."))
     except OSError:
         return []
 

@@ -180,6 +180,17 @@ async def test_a_folder_that_is_gone_is_refused_until_it_is_back(watch, folder):
     assert watch.refused == ()
 
 
+async def test_what_editors_put_beside_a_file_is_none_of_ours(watch, folder):
+    (folder / ".#default.yaml").symlink_to("somebody@somewhere.1234")
+    (folder / ".default.yaml.swp").write_bytes(b"\x00")
+    (folder / "default.yaml~").write_text("routes: {}\n")
+    (folder / "._default.yaml").write_bytes(b"\x00")
+    watch.look_now()
+    await looks(watch)
+    assert watch.refused == ()
+    assert len(watch.taken) == 1
+
+
 async def test_a_file_replaced_by_one_of_the_same_size_and_time_is_a_change(watch, folder):
     target = folder / "default.yaml"
     about = target.stat()
