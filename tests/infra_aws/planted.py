@@ -323,6 +323,23 @@ PLANTED: dict[str, Planted] = {
         ),
     ),
     "EDGE148": Planted(lambda t: behaviour(t).update(MinTTL=0), lambda t: behaviour(t).update(SmoothStreaming=False)),
+    "EDGE139": Planted(
+        lambda t: behaviour(t).update(CachePolicyId="4135ea2d-6df8-44a3-9df3-4b5a84be39ad"),
+        lambda t: behaviour(t).update(CachePolicyId=behaviour(t, GUIDE)["CachePolicyId"]),
+    ),
+    "EDGE149": Planted(lambda t: keyed(t, GUIDE).remove("x-unit-system"), lambda t: keyed(t, GUIDE).reverse()),
+    "EDGE150": Planted(
+        lambda t: keyed(t, GUIDE).remove("x-unit-system"),
+        lambda t: (
+            keyed(t, GUIDE).remove("x-unit-system"),
+            request(t, GUIDE)["HeadersConfig"]["Headers"].append("X-Unit-System"),
+        ),
+    ),
+    "EDGE156": Planted(
+        lambda t: behaviour(t, ACCOUNT).update(CachePolicyId=behaviour(t)["CachePolicyId"]),
+        lambda t: behaviour(t, GUIDE).update(CachePolicyId=behaviour(t)["CachePolicyId"]),
+    ),
+    "EDGE160": Planted(lambda t: behaviour(t).update(Compress=False), lambda t: behaviour(t, GUIDE).pop("Compress")),
     "EDGE155": Planted(
         lambda t: removed(t).extend({"Header": f"x-{number}"} for number in range(6)),
         lambda t: removed(t).extend({"Header": f"x-{number}"} for number in range(5)),

@@ -95,7 +95,8 @@ def test_a_finding_about_several_routes_counts_them():
 
 TAKE_AWAY = {
     "EDGE105", "EDGE107", "EDGE108", "EDGE112", "EDGE115", "EDGE116", "EDGE117", "EDGE125", "EDGE127", "EDGE129",
-    "EDGE136", "EDGE163", "EDGE173", "EDGE193", "EDGE202", "EDGE203", "EDGE205", "EDGE206", "EDGE212", "EDGE213",
+    "EDGE136", "EDGE139", "EDGE149", "EDGE160", "EDGE163", "EDGE173", "EDGE193", "EDGE202", "EDGE203", "EDGE205",
+    "EDGE206", "EDGE212", "EDGE213",
 }  # fmt: skip
 """Mistakes that take away what another mistake is made in."""
 
@@ -114,7 +115,7 @@ def test_a_template_that_makes_no_sense_is_linted_all_the_same():
     """Whatever stands in the place of any part: cfn-lint says that it is wrong, ours goes on."""
     chance = random.Random(20_261_121)
     nonsense = [None, {}, [], "", "x", 7, -1, True, [None], {"Ref": "Nothing"}, {"Ref": 3}, {"Fn::GetAtt": []}, [[]]]
-    for _ in range(1_500):
+    for _ in range(500):
         template = copy.deepcopy(CLEAN[chance.choice([TEMPLATE, TEMPLATE, GATE])])
         for _ in range(chance.randint(1, 3)):
             spoil(template, chance, nonsense)

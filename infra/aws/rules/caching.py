@@ -382,6 +382,93 @@ def _two_lifetimes(stack: Stack) -> Iterator[Found]:
 
 
 @rule(
+    "EDGE139",
+    "a stored route that is never stored",
+    fix="refer to a cache policy of the template",
+    source=CLOUDFRONT + "using-managed-cache-policies",
+)
+def _disabled(stack: Stack) -> Iterator[Found]:
+    for behaviour in stack.behaviours:
+        if behaviour.routes and not behaviour.stores and all(route.store for route in behaviour.routes):
+            yield Found(behaviour.where, "CachingDisabled: every request goes to the origin", behaviour.routes, "store")
+
+
+@rule(
+    "EDGE149",
+    "variants that share an entry",
+    fix="list the field in the cache policy (Accept-Encoding: set both flags)",
+    source=CLOUDFRONT + "understanding-the-cache-key",
+)
+def _shared_variants(stack: Stack) -> Iterator[Found]:
+    for behaviour in stack.behaviours:
+        if behaviour.cache is None:
+            continue
+        known = {*behaviour.cached_headers}
+        if _key(behaviour.cache).get("EnableAcceptEncodingGzip") is True:
+            known.add("accept-encoding")
+        for route in behaviour.routes:
+            missing = sorted(set(route.vary) - known)
+            if route.store and missing:
+                yield Found(
+                    behaviour.where,
+                    f"{', '.join(missing)} not in the key: the first variant serves all",
+                    (route,),
+                    "vary",
+                )
+
+
+@rule(
+    "EDGE150",
+    "a request field that never arrives",
+    fix="list the field in the origin request policy",
+    source=CLOUDFRONT + "controlling-origin-requests",
+)
+def _not_forwarded(stack: Stack) -> Iterator[Found]:
+    for behaviour in stack.behaviours:
+        if part(behaviour.request, "HeadersConfig").get("HeaderBehavior") not in {"none", "whitelist", None}:
+            continue
+        known = {*behaviour.cached_headers, *behaviour.forwarded_headers, "accept-encoding"}
+        for route in behaviour.routes:
+            missing = sorted(set(route.request_fields) - known)
+            if route.store and missing:
+                yield Found(
+                    behaviour.where, f"{', '.join(missing)} does not reach the origin", (route,), "request_fields"
+                )
+
+
+@rule(
+    "EDGE156",
+    "a route that is never stored in a behaviour that stores",
+    fix="set CachePolicyId to CachingDisabled (4135ea2d-6df8-44a3-9df3-4b5a84be39ad)",
+    source=CLOUDFRONT + "using-managed-cache-policies",
+)
+def _stored_all_the_same(stack: Stack) -> Iterator[Found]:
+    for behaviour in stack.behaviours:
+        if behaviour.routes and behaviour.stores and not any(route.store for route in behaviour.routes):
+            yield Found(
+                behaviour.where,
+                "only the handler's no-store keeps personal answers out of the cache",
+                behaviour.routes,
+                "data_class",
+            )
+
+
+@rule(
+    "EDGE160",
+    "a route that is not compressed",
+    fix="set Compress and both EnableAcceptEncoding flags",
+    source=CLOUDFRONT + "ServingCompressedFiles",
+)
+def _uncompressed(stack: Stack) -> Iterator[Found]:
+    for behaviour in stack.behaviours:
+        asking = tuple(route for route in behaviour.routes if route.compress and route.store)
+        if asking and behaviour.written.get("Compress") is not True:
+            yield Found(
+                behaviour.where, "Compress is off: five times the bytes of text are paid for", asking, "compress"
+            )
+
+
+@rule(
     "EDGE131",
     "a header that cannot be removed",
     fix="leave it",
