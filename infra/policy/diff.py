@@ -18,6 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cache_policies.codes import Severity
 from cache_policies.market_values import Markets
 from cache_policies.origins import Origins
 from cache_policies.reading import Place
@@ -164,7 +165,7 @@ def read_side(name: str) -> Side:
 def _side(name: str, folder: Path) -> Side:
     found = read_policies(folder)
     if found.policies is None:
-        first = next((str(fault) for fault in found.faults), "")
+        first = next((fault for fault in found.faults if fault.severity is Severity.ERROR), "")
         raise CommandError(f"no edge would start with the policies in {name}: {first}")
     return Side(name, found.policies, found.places)
 
