@@ -463,9 +463,7 @@ def _uncompressed(stack: Stack) -> Iterator[Found]:
     for behaviour in stack.behaviours:
         asking = tuple(route for route in behaviour.routes if route.compress and route.store)
         if asking and behaviour.written.get("Compress") is not True:
-            yield Found(
-                behaviour.where, "Compress is off: five times the bytes of text are paid for", asking, "compress"
-            )
+            yield Found(behaviour.where, "Compress is off: every byte of text is paid for", asking, "compress")
 
 
 @rule(

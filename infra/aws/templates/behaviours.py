@@ -8,7 +8,9 @@ route. Where the order of two behaviours matters, the one comes first whose own 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from cache_policies.market_values import Markets
@@ -105,7 +107,7 @@ def _repeats(behaviour: Behaviour, behind: Sequence[Behaviour], content: Callabl
 def chosen(behaviours: Sequence[Behaviour], path: str, default: CachePolicy) -> Behaviour:
     """The behaviour that CloudFront takes for a path."""
     for behaviour in behaviours:
-        if takes_in(behaviour.pattern, path):
+        if matches(behaviour.pattern, path):
             return behaviour
     return Behaviour(default, "*")
 
@@ -126,7 +128,7 @@ def misfits(
                 continue
             for path in _paths(policy, behaviour.policy, policies.markets):
                 if (
-                    takes_in(behaviour.pattern, path)
+                    matches(behaviour.pattern, path)
                     and chosen(behaviours, path, default) == behaviour
                     and policies.match(path).policy is policy
                 ):
@@ -138,7 +140,7 @@ def misfits(
 def _would_lose(one: Behaviour, other: Behaviour, policies: PolicySet) -> bool:
     """Whether some path of the route of `one` would be taken by `other`, if that stood first."""
     return any(
-        takes_in(other.pattern, path) and policies.match(path).policy is one.policy
+        matches(other.pattern, path) and policies.match(path).policy is one.policy
         for path in _paths(one.policy, other.policy, policies.markets)
     )
 
@@ -174,8 +176,18 @@ def _runs(words: Sequence[str], segments: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(run for run in runs if run))
 
 
+def matches(pattern: str, path: str) -> bool:
+    """Whether CloudFront's pattern matches a path."""
+    return _regex(pattern).fullmatch(path) is not None
+
+
+@lru_cache(maxsize=1_000)
+def _regex(pattern: str) -> re.Pattern[str]:
+    return re.compile("".join({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in pattern))
+
+
 def takes_in(wide: str, narrow: str) -> bool:
-    """Whether every path that pattern `narrow` matches is matched by `wide`; a path is a pattern, too."""
+    """Whether every path that pattern `narrow` matches is matched by `wide`."""
     # reached[j]: some path for what was read of `narrow` brings `wide` to position j.
     reached = _with_stars({0}, wide)
     for character in narrow:
