@@ -316,12 +316,7 @@ def told_stored(
                 "age_s": int(current_age(stored, now)),
                 "ttl_s": int(stored.fresh_until - now),
                 "stored_at": round(wall - (now - stored.stored_at), 3),
-                "lifetimes": Kept(
-                    stored.fresh_until - stored.stored_at + stored.initial_age_s,
-                    stored.revalidate_until - stored.fresh_until,
-                    stored.error_until - stored.fresh_until,
-                    stored.keep_until - max(stored.fresh_until, stored.revalidate_until, stored.error_until),
-                )._asdict(),
+                "lifetimes": kept_of(stored)._asdict(),
                 "size_bytes": stored.size,
                 "vary": [list(pair) for pair in stored.vary],
                 "tags": list(stored.tags),
@@ -331,6 +326,16 @@ def told_stored(
             }
         )
     return found
+
+
+def kept_of(stored: StoredResponse) -> Kept:
+    """How long a response that is stored is of use, in all."""
+    return Kept(
+        stored.fresh_until - stored.stored_at + stored.initial_age_s,
+        stored.revalidate_until - stored.fresh_until,
+        stored.error_until - stored.fresh_until,
+        stored.keep_until - max(stored.fresh_until, stored.revalidate_until, stored.error_until),
+    )
 
 
 def _state(

@@ -206,3 +206,56 @@ def policy_diff(
     from infra.policy import diff_command
 
     raise typer.Exit(diff_command.run(before, after, form=form, log=replay, exit_code=exit_code))
+
+
+@policy.command("test")
+def policy_test(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILES|FOLDER]...",
+            help="Scenario files, or folders of them; none: scenarios/ beside the policies.",
+        ),
+    ] = None,
+    policies: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the *.yaml files are; none: those of this shop.")
+    ] = None,
+    min_coverage: Annotated[
+        float, typer.Option(metavar="PERCENT", min=0, max=100, help="Fail when fewer of the routes are exercised.")
+    ] = 0.0,
+    junit: Annotated[Path | None, typer.Option(metavar="PATH", help="Write a report for a build server there.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """Play scenarios against the policies: requests, purges and failures at times of a virtual clock.
+
+    The gateway's own code answers, in this process; nothing is waited for. Ends with status 0 when everything is as
+    expected, 1 when something is not or coverage is too low, 2 when a file cannot be read.
+
+    \b
+    Examples:
+      nearshelf policy test
+      nearshelf policy test my-policies/scenarios/ --policies my-policies/
+      nearshelf policy test --min-coverage 100 --junit build/policies.xml
+    """
+    import os
+    import sys
+
+    from infra.errors import CommandError
+    from infra.policy.renderings import Paint
+    from infra.policy.scenario_reports import in_json, in_junit, in_text
+    from infra.policy.scenarios import NoScenarios, run_scenarios
+
+    try:
+        tested = run_scenarios(paths or [], policies)
+    except NoScenarios as exc:
+        print(f"nearshelf: {exc}", file=sys.stderr)
+        raise typer.Exit(2) from exc
+    if junit is not None:
+        try:
+            junit.parent.mkdir(parents=True, exist_ok=True)
+            junit.write_text(in_junit(tested))
+        except OSError as exc:
+            raise CommandError(f"{junit} cannot be written: {exc.strerror}; name another file with --junit") from exc
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    print(in_json(tested) if as_json else in_text(tested, min_coverage, Paint(colour)))
+    raise typer.Exit(tested.exit_status(min_coverage))

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from cache_policies.codes import CODES, Severity
-from cache_policies.reading import Fault
+from cache_policies.reading import Fault, Place
 from infra.policy.check import LINE_BREAK, Checked, Report, Target
 
 DOCUMENT = "docs/lints.md"
@@ -34,7 +34,7 @@ def render(report: Report, form: Format, *, colour: bool = False) -> str:
     """The whole report, without a last line feed. `colour` is for text only."""
     match form:
         case Format.TEXT:
-            return "\n".join(_text(report, _Paint(colour)))
+            return "\n".join(_text(report, Paint(colour)))
         case Format.JSON:
             return json.dumps(_json(report), indent=2, ensure_ascii=False)
         case Format.SARIF:
@@ -48,7 +48,9 @@ def page(code: str) -> str:
     return f"{DOCUMENT}#{code.lower()}"
 
 
-class _Paint:
+class Paint:
+    """Colours text for a terminal, or does not."""
+
     def __init__(self, colour: bool) -> None:
         self._colour = colour
 
@@ -56,7 +58,7 @@ class _Paint:
         return f"\x1b[{style}m{text}\x1b[0m" if self._colour else text
 
 
-def _text(report: Report, paint: _Paint) -> Iterator[str]:
+def _text(report: Report, paint: Paint) -> Iterator[str]:
     notes: dict[tuple[str, str], list[str]] = {}
     for checked, fault in report.faults:
         if fault.severity is Severity.NOTE:
@@ -67,7 +69,8 @@ def _text(report: Report, paint: _Paint) -> Iterator[str]:
         severity = paint(_COLOUR[fault.severity], str(fault.severity))
         place = paint("1", printable(_place(checked, fault)))
         yield f"{place}: {severity} {fault.code} {printable(_said(fault))}"
-        yield from _excerpt(checked, fault, paint)
+        text = checked.files.texts.get(fault.place.file, "")
+        yield from excerpt(text, fault.place, paint, _COLOUR[fault.severity])
         yield f"  fix: {printable(fault.fix)}  {paint('2', page(fault.code))}"
         yield ""
     for (code, what), places in sorted(notes.items()):
@@ -89,15 +92,15 @@ def _said(fault: Fault) -> str:
 
 def _summary(checked: Checked, report: Report) -> str:
     severities = [fault.severity for fault in checked.faults]
-    counts = [_counted(severities.count(each), each) for each in (Severity.ERROR, Severity.WARNING)]
+    counts = [counted(severities.count(each), each) for each in (Severity.ERROR, Severity.WARNING)]
     if Severity.NOTE in severities:
-        counts.append(_counted(severities.count(Severity.NOTE), Severity.NOTE))
+        counts.append(counted(severities.count(Severity.NOTE), Severity.NOTE))
     policies = checked.files.policies
-    files = _counted(len(checked.files.texts), "file")
+    files = counted(len(checked.files.texts), "file")
     if policies is None:
         known = f"{files}; an edge would not start"
     else:
-        routes, markets = _counted(len(policies.policies), "route"), _counted(len(policies.markets.all), "market")
+        routes, markets = counted(len(policies.policies), "route"), counted(len(policies.markets.all), "market")
         known = f"{files} ({routes}, {markets}); digest {policies.digest}"
     said = [f"{', '.join(counts)} in {known}"]
     if checked.elsewhere:
@@ -107,26 +110,26 @@ def _summary(checked: Checked, report: Report) -> str:
     return f"{checked.path('')}: {'; '.join(said)}; {checked.spent_ms:.0f} ms"
 
 
-def _counted(count: int, what: str) -> str:
+def counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def _excerpt(checked: Checked, fault: Fault, paint: _Paint) -> Iterator[str]:
-    """The line, and carets below what the fault is about."""
-    lines = LINE_BREAK.split(checked.files.texts.get(fault.place.file, ""))
-    if not 1 <= fault.place.line <= len(lines):
+def excerpt(text: str, place: Place, paint: Paint, style: str) -> Iterator[str]:
+    """The line of a file's text, and carets below what is at `place`."""
+    lines = LINE_BREAK.split(text)
+    if not 1 <= place.line <= len(lines):
         return
-    line, start, end = printable(lines[fault.place.line - 1]), fault.place.column - 1, fault.place.end_column - 1
+    line, start, end = printable(lines[place.line - 1]), place.column - 1, place.end_column - 1
     if not start < end <= len(line):
         end = start + 1
     if len(line) > WIDTH:
         first = max(0, min(start - WIDTH // 3, len(line) - WIDTH))
         line, start, end = line[first : first + WIDTH], start - first, min(end - first, WIDTH)
-    number = f"{fault.place.line:>4} | "
+    number = f"{place.line:>4} | "
     before = "".join("\t" if character == "\t" else " " * _columns(character) for character in line[:start])
     carets = "^" * max(1, sum(_columns(character) for character in line[start:end]))
     yield number + line
-    yield f"{'|':>{len(number) - 1}} {before}{paint(_COLOUR[fault.severity], carets)}"
+    yield f"{'|':>{len(number) - 1}} {before}{paint(style, carets)}"
 
 
 def _columns(character: str) -> int:
