@@ -5,8 +5,8 @@ asked at its own time, and the core decides (match, key, reuse, storing, lifetim
 not say is taken as follows.
 
 - The origin's answer has the status that the log says (a 304 to a viewer stands for 200), a label and an ETag, and no
-  other field but a lifetime: the one that the log shows for that address (age + ttl), if it is shorter than what the
-  first policies allow; otherwise the origin is taken to be silent, so that each policy's own values count.
+  other field but a lifetime: the longest that the log shows for that address (age + ttl). Where that is the first
+  policy's `fresh`, the origin is taken to be silent, so that the `fresh` of each policy counts.
 - A purge is where a line says `purged-hard`: what both stores hold for that address is forgotten then. Soft purges,
   evictions, a lapsed lease and a failing origin are left out.
 - Addresses of personal routes are not in a log; they are counted as passed on under both. Parameters that did not
@@ -186,18 +186,13 @@ def _is_cold(key: CacheKey, before: PolicySet, after: PolicySet) -> bool:
 
 
 def _lifetimes(lines: Iterable[Line], policies: PolicySet) -> dict[str, int]:
-    """By path, the freshness lifetime that the origin seems to have proposed, where it is below the policy's own."""
+    """By path, the freshness lifetime that the origin proposed, where it is not what the policy says by itself."""
     seen: dict[str, int] = {}
     for line in lines:
         if line.lifetime_s is not None and line.path and line.status == 200:
             seen[line.path] = max(seen.get(line.path, 0), line.lifetime_s)
-    found = {}
-    for path, lifetime_s in seen.items():
-        policy = policies.match(path).policy
-        # Whole seconds rounded down, twice.
-        if lifetime_s < max(policy.fresh_s, policy.max_fresh_s) - 2:
-            found[path] = lifetime_s
-    return found
+    # Whole seconds rounded down, twice.
+    return {path: lived_s for path, lived_s in seen.items() if abs(lived_s - policies.match(path).policy.fresh_s) > 2}
 
 
 def _simulate(lines: Iterable[Line], policies: PolicySet, lifetimes: dict[str, int]) -> Simulated:
