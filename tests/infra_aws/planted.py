@@ -131,15 +131,11 @@ def more_behaviours(template: Template, count: int) -> None:
     config(template)["CacheBehaviors"].extend(added)
 
 
-def swapped(template: Template, *, first: str) -> None:
+def swapped(template: Template, *, first: str) -> list[dict[str, Any]]:
     """One behaviour before all others."""
-    items = config(template)["CacheBehaviors"]
+    items: list[dict[str, Any]] = config(template)["CacheBehaviors"]
     items.insert(0, items.pop(items.index(behaviour(template, first))))
-
-
-def first_and_wide(template: Template) -> None:
-    """A behaviour for all markets before everything else: account and sign-in have no cookies there."""
-    config(template)["CacheBehaviors"].insert(0, {**behaviour(template, "/??-???/"), "PathPattern": "/??-???/a*"})
+    return items
 
 
 def associated(template: Template, kind: str, event: str, pattern: str = PAGE) -> dict[str, Any]:
@@ -150,13 +146,16 @@ def without(template: Template, kind: str, event: str) -> None:
     behaviour(template)[kind].remove(associated(template, kind, event))
 
 
-def header(template: Template, name: str, value: object) -> None:
-    origin(template)["OriginCustomHeaders"].append({"HeaderName": name, "HeaderValue": value})
+def header(template: Template, name: str, value: object) -> list[dict[str, Any]]:
+    headers: list[dict[str, Any]] = origin(template)["OriginCustomHeaders"]
+    headers.append({"HeaderName": name, "HeaderValue": value})
+    return headers
 
 
-def without_header(template: Template, name: str) -> None:
-    headers = origin(template)["OriginCustomHeaders"]
+def without_header(template: Template, name: str) -> list[dict[str, Any]]:
+    headers: list[dict[str, Any]] = origin(template)["OriginCustomHeaders"]
     headers[:] = [item for item in headers if item["HeaderName"] != name]
+    return headers
 
 
 def hard_regex(template: Template, expression: str) -> None:
@@ -331,7 +330,7 @@ PLANTED: dict[str, Planted] = {
     "EDGE150": Planted(
         lambda t: keyed(t, GUIDE).remove("x-unit-system"),
         lambda t: (
-            keyed(t, GUIDE).remove("x-unit-system"),
+            keyed(t, GUIDE).pop(2),
             request(t, GUIDE)["HeadersConfig"]["Headers"].append("X-Unit-System"),
         ),
     ),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from edge.policy_files import read_policies
+from edge.policy_files import load_policies, read_policies
 from infra.aws.compile import GATE, TEMPLATE, compile_policies, compile_to
 from infra.aws.lint import RULES, lint
 from infra.commands import app
@@ -19,7 +19,7 @@ from tests.infra_aws.planted import GATE_PLANTED, PLANTED
 
 FULL = Path(__file__).parents[1] / "support" / "policies_full"
 FILES = read_policies(FULL)
-POLICIES = FILES.policies
+POLICIES = load_policies(FULL)
 COMPILED = compile_policies(POLICIES, ["shop.example"])
 CLEAN = {name: json.loads(COMPILED.files[name]) for name in (TEMPLATE, GATE)}
 CASES = [
@@ -36,11 +36,11 @@ def findings_after(name, change):
 
 @pytest.mark.parametrize("folder", [None, FULL], ids=["the shipped policies", "policies with every field"])
 def test_nothing_in_what_the_compiler_makes(folder):
-    files = read_policies(folder)
+    policies = load_policies(folder)
     for hosts in ((), ("shop.example",)):
-        compiled = compile_policies(files.policies, hosts)
+        compiled = compile_policies(policies, hosts)
         for name in (TEMPLATE, GATE):
-            assert lint(json.loads(compiled.files[name]), files.policies, files.places) == []
+            assert lint(json.loads(compiled.files[name]), policies) == []
 
 
 def test_every_rule_has_a_mistake_and_what_only_looks_like_it():
@@ -114,7 +114,21 @@ def test_one_mistake_does_not_hide_another():
 def test_a_template_that_makes_no_sense_is_linted_all_the_same():
     """Whatever stands in the place of any part: cfn-lint says that it is wrong, ours goes on."""
     chance = random.Random(20_261_121)
-    nonsense = [None, {}, [], "", "x", 7, -1, True, [None], {"Ref": "Nothing"}, {"Ref": 3}, {"Fn::GetAtt": []}, [[]]]
+    nonsense: list[object] = [
+        None,
+        {},
+        [],
+        "",
+        "x",
+        7,
+        -1,
+        True,
+        [None],
+        {"Ref": "Nothing"},
+        {"Ref": 3},
+        {"Fn::GetAtt": []},
+        [[]],
+    ]
     for _ in range(500):
         template = copy.deepcopy(CLEAN[chance.choice([TEMPLATE, TEMPLATE, GATE])])
         for _ in range(chance.randint(1, 3)):
@@ -161,7 +175,7 @@ def test_the_command_lists_what_a_hand_has_changed(tmp_path):
     result = run(changed, "--policies", FULL)
     assert result.exit_code == 1
     lines = result.output.splitlines()
-    assert [re.search("EDGE[0-9]+", line)[0] for line in lines[:-1]] == ["EDGE123", "EDGE124", "EDGE201"]
+    assert [re.findall("EDGE[0-9]+", line) for line in lines[:-1]] == [["EDGE123"], ["EDGE124"], ["EDGE201"]]
     assert lines[-1] == "3 findings"
     assert "EDGE241" in run(changed).output
 
