@@ -9,9 +9,9 @@ import os
 import signal
 import sys
 
+from cache_policies.folder import Looks, looks_of
 from edge.core.policy import PolicySet
 from edge.gateway.app import Gateway
-from edge.gateway.reload import Looks, looks_of
 from edge.gateway.settings import GatewaySettings, SettingsError
 from edge.policy_files import PACKAGED_POLICIES, PolicyError, load_policies
 

@@ -18,6 +18,7 @@ import uvicorn
 
 from cache_policies.feed import FEED_PATH, LEASE_S, LEAVE_PATH, Question
 from cache_policies.fields import EDGE_KEY_FIELD
+from cache_policies.folder import Looks, looks_of
 from edge import clock as edge_clock
 from edge.core.floors import Floors, Lease
 from edge.core.http import Request
@@ -32,7 +33,7 @@ from edge.gateway.flights import Flights
 from edge.gateway.origin import Deadlines, OriginPool, PoolTransport
 from edge.gateway.origins import OriginPools
 from edge.gateway.record import AccessLog, RecordBook
-from edge.gateway.reload import Looks, PolicyReload, looks_of
+from edge.gateway.reload import PolicyReload
 from edge.gateway.server import GatewayServer
 from edge.gateway.settings import Address, GatewaySettings
 from edge.gateway.visitors import Visitors, countries_of, registered_country

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cache_policies.codes import Severity
-from cache_policies.reading import MAX_FILE_BYTES
+from cache_policies.folder import Contents, Looks, contents_of, looks_of
 from edge.core.policy import PolicySet
 from edge.policy_files import PolicyFiles, read_policies
 
@@ -25,43 +25,6 @@ LOOK_EVERY_S = 0.5
 SETTLE_S = 0.2
 """Files that look otherwise are read once more after this long, and taken only when they have not changed meanwhile: an
 editor may still be writing, and a deployment copies one file after the other."""
-ENDINGS = frozenset({".yaml", ".yml"})
-"""Of files that play a part: those that are read, and those that only seem to be. Hidden ones do not."""
-
-Looks = tuple[tuple[str, int, int, int], ...]
-"""Of every file its name, inode, size and time of change: of the inode, which copying tools cannot set back."""
-Contents = tuple[tuple[str, bytes | None], ...]
-
-
-def looks_of(folder: Path) -> Looks:
-    """How the policy files of `folder` look from outside; nothing where there is no folder."""
-    found = []
-    for path in _files(folder):
-        with suppress(OSError):
-            about = path.stat()
-            found.append((path.name, about.st_ino, about.st_size, about.st_ctime_ns))
-    return tuple(found)
-
-
-def _contents_of(folder: Path) -> Contents:
-    """What is in them; None for one that cannot be read."""
-    found: list[tuple[str, bytes | None]] = []
-    for path in _files(folder):
-        content: bytes | None = None
-        with suppress(OSError):
-            if path.is_file():
-                with path.open("rb") as file:
-                    content = file.read(MAX_FILE_BYTES + 1)
-        found.append((path.name, content))
-    return tuple(found)
-
-
-def _files(folder: Path) -> list[Path]:
-    try:
-        found = (path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
-        return sorted(path for path in found if not path.name.startswith("."))
-    except OSError:
-        return []
 
 
 class PolicyReload:
@@ -127,12 +90,12 @@ class PolicyReload:
         if looks == self._decided:
             self._draft = None
             return
-        contents = await asyncio.to_thread(_contents_of, self.folder)
+        contents = await asyncio.to_thread(contents_of, self.folder)
         if contents != self._draft:
             self._draft = contents
             return
         found = await asyncio.to_thread(self._read, self.folder)
-        if await asyncio.to_thread(_contents_of, self.folder) != contents:
+        if await asyncio.to_thread(contents_of, self.folder) != contents:
             self._draft = None
             return
         self._decided, self._draft = looks, None

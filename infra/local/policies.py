@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from edge.gateway.reload import Looks, looks_of
+from cache_policies.folder import Looks, looks_of
 
 LOOK_EVERY_S = 0.5
 PATIENCE_S = 10.0

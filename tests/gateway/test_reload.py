@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from cache_policies.folder import looks_of
 from edge.core.policy import PolicySet
 from edge.gateway import reload as module
-from edge.gateway.reload import PolicyReload, looks_of
+from edge.gateway.reload import PolicyReload
 from edge.policy_files import PACKAGED_POLICIES, load_policies, read_policies
 
 ROUTES = """\

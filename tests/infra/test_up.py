@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -216,10 +217,15 @@ def test_workers_come_back_when_the_process_that_forks_them_dies(faults):
     until(lambda: all(get(f"{url}/readyz") == 200 for url in workers))
 
 
+def relay(faults) -> dict[str, Any]:
+    return next(each for each in faults.ask("status")["processes"] if each["name"] == "relay")
+
+
 def test_a_cut_of_an_edge_survives_the_relay(faults):
     faults.ask("cut", edge="eu", channel="questions")
+    killed = relay(faults)
     faults.ask("kill", name="relay")
-    until(lambda: faults.ask("status")["processes"][-1]["condition"] == "running")
+    until(lambda: relay(faults)["pid"] != killed["pid"] and relay(faults)["condition"] == "running")
     assert "eu: questions cut" in faults.ask("faults")["faults"]
     assert "no faults in force" in faults.nearshelf("fault", "heal").stdout
 

@@ -1,0 +1,47 @@
+"""The folder of policy files from outside: what whoever watches it for changes compares."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from cache_policies.reading import MAX_FILE_BYTES
+
+ENDINGS = frozenset({".yaml", ".yml"})
+"""Of files that play a part: those that are read, and those that only seem to be. Hidden ones do not."""
+
+Looks = tuple[tuple[str, int, int, int], ...]
+"""Of every file its name, inode, size and time of change: of the inode, which copying tools cannot set back."""
+Contents = tuple[tuple[str, bytes | None], ...]
+
+
+def looks_of(folder: Path) -> Looks:
+    """How the policy files of `folder` look from outside; nothing where there is no folder."""
+    found = []
+    for path in policy_files_in(folder):
+        with suppress(OSError):
+            about = path.stat()
+            found.append((path.name, about.st_ino, about.st_size, about.st_ctime_ns))
+    return tuple(found)
+
+
+def contents_of(folder: Path) -> Contents:
+    """What is in them; None for one that cannot be read."""
+    found: list[tuple[str, bytes | None]] = []
+    for path in policy_files_in(folder):
+        content: bytes | None = None
+        with suppress(OSError):
+            if path.is_file():
+                with path.open("rb") as file:
+                    content = file.read(MAX_FILE_BYTES + 1)
+        found.append((path.name, content))
+    return tuple(found)
+
+
+def policy_files_in(folder: Path) -> list[Path]:
+    """Every file of `folder` that plays a part, by name; none where there is no folder."""
+    try:
+        found = (path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+        return sorted(path for path in found if not path.name.startswith("."))
+    except OSError:
+        return []
