@@ -45,16 +45,18 @@ class PolicyNews:
         self._refused = refused
         self._late = late
         self._clock = clock
-        self._looks: Looks = ()
+        self._looks: Looks = looks_of(folder)
         self._known: Said | None = None
         """What was said last, or in force at the start."""
         self._until: float | None = None
         """While the workers are asked."""
 
-    async def run(self) -> None:
-        """Until it is cancelled. All workers answer when it begins."""
-        self._looks = looks_of(self._folder)
+    async def begin(self) -> None:
+        """Note what is in force, once all workers answer and before anybody is told that they do."""
         self._known = _agreed(await self._ask())
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             await self.look()

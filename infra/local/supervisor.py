@@ -152,11 +152,13 @@ class Supervisor:
             await nursery.start()  # reads modules while the databases start
         await asyncio.to_thread(self.servers.prepare)
         await together(self._start_valkey(), self._start_postgres())
+        news = self._policy_news()
         await self._start_origin_and_edges()
+        await news.begin()
         self._write_files()
         self.is_ready = True
         self._greet(await self._example_sku())
-        self._news = asyncio.ensure_future(self._policy_news().run())
+        self._news = asyncio.ensure_future(news.run())
 
     async def stop(self) -> None:
         """Edges first, so that they can tell the origin that they leave; then the origin; then the databases."""

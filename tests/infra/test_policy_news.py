@@ -38,7 +38,6 @@ class News(PolicyNews):
             late=lambda workers: self.lines.append(f"late {' '.join(workers)}"),
             clock=self.time,
         )
-        self._known = OLD
 
     async def _ask_all(self) -> dict[str, Said]:
         self.asked += 1
@@ -55,9 +54,7 @@ class News(PolicyNews):
 @pytest.fixture
 async def news(tmp_path: Path) -> News:
     news = News(tmp_path)
-    await news.look()
-    news.time.advance(PATIENCE_S)
-    await news.look()
+    await news.begin()
     news.asked = 0
     return news
 
@@ -66,6 +63,13 @@ async def test_nobody_is_asked_while_nothing_changes(news):
     for _ in range(5):
         await news.look()
     assert (news.asked, news.lines) == (0, [])
+
+
+async def test_a_change_between_the_start_and_the_first_look_is_not_missed(news):
+    news.file.write_text("1.")
+    news.all_say(BAD)
+    await news.look()
+    assert news.lines == ["refused a.yaml:1:1: no, old stay"]
 
 
 async def test_it_is_said_once_when_the_last_worker_has_them(news):
