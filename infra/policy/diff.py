@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
@@ -60,7 +60,6 @@ class Change(NamedTuple):
     """None: it is gone."""
     at: str | None
     """file:line after, else before."""
-    dangerous: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +76,16 @@ class RouteDiff:
 
     @property
     def stored(self) -> tuple[bool | None, bool | None]:
+        """Whether anything of it is kept, before and after; None where there is no such route."""
         return (
             self.before.store if self.before is not None else None,
             self.after.store if self.after is not None else None,
         )
+
+    @property
+    def dangerous(self) -> bool:
+        """It was never stored, and now is."""
+        return self.stored == (False, True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +121,7 @@ class Diff:
     @property
     def dangers(self) -> tuple[str, ...]:
         """What becomes storable, in words."""
-        found = [
-            f"{route.id} ({route.at}) becomes cacheable"
-            for route in self.routes
-            if any(c.dangerous for c in route.changes)
-        ]
+        found = [f"{route.id} ({route.at}) becomes cacheable" for route in self.routes if route.dangerous]
         found += [
             f"{moved.example} was never stored ({moved.before.id}) and now is ({moved.after.id})"
             for moved in self.moved
@@ -257,8 +258,7 @@ def _changes(old: CachePolicy, new: CachePolicy, before: Side, after: Side) -> I
         if isinstance(was, tuple) and isinstance(now, tuple) and not hasattr(now, "_fields"):
             yield from _members(name, kind, was, now, at)
             continue
-        dangerous = name == "store" and bool(now)
-        yield Change(name, kind, _shown(name, was), _shown(name, now), at, dangerous)
+        yield Change(name, kind, _shown(name, was), _shown(name, now), at)
 
 
 def _members(name: str, kind: Kind, was: tuple[Any, ...], now: tuple[Any, ...], at: str) -> Iterator[Change]:
@@ -359,64 +359,85 @@ def _origins(before: Origins, after: Origins) -> Iterator[Change]:
 
 
 def sample_paths(*sets: PolicySet) -> tuple[str, ...]:
-    """Addresses for each pattern alone, and for each pair of patterns one that both match, where there is one.
+    """Addresses for each pattern alone, and for each pair of patterns some that both match, where there are any.
 
-    Where two routes overlap, the order decides; an address that both patterns match shows which of them it is.
+    Where two routes overlap, the order decides, unless a third one comes before both. What is captured is filled with
+    words that no pattern names, and rests are made longer than any pattern: a third pattern that takes in such an
+    address takes in every address of its length that the two share.
     """
     patterns = list(dict.fromkeys(policy.path for policies in sets for policy in policies.policies))
     parsed = [parse_pattern(pattern) for pattern in patterns]
+    named = {part.literal for parts in parsed for part in parts}
     markets = list(dict.fromkeys(market.id for policies in sets for market in policies.markets.all))
-    # A market of one side only is none on the other; any other one decides nothing.
-    shown = [markets[0], *[each for each in markets if any(p.markets.by_id(each) is None for p in sets)]]
+    unnamed = [market for market in markets if market not in named] or markets
+    # A market of one side only is none on the other.
+    one_sided = [each for each in markets if any(policies.markets.by_id(each) is None for policies in sets)]
+    fill = _Fill(
+        _unnamed(_ANY, named),
+        tuple(dict.fromkeys([unnamed[0], *one_sided, _unnamed(_UNKNOWN_MARKET, named | set(markets))])),
+        max(len(parts) for parts in parsed) + 1,
+    )
     found: dict[str, None] = {}
     for number, one in enumerate(parsed):
         for other in parsed[number:]:
-            for market in (*shown, _UNKNOWN_MARKET):
-                for path in _common(one, other, market):
-                    found[path] = None
+            for market in fill.markets:
+                found.update(dict.fromkeys(_common(one, other, market, fill)))
     return tuple(found)
 
 
-def _common(one: tuple[PatternPart, ...], other: tuple[PatternPart, ...], market: str) -> Iterator[str]:
-    """Paths that both patterns may match, with `market` where a market is wanted: one for each way to end."""
+class _Fill(NamedTuple):
+    """What captures are filled with."""
+
+    word: str
+    """That no pattern names."""
+    markets: tuple[str, ...]
+    segments: int
+    """More than any pattern has."""
+
+
+def _unnamed(word: str, named: Container[str]) -> str:
+    """`word`, or longer, so that it is none of `named`."""
+    while word in named:
+        word += word[-1]
+    return word
+
+
+def _common(one: tuple[PatternPart, ...], other: tuple[PatternPart, ...], market: str, fill: _Fill) -> Iterator[str]:
+    """Paths that both patterns may match, with `market` where a market is wanted: one for each number of segments."""
     segments: list[str] = []
     for number in range(max(len(one), len(other))):
         ours = one[number] if number < len(one) else None
         theirs = other[number] if number < len(other) else None
         if (ours is not None and ours.rest) or (theirs is not None and theirs.rest):
-            rest = other[number:] if ours is not None and ours.rest else one[number:]
-            yield from _ends(segments, rest, market)
+            yield from _ends(segments, other[number:] if ours is not None and ours.rest else one[number:], market, fill)
             return
-        if ours is None or theirs is None:
-            return
-        segment = _both(ours, theirs, market)
+        segment = None if ours is None or theirs is None else _both(ours, theirs, market, fill.word)
         if segment is None:
             return
         segments.append(segment)
     yield "/" + "/".join(segments)
 
 
-def _ends(segments: list[str], rest: tuple[PatternPart, ...], market: str) -> Iterator[str]:
+def _ends(segments: list[str], rest: tuple[PatternPart, ...], market: str, fill: _Fill) -> Iterator[str]:
     """What a rest takes in of what the other pattern goes on with."""
-    if not rest:
+    path = [*segments, *(_both(part, part, market, fill.word) or "" for part in rest if not part.rest)]
+    if not (rest and rest[-1].rest):
+        if path != [*segments, ""] and len(path) > len(segments):
+            yield "/" + "/".join(path)
         return
-    filled = [_ANY if part.rest else _both(part, part, market) or "" for part in rest]
-    path = "/" + "/".join([*segments, *filled])
-    if path != "/" + "/".join([*segments, ""]):
-        yield path
-    if rest[-1].rest:
-        yield f"{path}/{_ANY}"
+    while len(path) < fill.segments:
+        path.append(fill.word)
+        yield "/" + "/".join(path)
+        yield "/" + "/".join(path) + "/"
 
 
-def _both(one: PatternPart, other: PatternPart, market: str) -> str | None:
+def _both(one: PatternPart, other: PatternPart, market: str, word: str) -> str | None:
     """A segment that both parts match; None: there is none."""
     if not one.name and not other.name:
         return one.literal if one.literal == other.literal else None
-    if not one.name:
-        return one.literal or None
-    if not other.name:
-        return other.literal or None
-    return market if "market" in {one.name, other.name} else _ANY
+    if not one.name or not other.name:
+        return one.literal or other.literal or None
+    return market if "market" in {one.name, other.name} else word
 
 
 # -- renderings --------------------------------------------------------------------------------------------------------
@@ -434,6 +455,7 @@ def as_json(diff: Diff) -> dict[str, Any]:
                 "id": route.id,
                 "what": route.what,
                 "at": route.at,
+                "dangerous": route.dangerous,
                 "stored": {"before": route.stored[0], "after": route.stored[1]},
                 "variants": dict(zip(("before", "after"), _variants(route), strict=True)),
                 "changes": [each._asdict() for each in route.changes],
@@ -502,8 +524,7 @@ def _line(change: Change) -> str:
         return f"+ {change.kind} {change.field}: {change.after}{at}"
     if change.after is None:
         return f"- {change.kind} {change.field}: {change.before}{at}"
-    mark = "!" if change.dangerous else "~"
-    return f"{mark} {change.kind} {change.field}: {change.before} -> {change.after}{at}"
+    return f"~ {change.kind} {change.field}: {change.before} -> {change.after}{at}"
 
 
 def _consequences(route: RouteDiff) -> Iterator[str]:

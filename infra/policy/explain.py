@@ -338,9 +338,7 @@ class Explainer:
         found["negative"] = [
             {"status": status, "seconds": lived.fresh_s, **negative} for status, lived in decision.kept[1:]
         ]
-        found["proposed"] = (
-            "by the origin's answer" if answered else "unknown offline: the origin's word may be shorter"
-        )
+        found["proposed"] = "in this" if answered else "unknown offline: it may be shorter, or longer up to max_fresh"
         return found
 
     def _tags(self, decision: Decision, policy: CachePolicy, *, answered: bool) -> dict[str, Any]:

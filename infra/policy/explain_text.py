@@ -112,7 +112,7 @@ def _lifetimes(lived: Told) -> Iterator[str]:
         yield line("" if number else "lifetimes", f"{name.replace('_', ' ')} {value['seconds']:g} s", _written(value))
     for value in lived["negative"]:
         yield line("", f"fresh {value['seconds']:g} s with status {value['status']}", _written(value))
-    yield line("", "", f"proposed {lived['proposed']}")
+    yield line("", f"the origin's own word: {lived['proposed']}")
 
 
 def _written(value: Told) -> str:
