@@ -153,6 +153,7 @@ def policy_explain(
 ) -> None:
     """Say what an edge does with a request, and which line of which file says so. Asks nobody, but for --live.
 
+    Currency and language are not said: they follow from the market, and that from address, switcher or country.
     Ends with status 3 when an edge (--live), or what happened (--log, --har), is not what the policies say.
 
     \b
@@ -162,21 +163,23 @@ def policy_explain(
       nearshelf policy explain /eu-eur/ --live eu
       nearshelf policy explain --curl "curl -I http://127.0.0.1:8082/eu-eur/"
     """
+    from dataclasses import replace
+
     from infra.policy import explain_command
     from infra.policy.explain import Asked, pairs_of
+    from infra.policy.explain_log import of_curl
 
-    way = explain_command.asked_one_way(url=url, log=log, har=har, curl=curl)
+    of_a_url: dict[str, object] = {"method": method != "GET", "header": header, "cookie": cookie}
+    if log or har:
+        of_a_url |= {"peer": peer, "answer": answer, "live": live}
+    way = explain_command.one_way({"url": url, "log": log, "har": har, "curl": curl}, of_a_url)
     if way == "log":
-        status = explain_command.explain_log(log, policies, country, as_json=as_json)
-    elif way == "har" and har is not None:
-        status = explain_command.explain_har(har, policies, country, as_json=as_json)
-    elif way == "curl":
-        status = explain_command.explain_curl(curl, policies, country, as_json=as_json)
-    else:
-        fields = pairs_of(header or (), cookie or ())
-        asked = Asked(url or "", method, fields, country, peer, pairs_of(answer) if answer else None)
-        status = explain_command.explain_asked(asked, policies, live=live, state=state, as_json=as_json)
-    raise typer.Exit(status)
+        raise typer.Exit(explain_command.explain_log(log, policies, country, as_json=as_json))
+    if way == "har" and har is not None:
+        raise typer.Exit(explain_command.explain_har(har, policies, country, as_json=as_json))
+    asked = of_curl(curl) if way == "curl" else Asked(url or "", method, pairs_of(header or (), cookie or ()))
+    asked = replace(asked, country=country, peer=peer, answer=pairs_of(answer) if answer else None)
+    raise typer.Exit(explain_command.explain_asked(asked, policies, live=live, state=state, as_json=as_json))
 
 
 @policy.command("diff")

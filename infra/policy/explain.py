@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from edge.gateway.explain import Decision, NoRequest, decide, described_request,
 from edge.gateway.visitors import registered_country
 from edge.policy_files import read_policies
 from infra.errors import CommandError
+from infra.policy.explain_cloudfront import CloudFront
 
 _COUNTRY = re.compile(r"[A-Z]{2}")
 
@@ -95,26 +96,21 @@ def visitor_of(asked: Asked) -> Visitor:
     return Visitor(UNKNOWN_COUNTRY, "unknown: neither --country nor --peer")
 
 
-@dataclass(frozen=True)
 class Explainer:
     """The policies of one folder, read once. Raises CommandError when an edge would not start with them."""
 
-    folder: Path = PACKAGED_POLICIES
-    policies: PolicySet = field(init=False)
-    _places: Mapping[str, Mapping[str, Place]] = field(init=False)
-    _texts: Mapping[str, str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        if not self.folder.is_dir():
-            raise CommandError(f"{self.folder} is not a folder; name the one that holds the policies' *.yaml files")
-        found = read_policies(self.folder)
+    def __init__(self, folder: Path | None = None) -> None:
+        folder = folder or PACKAGED_POLICIES
+        if not folder.is_dir():
+            raise CommandError(f"{folder} is not a folder; name the one that holds the policies' *.yaml files")
+        found = read_policies(folder)
         if found.policies is None:
             raise CommandError(
-                f"no edge would start with the policies in {self.folder}; see `nearshelf policy check {self.folder}`"
+                f"no edge would start with the policies in {folder}; see `nearshelf policy check {folder}`"
             )
-        object.__setattr__(self, "policies", found.policies)
-        object.__setattr__(self, "_places", found.places)
-        object.__setattr__(self, "_texts", found.texts)
+        self.policies: PolicySet = found.policies
+        self._places = found.places
+        self._texts = found.texts
 
     # -- places --------------------------------------------------------------------------------------------------------
 
@@ -389,84 +385,6 @@ class Explainer:
     def cloudfront(self) -> CloudFront:
         """What the compiler makes of these policies."""
         return CloudFront(self.policies)
-
-
-class CloudFront:
-    """The compiled distribution, as far as one request is concerned."""
-
-    def __init__(self, policies: PolicySet) -> None:
-        import json
-
-        from infra.aws.compile import TEMPLATE, CompileError, compile_policies
-        from infra.aws.functions import FunctionTooLarge
-        from infra.aws.package_lambda import PackageTooLarge
-
-        self.refused = ""
-        self._patterns: list[tuple[re.Pattern[str], dict[str, Any]]] = []
-        self._resources: dict[str, Any] = {}
-        self._differences: dict[str, list[str]] = {}
-        try:
-            compiled = compile_policies(policies)
-        except (CompileError, FunctionTooLarge, PackageTooLarge) as exc:
-            self.refused = str(exc).splitlines()[0]
-            return
-        self._resources = json.loads(compiled.files[TEMPLATE])["Resources"]
-        config = self._resources["Distribution"]["Properties"]["DistributionConfig"]
-        behaviours = [*config["CacheBehaviors"], {**config["DefaultCacheBehavior"], "PathPattern": "*"}]
-        self._patterns = [(_pattern(behaviour["PathPattern"]), behaviour) for behaviour in behaviours]
-        for difference in compiled.report.differences:
-            said = self._differences.setdefault(difference.policy_id, [])
-            said.append(f"{difference.field}: {difference.instead}")
-
-    def of(self, path: str, policy: CachePolicy) -> dict[str, Any]:
-        """The behaviour that a viewer's `path` falls under, what it refers to, and what CloudFront does otherwise."""
-        if self.refused:
-            return {"does_not_compile": self.refused}
-        number, behaviour = next(
-            (number, behaviour)
-            for number, (pattern, behaviour) in enumerate(self._patterns, start=1)
-            if pattern.fullmatch(path)
-        )
-        cache_policy = _named(behaviour["CachePolicyId"])
-        config = self._resources.get(cache_policy, {}).get("Properties", {}).get("CachePolicyConfig", {})
-        return {
-            "behaviour": number,
-            "of": len(self._patterns),
-            "pattern": behaviour["PathPattern"],
-            "cache_policy": cache_policy,
-            "max_ttl_s": config.get("MaxTTL", 0),
-            "origin_request_policy": _named(behaviour["OriginRequestPolicyId"]),
-            "response_headers_policy": _named(behaviour["ResponseHeadersPolicyId"]),
-            "functions": [
-                {"event": each["EventType"], "function": _named(each["FunctionARN"])}
-                for each in behaviour.get("FunctionAssociations", [])
-            ]
-            + [
-                {"event": each["EventType"], "function": self._handler(_named(each["LambdaFunctionARN"]))}
-                for each in behaviour.get("LambdaFunctionAssociations", [])
-            ],
-            "otherwise": self._differences.get(policy.id, []),
-        }
-
-    def _handler(self, name: str) -> str:
-        """The Lambda function behind a version."""
-        version = self._resources.get(name, {})
-        return _named(version.get("Properties", {}).get("FunctionName", name))
-
-
-def _pattern(pattern: str) -> re.Pattern[str]:
-    """CloudFront's wildcards: `*` any run of characters, `?` one (aws-edge facts: DownloadDistValuesCacheBehavior)."""
-    return re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
-
-
-def _named(reference: Any) -> str:
-    """The logical id in a reference of CloudFormation; text as it is."""
-    if isinstance(reference, str):
-        return reference
-    kind, target = next(iter(reference.items()))
-    if kind == "Fn::GetAtt":
-        return str(target[0])
-    return str(target)
 
 
 # -- words -------------------------------------------------------------------------------------------------------------

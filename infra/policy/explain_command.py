@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cache_policies.reading import PACKAGED_POLICIES
 from infra.errors import CommandError
 from infra.policy.explain import Asked, Explainer
-from infra.policy.explain_log import Real, compare, compared_text, of_curl, of_har, of_log
+from infra.policy.explain_log import Real, compare, compared_text, of_har, of_log
 from infra.policy.explain_text import in_text
 
 CONTRADICTED = 3
@@ -20,7 +19,7 @@ CONTRADICTED = 3
 
 def explain_asked(asked: Asked, folder: Path | None, *, live: str, state: Path, as_json: bool) -> int:
     """One request, offline, and with `live` from a running edge, too. Raises CommandError."""
-    explainer = Explainer(folder or PACKAGED_POLICIES)
+    explainer = Explainer(folder)
     if not live:
         _print([explainer.explain(asked)], as_json=as_json, single=True)
         return 0
@@ -57,14 +56,8 @@ def explain_har(path: Path, folder: Path | None, country: str, *, as_json: bool)
     return _explain_real(of_har(path, country), folder, as_json=as_json, single=False)
 
 
-def explain_curl(text: str, folder: Path | None, country: str, *, as_json: bool) -> int:
-    """The request of a curl command."""
-    _print([Explainer(folder or PACKAGED_POLICIES).explain(of_curl(text, country))], as_json=as_json, single=True)
-    return 0
-
-
 def _explain_real(real: Iterable[Real], folder: Path | None, *, as_json: bool, single: bool) -> int:
-    explainer = Explainer(folder or PACKAGED_POLICIES)
+    explainer = Explainer(folder)
     found = []
     for each in real:
         explained = None if each.asked is None else explainer.explain(each.asked)
@@ -90,10 +83,16 @@ def _text(found: dict[str, Any]) -> Iterator[str]:
         yield from compared_text(found["happened"], tuple(found["happened"]["not_written_down"]))
 
 
-def asked_one_way(**ways: object) -> str:
-    """The one of several ways to name a request that was taken. Raises CommandError for none or two."""
-    taken = [name for name, value in ways.items() if value]
+def one_way(ways: Mapping[str, object], said_of_a_url: Mapping[str, object]) -> str:
+    """The one of several ways to name a request that was taken: `url`, `log`, `har` or `curl`.
+
+    Raises CommandError for none or two, and for options that say more of a URL beside one of the others.
+    """
+    taken = [way for way, value in ways.items() if value]
+    names = ", ".join("a URL" if way == "url" else f"--{way}" for way in ways)
     if len(taken) != 1:
-        names = ", ".join(f"--{name}" if name != "url" else "a URL" for name in ways)
-        raise CommandError(f"say which request, in one way of {names}; see `nearshelf policy explain --help`")
+        raise CommandError(f"say which request in one of these ways: {names}; see `nearshelf policy explain --help`")
+    more = [name for name, value in said_of_a_url.items() if value]
+    if more and taken[0] != "url":
+        raise CommandError(f"--{more[0]} says more of a URL, and --{taken[0]} says it all; leave --{more[0]} out")
     return taken[0]

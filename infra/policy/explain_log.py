@@ -151,7 +151,7 @@ _FIELD_OF = {
 }
 
 
-def of_curl(text: str, country: str = "") -> Asked:
+def of_curl(text: str) -> Asked:
     """The request of a curl command, as typed or as a browser copies it. Raises CommandError."""
     text = _ANSI_QUOTED.sub(lambda found: shlex.quote(codecs.decode(found[1], "unicode_escape")), text)
     try:
@@ -199,7 +199,7 @@ def of_curl(text: str, country: str = "") -> Asked:
         url += ("&" if "?" in url else "?") + "&".join(data)
     elif data:
         method = method or "POST"
-    return Asked(url, method or "GET", tuple(fields), country=country)
+    return Asked(url, method or "GET", tuple(fields))
 
 
 def _split_options(words: list[str]) -> Iterator[str]:

@@ -209,6 +209,8 @@ def test_what_the_compiler_makes_of_the_route(capsys):
         pytest.param(("/", "--header", "b ad: x"), "is no field", id="a name with a blank"),
         pytest.param((), "say which request", id="no request"),
         pytest.param(("/", "--curl", "curl x"), "say which request", id="two requests"),
+        pytest.param(("--curl", "curl x", "--method", "POST"), "leave --method out", id="more of a curl command"),
+        pytest.param(("--log", "{}", "--live", "eu"), "leave --live out", id="a line of a log cannot be asked"),
     ],
 )
 def test_what_is_no_request_is_said_in_one_line(words, complaint, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,21 @@ async def test_an_edge_with_other_policies_contradicts(was, now, what, shop, exp
     text = await explain.text(f"{LAMPS}?page=2", "--country", "AT", status=3, policies=folder)
     assert f"CONTRADICTS {what}" in text
     assert "others than offline" in text
+
+
+async def test_a_curl_command_is_asked_as_well(shop, explain):
+    found = await explain.json("--curl", f"curl -I http://{shop.host}{LAMPS} -H 'Accept: */*'", "--country", "AT")
+    assert found["live"]["workers"][0]["decision"]["forward"]["method"] == "GET"
+
+
+async def test_a_worker_that_took_other_policies_decides_by_them(shop, explain, tmp_path):
+    folder = tmp_path / "changed"
+    shutil.copytree(SMALL, folder)
+    pages = (folder / "pages.yaml").read_text()
+    (folder / "pages.yaml").write_text(pages.replace("max_fresh: 600s", "max_fresh: 700s"))
+    assert shop.gateway._use(load_policies(folder)) == ()
+    assert "CONTRADICTS policy version" in await explain.text(LAMPS, status=3)
+    assert "decides as offline" in await explain.text(LAMPS, policies=folder)
 
 
 async def test_a_host_that_the_edge_does_not_serve_contradicts(explain):
