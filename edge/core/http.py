@@ -30,8 +30,9 @@ class Headers:
         return [value for key, value in self.pairs if key == name] if name in self._first else []
 
     def joined(self, name: str) -> str | None:
-        """All lines of `name` as one list-valued field (RFC 9110 §5.3); None when absent."""
-        return ", ".join(self.lines(name)) if name in self._first else None
+        """All lines of `name` as one field: a list (RFC 9110 §5.3), or cookies one after the other (RFC 9113 §8.2.3);
+        None when absent."""
+        return ("; " if name == "cookie" else ", ").join(self.lines(name)) if name in self._first else None
 
     def without(self, names: Iterable[str]) -> Headers:
         drop = frozenset(names)

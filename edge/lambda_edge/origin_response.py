@@ -77,7 +77,8 @@ def label(
         said = parse_cache_control(viewer.lines("cache-control"))
         obeyed = told if said.no_store or said.private else "no-store"
     added = [] if obeyed is None else [("cache-control", obeyed)]
-    if told != obeyed and response.status < 400:
+    if response.status < 400:
+        # Always: a response headers policy has written Cache-Control, maybe that of another route's behaviour.
         added.append((TOLD_FIELD, told or SILENCE))
     if stored is not None:
         added.append((TAGS_FIELD, ", ".join(stored.tags)))

@@ -13,10 +13,12 @@ from edge.core.policy import Auth, CachePolicy, DataClass, OnLeaseLapse, PolicyS
 from infra.aws.templates.behaviours import Misfit, misfits, needed_behaviours, ordered_behaviours, path_pattern
 from infra.aws.templates.content import (
     ALL_METHODS,
+    FORWARDED_OF_OTHERS,
     MAX_TTL_S,
     PRICE_MAX_TTL_S,
     content_of,
     max_ttl_s,
+    only_forwarded,
     origin_of,
     reads_fail_over,
 )
@@ -123,12 +125,19 @@ def _path(
             "path",
             (
                 f"{stray.path} gets the behaviour {stray.behaviour.pattern} of {stray.behaviour.policy.id}, because "
-                "CloudFront's patterns know no segments: the Function and the handlers treat it as this route"
+                "CloudFront's patterns know no segments: the Function and the handlers treat it as this route, and "
+                "methods and fields that the behaviour does not take do not reach the origin"
             ),
         )
     if not shares and policy.store and "{" in policy.path:
         more = "markets that do not exist, too" if "..." in policy.path or "*" not in pattern else "deeper paths, too"
-        yield "path", f"the behaviour {pattern} takes in {more}: there the Function makes a key for once"
+        yield (
+            "path",
+            (
+                f"the behaviour {pattern} takes in {more}: there the Function makes a key for once, and fewer fields "
+                "and methods reach the origin than the last route lets through"
+            ),
+        )
 
 
 def _of_route(policy: CachePolicy, policies: PolicySet) -> Iterator[tuple[str, str]]:
@@ -174,6 +183,14 @@ def _methods(policy: CachePolicy, policies: PolicySet) -> Iterator[tuple[str, st
             (
                 "other methods are answered with 403 by CloudFront itself, before the Function's 405: a behaviour with "
                 "an origin group takes reads only"
+            ),
+        )
+    if only_forwarded(policy):
+        yield (
+            "forward_methods",
+            (
+                f"{', '.join(only_forwarded(policy))}: reach the origin with fewer fields than through our gateway, "
+                f"beyond what the route lists only {', '.join(sorted(FORWARDED_OF_OTHERS))}"
             ),
         )
     strange = sorted(methods - set(ALL_METHODS))
@@ -230,7 +247,10 @@ def _stored(policy: CachePolicy) -> Iterator[tuple[str, str]]:
     if any(name != "accept-encoding" for name in policy.vary):
         yield "vary", "by the field's whole value, capitals and blanks included: our gateway takes one spelling for all"
     if policy.compress:
-        yield "compress", "gzip or br, from 1,000 to 10,000,000 bytes, when it has the time to: best effort"
+        yield (
+            "compress",
+            "gzip or br, from 1,000 to 10,000,000 bytes, of 403 and 404 as well, when it has the time to: best effort",
+        )
     if policy.tags:
         yield "tags", "remove what is stored already; a fetch in flight may come after, which only a generation stops"
     if policy.on_lease_lapse is OnLeaseLapse.STALE_MARKED:

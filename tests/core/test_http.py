@@ -31,3 +31,8 @@ def test_equal_by_their_lines():
 def test_the_size_of_a_stored_response_grows_with_what_it_holds():
     assert stored(body=b"x" * 10_000).size > 10_000
     assert stored(headers=Headers([("x", "y" * 5_000)])).size > 5_000
+
+
+def test_cookies_of_several_lines_are_one_after_the_other():
+    """As intermediaries that speak HTTP/2 to viewers may pass them on (RFC 9113 §8.2.3)."""
+    assert Headers([("cookie", "a=b"), ("x", "y"), ("cookie", "c=d; e=f")]).joined("cookie") == "a=b; c=d; e=f"

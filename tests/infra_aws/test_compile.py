@@ -157,8 +157,8 @@ def test_a_price_is_kept_for_a_minute_under_a_key_with_its_generation(template, 
     assert key["HeadersConfig"]["Headers"] == ["x-forwarded-host", "nearshelf-generation"]
     assert key["CookiesConfig"] == {"CookieBehavior": "none"}
     response = response_policy_of(template, pattern)
-    told = "no-cache" if pattern.startswith("/api/") else "no-cache, no-store"
-    assert response["CustomHeadersConfig"]["Items"] == [{"Header": "Cache-Control", "Value": told, "Override": True}]
+    strictest = {"Header": "Cache-Control", "Value": "no-cache, no-store", "Override": True}
+    assert response["CustomHeadersConfig"]["Items"] == [strictest]
     removed = {item["Header"] for item in response["RemoveHeadersConfig"]["Items"]}
     assert removed == {"Cache-Tag", "Catalog-Version", "CDN-Cache-Control", "Nearshelf-Expires-At", "Set-Cookie"}
 

@@ -190,9 +190,9 @@ def test_a_head_is_judged_as_the_get_that_shares_its_entry():
 @pytest.mark.parametrize(
     ("said", "expected", "told"),
     [
-        pytest.param(None, None, None, id="silent: nothing keeps it by default"),
-        pytest.param("no-store", "no-store", None, id="forbidden"),
-        pytest.param("private, max-age=60", "private, max-age=60", None, id="private"),
+        pytest.param(None, None, "-", id="silent: nothing keeps it by default"),
+        pytest.param("no-store", "no-store", "no-store", id="forbidden"),
+        pytest.param("private, max-age=60", "private, max-age=60", "private, max-age=60", id="private"),
         pytest.param("max-age=60", "no-store", "max-age=60", id="allowed to all: not at the edge"),
     ],
 )

@@ -190,9 +190,10 @@ function has(codes, code) {
 //? }
 
 //? redirect {
-// As edge/core/market.py.
+// As edge/core/market.py: of cookies that repeat the name the first.
 function marketOf(request, country) {
-  const chosen = request.cookies.ns_market ? request.cookies.ns_market.value : '';
+  const cookie = request.cookies.ns_market;
+  const chosen = cookie ? (cookie.multiValue || [cookie])[0].value.replace(/^"+|"+$/g, '') : '';
   if (MARKETS.indexOf(chosen) >= 0) return chosen;
   const agent = request.headers['user-agent'] ? request.headers['user-agent'].value.toLowerCase() : '';
   if (country && !CRAWLERS.test(agent)) {

@@ -20,12 +20,18 @@ MAX_TTL_S = 31_536_000
 """A year; longer is not needed and not documented."""
 CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
 """AWS's managed cache policy that stores nothing."""
+_STRICTEST = "no-cache, no-store"
 BETWEEN_EDGE_AND_ORIGIN = ("Cache-Tag", "Catalog-Version", "CDN-Cache-Control", "Nearshelf-Expires-At")
 """Response fields that no viewer sees."""
 READ_METHODS = ("GET", "HEAD")
 READ_METHODS_AND_OPTIONS = ("GET", "HEAD", "OPTIONS")
 ALL_METHODS = ("GET", "HEAD", "OPTIONS", "PUT", "PATCH", "POST", "DELETE")
 """CloudFront offers these three sets; anything narrower is the Function's to refuse."""
+
+FORWARDED_OF_OTHERS = frozenset(
+    {"accept", "content-type", "idempotency-key", "origin", "x-csrf-token", "x-requested-with"}
+)
+"""What methods that a stored route only forwards take along: a whitelist may have ten names."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,11 @@ def offered_methods(policy: CachePolicy, origins: Origins) -> tuple[str, ...]:
     return READ_METHODS_AND_OPTIONS if "OPTIONS" in {*policy.methods, *policy.forward_methods} else READ_METHODS
 
 
+def only_forwarded(policy: CachePolicy) -> tuple[str, ...]:
+    """Methods of a stored route that are never answered from the store."""
+    return tuple(method for method in policy.forward_methods if method not in policy.methods) if policy.store else ()
+
+
 def max_ttl_s(policy: CachePolicy) -> int:
     """How long CloudFront may keep a response of this route, stale windows included."""
     fresh_s = max(policy.fresh_s, policy.max_fresh_s)
@@ -133,6 +144,8 @@ def _cache_policy(policy: CachePolicy) -> Resource:
 def _origin_request_policy(policy: CachePolicy, *, reads_country: bool) -> Resource:
     if policy.store:
         names = {*FORWARDED_ALWAYS, *policy.request_fields} - set(policy.vary) - {"authorization"}
+        if only_forwarded(policy):
+            names |= FORWARDED_OF_OTHERS
         if reads_country:
             # The Function sees the country only where a policy asks CloudFront for it; the handler drops it again.
             names.add(COUNTRY_FIELD)
@@ -152,8 +165,8 @@ def _response_headers_policy(policy: CachePolicy) -> Resource:
     if not policy.cookies:
         removed.append("Set-Cookie")
     config: Resource = {"RemoveHeadersConfig": {"Items": [{"Header": name} for name in removed]}}
-    told = policy.viewer_cache_control
-    if told is not None:
-        # The viewer-response Function says it more exactly, but does not run for statuses of 400 and above.
-        config["CustomHeadersConfig"] = {"Items": [{"Header": "Cache-Control", "Value": told, "Override": True}]}
+    if policy.shows_price:
+        # The viewer-response Function says it as the gateway does, but does not run for statuses of 400 and above: for
+        # those the strictest word, which takes nothing back that the origin said.
+        config["CustomHeadersConfig"] = {"Items": [{"Header": "Cache-Control", "Value": _STRICTEST, "Override": True}]}
     return config
