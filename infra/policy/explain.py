@@ -151,13 +151,10 @@ class Explainer:
     # -- telling -------------------------------------------------------------------------------------------------------
 
     def explain(self, asked: Asked, authority: str = "") -> dict[str, Any]:
-        """Everything, as JSON. Raises CommandError for what is no request."""
+        """Everything, as JSON. `authority` is for an address without a host. Raises CommandError."""
         request, visitor = asked.request(authority), visitor_of(asked)
-        return self.tell(decide(request, self.policies, visitor.country, asked.response()), visitor, asked)
-
-    def tell(self, decision: Decision, visitor: Visitor, asked: Asked) -> dict[str, Any]:
-        """A decision with the places of everything that led to it."""
-        request, match, key = decision.request, decision.match, decision.key
+        decision = decide(request, self.policies, visitor.country, asked.response())
+        match, key = decision.match, decision.key
         plain = told(decision, self.policies)
         found: dict[str, Any] = {
             "answer": "offline",
@@ -202,9 +199,7 @@ class Explainer:
         if decision.cache == "edge":
             return _refusal_in_words(decision)
         if decision.cache == "pass":
-            if decision.match is not None and decision.match.policy.store:
-                return "forwarded: this method is not answered from the store"
-            return "forwarded: nothing of this route is stored"
+            return _PASSED[decision.reason]
         return "what an empty store says; a fresh response would be a hit"
 
     def _route(self, decision: Decision, policy: CachePolicy) -> dict[str, Any]:
@@ -409,10 +404,17 @@ def _shown(segment: str) -> str:
     return segment or "empty"
 
 
+_PASSED = {
+    "policy-never-stores": "forwarded: nothing of this route is stored",
+    "unsafe-method": "forwarded: this method is not answered from the store",
+    "authorization": "forwarded: what carries Authorization passes the store, both ways",
+}
+
 _NOT_STORED = {
     "personal-data": "data_class personal: never, whatever a header says",
     "policy-never-stores": "the route stores nothing",
     "method": "only answers to GET and HEAD are stored",
+    "authorization": "the answer may be for one person only",
 }
 
 _AUTH = {

@@ -79,11 +79,13 @@ def of_log(text: str, country: str = "") -> Real:
 
 
 def of_har(path: Path, country: str = "") -> Iterator[Real]:
-    """Every entry of an HTTP Archive 1.2. Raises CommandError when the file is none."""
+    """Every entry of an HTTP Archive 1.2 that went over HTTP. Raises CommandError when the file is none."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8-sig"))["log"]["entries"]
         for entry in entries:
             request, response = entry["request"], entry["response"]
+            if not str(request["url"]).startswith(("http://", "https://")):
+                continue
             fields = tuple(
                 (str(each["name"]), str(each["value"]))
                 for each in request["headers"]

@@ -163,6 +163,21 @@ def test_what_the_edge_answers_itself_is_explained_like_anything_else(words, sta
     assert outcome["why"]
 
 
+@pytest.mark.parametrize(
+    ("words", "reason", "not_stored"),
+    [
+        (("/robots.txt",), "policy-never-stores", "policy-never-stores"),
+        (("/eu-eur/stories/one", "--header", "Authorization: x"), "authorization", "authorization"),
+    ],
+)
+def test_what_passes_the_store_says_why(words, reason, not_stored, capsys):
+    found = explained(capsys, *words)
+    assert (found["outcome"]["cache"], found["outcome"]["reason"]) == ("pass", reason)
+    assert found["outcome"]["why"].startswith("forwarded: ")
+    assert (found["store"]["storable"], found["store"]["reason"]) == (False, not_stored)
+    assert found["lifetimes"] is None
+
+
 def test_every_fault_of_an_address_has_its_words():
     assert set(FAULTS) == {fault.value for fault in TargetFault}
 

@@ -166,6 +166,12 @@ async def test_an_edge_with_other_policies_contradicts(was, now, what, shop, exp
     assert "others than offline" in text
 
 
+async def test_an_answer_that_is_assumed_here_contradicts_nobody(explain):
+    found = await explain.json(LAMPS, "--answer", "Set-Cookie: a=b", "--answer", "Catalog-Version: 1.1")
+    assert found["store"]["reason"] == "set-cookie"
+    assert found["live"]["workers"][0]["contradictions"] == []
+
+
 async def test_a_curl_command_is_asked_as_well(shop, explain):
     found = await explain.json("--curl", f"curl -I http://{shop.host}{LAMPS} -H 'Accept: */*'", "--country", "AT")
     assert found["live"]["workers"][0]["decision"]["forward"]["method"] == "GET"

@@ -177,6 +177,7 @@ def test_every_entry_of_an_archive_is_explained(tmp_path, capsys):
         ),
         entry("http://shop.example/eu-eur/c/../x", 400, "nearshelf-eu; detail=dot-segment"),
         entry("http://shop.example/robots.txt", 200, "nearshelf-eu; hit"),
+        entry("data:text/plain,x", 200),
         entry("http://shop.example/edge/x", 404),
         entry("http://shop.example/edge/x", 200),
     ]
