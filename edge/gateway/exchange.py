@@ -20,7 +20,7 @@ from edge.core.delivery import (
 )
 from edge.core.floors import Floors, Lease
 from edge.core.freshness import current_age
-from edge.core.http import Headers, Request, Response
+from edge.core.http import Headers, Request, Response, end_to_end
 from edge.core.key import BadTarget, CacheKey, cache_key, normalise_path
 from edge.core.market import choose_market, market_redirect
 from edge.core.policy import CachePolicy, DataClass, Match, PolicySet, Redirect, Residency
@@ -597,7 +597,7 @@ class Exchange:
             return unavailable(status, why, request), Refusal.COUNTRY_BLOCKED
         if policy.throttle is None:
             return None
-        wait_s = self._throttles.wait_s((policy.id, visitor.counted_as), policy.throttle, now)
+        wait_s = self._throttles.wait_s((policy.id, policy.throttle, visitor.counted_as), policy.throttle, now)
         if not wait_s:
             return None
         status, _, why = REFUSALS[Refusal.THROTTLED]
@@ -634,7 +634,10 @@ def _spelling_takes_gzip(accept_encoding: bytes) -> bool:
 
 
 def _headers(fields: list[tuple[bytes, bytes]]) -> Headers:
-    return Headers([(name.decode("ascii").lower(), value.decode("latin-1").strip(" \t")) for name, value in fields])
+    """The fields that a decision may depend on. Not those that Connection names: the origin never gets to see them, so
+    they must choose neither a variant nor a flight that others share."""
+    found = Headers([(name.decode("ascii").lower(), value.decode("latin-1").strip(" \t")) for name, value in fields])
+    return end_to_end(found) if "connection" in found else found
 
 
 def _closing(response: Response) -> Response:

@@ -89,6 +89,8 @@ def test_its_fields_replace_the_stored_ones_but_for_those_of_the_body():
         pytest.param(response(304, cache_control="no-store"), Reason.NO_STORE, id="no-store"),
         pytest.param(response(304, cache_control="private"), Reason.PRIVATE, id="private"),
         pytest.param(response(304, set_cookie="a=b"), Reason.SET_COOKIE, id="Set-Cookie"),
+        pytest.param(response(304, vary="cookie"), Reason.VARY, id="other requests than before"),
+        pytest.param(response(304, vary="*"), Reason.VARY, id="nobody else at all"),
     ],
 )
 def test_a_304_that_is_of_no_use(answer, reason):

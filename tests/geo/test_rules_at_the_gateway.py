@@ -208,6 +208,16 @@ async def test_every_way_to_an_answer_is_counted_once(shop):
     assert [(await get(shop, GERMAN, OFTEN)).status for _ in range(4)] == [200, 200, 200, 429]
 
 
+async def test_a_changed_throttle_holds_at_once_and_begins_with_full_buckets(tmp_path):
+    """Under the old one this client would have to wait for an hour."""
+    hourly = replace(THROTTLED, throttle=Throttle(1 / 3600, 1))
+    async with shop_of(tmp_path, hourly, REST) as shop:
+        shop.origin.on(OFTEN, page())
+        assert [(await get(shop, GERMAN, OFTEN)).status for _ in range(2)] == [200, 429]
+        assert shop.gateway._use(PolicySet((THROTTLED, REST), load_markets())) == ()
+        assert [(await get(shop, GERMAN, OFTEN)).status for _ in range(4)] == [200, 200, 200, 429]
+
+
 async def test_routes_are_counted_apart(shop):
     shop.origin.on(OFTEN, page())
     shop.origin.on("/eu-eur/products/lamp", page())

@@ -116,6 +116,30 @@ async def test_a_follower_waits_no_longer_than_its_policy_says(tmp_path):
             assert "collapsed" not in (await follower).cache_status
 
 
+async def test_a_field_that_connection_names_chooses_nobodys_variant(tmp_path):
+    """The origin never sees it, so its answer must not be handed to those who did send it end to end."""
+    policies = tmp_path / "policies"
+    policies.mkdir()
+    (policies / "default.yaml").write_text(
+        "routes:\n  spoken:\n    path: /spoken\n    fresh: 60s\n"
+        "    request_fields: [accept-language]\n    vary: [accept-language]\n"
+        "  default:\n    path: /{rest...}\n    store: false\n"
+    )
+    shutil.copy(PACKAGED_POLICIES / "markets.yaml", policies)
+    async with EdgeShop(tmp_path, policies=policies) as shop:
+        shop.origin.on(
+            "/spoken", lambda seen: page(seen.headers.get("accept-language", "none").encode(), vary="accept-language")
+        )
+        with shop.origin.holding("/spoken") as held:
+            forger = shop.asking("/spoken", "Accept-Language: de", "Connection: Accept-Language, keep-alive")
+            await held.arrived()
+            reader = shop.asking("/spoken", "Accept-Language: de")
+            await held.arrived()
+            held.answer()
+            assert ((await forger).body, (await reader).body) == (b"none", b"de")
+        assert (await shop.get("/spoken", "Accept-Language: de")).body == b"de"
+
+
 # -- through to the origin ---------------------------------------------------------------------------------------------
 
 
