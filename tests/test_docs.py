@@ -23,6 +23,8 @@ RUN_ELSEWHERE = {
     "./dev lock": "tests/test_dev.py",
     "locust -f loadtests/locustfile.py": "tests/loadtests/test_locust.py",
     "python -m loadtests.freshness": "tests/loadtests/test_freshness_on_the_real_shop.py",
+    # Needs a checkout that is a repository, which a copy of the tree is not.
+    "./dev policy diff HEAD:cache_policies": "tests/policy_tools/test_diff.py",
     "python -m loadtests.bench.hits": "tests/gateway/test_bench.py",
 }
 """Commands that are too long, or that the run itself is: the file that runs them."""
