@@ -77,18 +77,28 @@ def format_files(paths: Sequence[Path]) -> list[Formatted]:
     """
     formatted = []
     for path in _files(paths):
-        try:
-            before = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as exc:
-            raise NotFormattable(f"{path} cannot be read: {exc}") from exc
+        before = _read(path)
         formatted.append(Formatted(path, before, format_text(before, path)))
     for folder in dict.fromkeys(each.path.parent for each in formatted):
         _prove_the_same(folder, [each for each in formatted if each.path.parent == folder and each.changed])
     return formatted
 
 
+def _read(path: Path) -> str:
+    """Raises NotFormattable for what is no text, and for a pipe or a device, which might never end."""
+    if path.exists() and not path.is_file():
+        raise NotFormattable(f"{path} is no file of text; take it out of the folder")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise NotFormattable(f"{path} cannot be read: {exc}") from exc
+
+
 def write(formatted: Formatted) -> None:
-    """Replace the file in one step, with its permissions. Raises OSError; the file is whole before and after."""
+    """Replace the file in one step, with its permissions; it is whole before and after.
+
+    Raises NotFormattable when somebody has saved it since it was read, and OSError.
+    """
     path = formatted.path.resolve()
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="\n", dir=path.parent, delete=False) as file:
         new = Path(file.name)
@@ -97,6 +107,8 @@ def write(formatted: Formatted) -> None:
             file.flush()
             os.fsync(file.fileno())
             shutil.copymode(path, new)
+            if _read(path) != formatted.before:
+                raise NotFormattable(f"{path} was saved by somebody else meanwhile; run the same command again")
             new.replace(path)
         except BaseException:
             new.unlink(missing_ok=True)
@@ -124,7 +136,8 @@ def format_text(text: str, path: Path) -> str:
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths or [PACKAGED_POLICIES]:
         if path.is_dir():
-            yield from sorted(path.glob("*.yaml"))
+            # Hidden ones are no policies (edge/policy_files.py): an editor's lock leads nowhere.
+            yield from sorted(found for found in path.glob("*.yaml") if not found.name.startswith("."))
         elif path.is_file() and path.suffix == ".yaml":
             yield path
         else:
@@ -141,7 +154,7 @@ def _prove_the_same(folder: Path, changed: Sequence[Formatted]) -> None:
         return
     with tempfile.TemporaryDirectory(prefix="nearshelf-fmt-") as name:
         copy = Path(name)
-        for path in folder.glob("*.yaml"):
+        for path in _files([folder]):
             shutil.copyfile(path, copy / path.name)
         for each in changed:
             (copy / each.path.name).write_text(each.after, encoding="utf-8")

@@ -1,5 +1,6 @@
 """`nearshelf policy fmt`: one form, comments kept, the meaning never changed."""
 
+import os
 import random
 import re
 import shutil
@@ -278,3 +279,28 @@ def test_a_file_is_whole_when_it_cannot_be_replaced(folder, monkeypatch):
         fmt.write(Formatted(catalog, before, "other"))
     assert catalog.read_text() == before
     assert sorted(path.name for path in folder.iterdir()) == [path.name for path in PACKAGED]
+
+
+def test_what_somebody_saved_meanwhile_is_not_overwritten(folder):
+    catalog = folder / "catalog.yaml"
+    catalog.write_text(catalog.read_text() + "\n\n\n")
+    (formatted,) = (each for each in format_files([folder]) if each.changed)
+    catalog.write_text("routes: {}\n")
+    with pytest.raises(NotFormattable, match="saved by somebody else meanwhile"):
+        fmt.write(formatted)
+    assert catalog.read_text() == "routes: {}\n"
+    assert sorted(path.name for path in folder.iterdir()) == [path.name for path in PACKAGED]
+
+
+def test_the_lock_of_an_editor_is_passed_over(folder):
+    (folder / ".#catalog.yaml").symlink_to("somebody@somewhere.4711")
+    catalog = folder / "catalog.yaml"
+    catalog.write_text(catalog.read_text() + "\n\n\n")
+    assert cli.run(["policy", "fmt", str(folder)]) == 0
+    assert cli.run(["policy", "fmt", "--check", str(folder)]) == 0
+
+
+def test_a_pipe_is_named_and_not_waited_for(folder, capsys):
+    os.mkfifo(folder / "pipe.yaml")
+    assert cli.run(["policy", "fmt", "--check", str(folder)]) == 2
+    assert "pipe.yaml is no file of text" in capsys.readouterr().err
