@@ -26,7 +26,6 @@ class Code(NamedTuple):
 
 
 CODES: dict[str, Code] = {
-    "": Code("not numbered yet"),
     # A file.
     "NS001": Code("a file that cannot be opened"),
     "NS002": Code("not UTF-8 text"),

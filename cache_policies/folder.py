@@ -1,4 +1,4 @@
-"""The folder of policy files from outside: what whoever watches it for changes compares."""
+"""The folder of policy files from outside: which files play a part, and how they look to whoever watches them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from cache_policies.reading import MAX_FILE_BYTES
 
 ENDINGS = frozenset({".yaml", ".yml"})
-"""Of files that play a part: those that are read, and those that only seem to be. Hidden ones do not."""
+"""Of files that play a part: those that are read, and those that only seem to be."""
 
 Looks = tuple[tuple[str, int, int, int], ...]
 """Of every file its name, inode, size and time of change: of the inode, which copying tools cannot set back."""
@@ -39,7 +39,11 @@ def contents_of(folder: Path) -> Contents:
 
 
 def policy_files_in(folder: Path) -> list[Path]:
-    """Every file of `folder` that plays a part, by name; none where there is no folder."""
+    """Every file of `folder` that plays a part, by name; none where there is no folder.
+
+    Hidden files play none: editors and file systems put their own there, such as `.#catalog.yaml` while somebody
+    changes catalog.yaml.
+    """
     try:
         found = (path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
         return sorted(path for path in found if not path.name.startswith("."))

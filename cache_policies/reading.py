@@ -51,7 +51,7 @@ class Fault:
     """Dotted path of the field: `routes.price.fresh`; empty for a fault of the whole file."""
     what: str
     """What was found, and what was expected."""
-    code: str = ""
+    code: str
     """Stable, of `codes.CODES`: `NS012`."""
     fix: str = ""
     """What to do, in one sentence; empty where `what` says it already."""
@@ -62,7 +62,7 @@ class Fault:
 
     def __str__(self) -> str:
         where = f"{self.place} {self.field}: {self.what}" if self.field else f"{self.place}: {self.what}"
-        return f"{where} [{self.code}]" if self.code else where
+        return f"{where} [{self.code}]"
 
 
 class PolicyError(Exception):
@@ -98,7 +98,7 @@ class Value:
     unreadable: bool = False
     """Reported already, so that nothing more is to be said of it."""
 
-    def fault(self, what: str, code: str = "", fix: str = "") -> None:
+    def fault(self, what: str, code: str, fix: str = "") -> None:
         if not self.unreadable:
             self.faults.append(Fault(self.place, self.path, what, code, fix))
 

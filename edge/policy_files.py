@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cache_policies.codes import Severity
+from cache_policies.folder import policy_files_in
 from cache_policies.kinds import Field, Kind, meant_name, only, referred, whole
 from cache_policies.markets import MARKETS_FILE, Markets, read_markets
 from cache_policies.origins import Origins
@@ -92,18 +93,15 @@ def read_policies(directory: Path | None = None) -> PolicyFiles:
 
 
 def _policy_paths(directory: Path, faults: list[Fault]) -> list[Path]:
-    """The policy files, in the order they are read; what only looks like one is a fault. Hidden files are none: editors
-    and file systems put their own there, such as `.#catalog.yaml` while somebody changes catalog.yaml."""
+    """The policy files, in the order they are read; what only looks like one is a fault."""
     found = []
-    for path in sorted(directory.glob("*")):
-        if path.name.startswith("."):
-            continue
-        if path.suffix.lower() in {".yaml", ".yml"} and path.suffix != ".yaml":
+    for path in policy_files_in(directory):
+        if path.suffix != ".yaml":
             what = f"not read, because it ends in {path.suffix}; expected .yaml"
             faults.append(
                 Fault(Place(path.name, 1, 1), "", what, "NS014", f"Call it {path.stem}.yaml, or move it away.")
             )
-        elif path.suffix == ".yaml" and path.name not in {MARKETS_FILE, ORIGINS_FILE, DEFAULT_FILE}:
+        elif path.name not in {MARKETS_FILE, ORIGINS_FILE, DEFAULT_FILE}:
             found.append(path)
     return [*found, directory / DEFAULT_FILE]
 

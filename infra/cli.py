@@ -72,3 +72,7 @@ def default_state() -> Path:
         return Path(given)
     root = Path(__file__).parents[1]
     return (root if (root / "pyproject.toml").exists() else Path.cwd()) / ".nearshelf"
+
+
+if __name__ == "__main__":
+    main()

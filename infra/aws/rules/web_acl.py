@@ -19,7 +19,6 @@ from infra.aws.templates.web_acl import (
     statements_of,
 )
 
-_COMMON = "AWSManagedRulesCommonRuleSet"
 # WAF:waf-regex-pattern-support: back references, conditions, possessive and atomic groups, and most assertions.
 _UNSUPPORTED = re.compile(r"\\[1-9]|\(\?[=!<>(|&]|\(\?P[=<>]|[*+?}]\+|\\[CRK]")
 
