@@ -17,7 +17,8 @@ from cache_policies.origins import Origins
 from cache_policies.origins_file import ORIGINS_FILE, read_origins
 from cache_policies.reading import PACKAGED_POLICIES, Fault, Place, PolicyError, Refused, Value, read_document
 from edge.core.policy import CachePolicy, PolicySet
-from edge.policy_checks import DEFAULT_FILE, WrittenRoute, check_all, check_markets, check_origins
+from edge.policy_checks import DEFAULT_FILE, check_all, check_markets, check_origins
+from edge.policy_remarks import WrittenRoute
 from edge.route_fields import DEFAULTS_FIELDS, ROUTE_FIELDS, ROUTE_ID, read_route
 
 __all__ = [

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from math import prod
-from typing import TYPE_CHECKING
 
 from cache_policies.markets import Markets
 from cache_policies.origins import Origins
@@ -25,9 +24,7 @@ from edge.core.policy import (
     parse_pattern,
 )
 from edge.core.request_rules import FORWARDED_UNSTORED
-
-if TYPE_CHECKING:
-    from edge.policy_checks import Remarks
+from edge.policy_remarks import Remarks
 
 MAX_VARIANTS = 50
 """Stored answers of one URL. Beyond it most are asked for once, and the store is filled with what nobody reads."""
