@@ -438,19 +438,19 @@ EXPECT_FIELDS: tuple[Expectation, ...] = (
     _expect(
         "origin_fetches",
         "number",
-        "requests to the origin that this step caused, those in the background included",
+        "requests of this step that reached an origin, those in the background included",
         _is(_COUNT, lambda seen: len(seen.viewed.caused.fetches)),
     ),
     _expect(
         "origin_fetches_so_far",
         "number",
-        "requests to the origin since the beginning",
+        "requests that reached an origin since the beginning",
         _is(_COUNT, lambda seen: seen.fetches_so_far),
     ),
     _expect(
         "background_fetches",
         "number",
-        "requests that this step caused and nobody waits for",
+        "those of this step that nobody waits for",
         _is(_COUNT, lambda seen: sum(fetch.background for fetch in seen.viewed.caused.fetches)),
     ),
     _expect(

@@ -10,19 +10,18 @@ from xml.etree import ElementTree as ET
 
 from cache_policies.codes import Severity
 from cache_policies.reading import Fault, Place
-from infra.policy.expectations import shown_seconds
 from infra.policy.renderings import Paint, counted, excerpt, page, printable
-from infra.policy.scenarios import Failure, Played, Tested
+from infra.policy.scenarios import Failure, Played, Run
 
 _RED, _GREEN, _BOLD, _FAINT = "31;1", "32", "1", "2"
 
 
-def in_text(tested: Tested, min_coverage: float, paint: Paint) -> str:
+def in_text(tested: Run, min_coverage: float, paint: Paint) -> str:
     """The whole report, without a last line feed."""
     return "\n".join(_text(tested, min_coverage, paint))
 
 
-def _text(tested: Tested, min_coverage: float, paint: Paint) -> Iterator[str]:
+def _text(tested: Run, min_coverage: float, paint: Paint) -> Iterator[str]:
     if not tested.is_readable:
         yield from _unreadable(tested, paint)
         return
@@ -36,18 +35,18 @@ def _text(tested: Tested, min_coverage: float, paint: Paint) -> Iterator[str]:
     failed = sum(not played.passed for played in tested.played)
     checks, spent_ms = _sum(tested)
     said = f"{counted(len(tested.played), 'scenario')}, {failed} failed; {counted(checks, 'expectation')}"
-    virtual = shown_seconds(round(sum(played.virtual_s for played in tested.played)))
-    yield paint(_RED if failed else _GREEN, f"{said}; {virtual} of virtual time in {spent_ms:.0f} ms")
+    virtual_s = sum(played.virtual_s for played in tested.played)
+    yield paint(_RED if failed else _GREEN, f"{said}; {_span(virtual_s)} of virtual time in {spent_ms:.0f} ms")
     yield _coverage(tested)
     if tested.coverage_percent < min_coverage:
         yield paint(_RED, f"coverage is below {min_coverage:g} %: write scenarios for the routes never exercised")
 
 
-def _sum(tested: Tested) -> tuple[int, float]:
+def _sum(tested: Run) -> tuple[int, float]:
     return sum(played.checks for played in tested.played), sum(played.spent_ms for played in tested.played)
 
 
-def _coverage(tested: Tested) -> str:
+def _coverage(tested: Run) -> str:
     never = tested.never_exercised
     exercised = f"{len(tested.routes) - len(never)}/{len(tested.routes)} routes exercised"
     return f"{exercised}; never: {', '.join(never)}" if never else exercised
@@ -58,7 +57,7 @@ def _scenario(played: Played, texts: Mapping[Path, str], paint: Paint) -> Iterat
     scenario = played.scenario
     about = f"  {paint(_FAINT, printable(scenario.about))}" if scenario.about else ""
     steps = counted(len(scenario.steps), "step")
-    time = f"{steps}, {shown_seconds(round(played.virtual_s))}, {played.spent_ms:.0f} ms"
+    time = f"{steps}, {_span(played.virtual_s)}, {played.spent_ms:.0f} ms"
     yield f"  {word} {scenario.id} ({time}){about}"
     for failure in played.failures:
         yield f"{paint(_BOLD, _place(scenario.file, failure.place))}: {_failed(failure)}"
@@ -66,11 +65,21 @@ def _scenario(played: Played, texts: Mapping[Path, str], paint: Paint) -> Iterat
         yield f"  answered: {printable(failure.answered)}"
 
 
+def _span(seconds: float) -> str:
+    """A while in its two largest units: `1d 14h`."""
+    left, parts = round(seconds), []
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2]) or "0s"
+
+
 def _failed(failure: Failure) -> str:
     return printable(f"{failure.field}: expected {failure.expected}, got {failure.got}")
 
 
-def _unreadable(tested: Tested, paint: Paint) -> Iterator[str]:
+def _unreadable(tested: Run, paint: Paint) -> Iterator[str]:
     """Every fault that keeps the scenarios from being played."""
     errors = 0
     for path, text, fault in _faults(tested):
@@ -83,7 +92,7 @@ def _unreadable(tested: Tested, paint: Paint) -> Iterator[str]:
     yield f"nothing was played: {counted(errors, 'error')}"
 
 
-def _faults(tested: Tested) -> Iterator[tuple[Path, str, Fault]]:
+def _faults(tested: Run) -> Iterator[tuple[Path, str, Fault]]:
     """Each with the path of its file and that file's text."""
     if tested.policies.policies is None:
         for fault in tested.policies.faults:
@@ -108,11 +117,11 @@ def _place(path: Path, place: Place) -> str:
 # -- for programs ------------------------------------------------------------------------------------------------------
 
 
-def in_json(tested: Tested) -> str:
+def in_json(tested: Run) -> str:
     return json.dumps(_json(tested), indent=2, ensure_ascii=False)
 
 
-def _json(tested: Tested) -> dict[str, Any]:
+def _json(tested: Run) -> dict[str, Any]:
     policies = tested.policies.policies
     return {
         "policies": {"folder": shown(tested.folder), "digest": None if policies is None else policies.digest},
@@ -165,7 +174,7 @@ def _json(tested: Tested) -> dict[str, Any]:
     }
 
 
-def in_junit(tested: Tested) -> str:
+def in_junit(tested: Run) -> str:
     """One suite for each file, one case for each scenario; what cannot be read is an error of its file's suite."""
     root = ET.Element("testsuites", name="nearshelf policy test")
     faults: dict[Path, list[Fault]] = {}

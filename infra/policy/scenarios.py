@@ -62,7 +62,7 @@ class Played:
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class Run:
     """All scenarios that were asked for."""
 
     folder: Path
@@ -97,7 +97,7 @@ class Tested:
         return int(any(not each.passed for each in self.played) or self.coverage_percent < min_coverage)
 
 
-def run_scenarios(paths: Sequence[Path], folder: Path | None) -> Tested:
+def run_scenarios(paths: Sequence[Path], folder: Path | None) -> Run:
     """Play the scenarios in `paths` (files, or folders of *.yaml; none: `scenarios/` below the policies) against the
     policies in `folder` (None: those of this shop).
 
@@ -107,12 +107,12 @@ def run_scenarios(paths: Sequence[Path], folder: Path | None) -> Tested:
     found = _files(paths or [folder / SCENARIOS_FOLDER])
     policies = read_policies(folder)
     if policies.policies is None:
-        return Tested(folder, policies, (), ())
+        return Run(folder, policies, (), ())
     files = tuple(read_scenarios(path, policies.policies) for path in found)
     played: Iterable[Played] = ()
     if not any(file.faults for file in files):
         played = [play(scenario, policies.policies) for file in files for scenario in file.scenarios]
-    return Tested(folder, policies, files, tuple(played))
+    return Run(folder, policies, files, tuple(played))
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:

@@ -14,6 +14,9 @@ from typing import Any
 START_S = 10_000.0
 """What the clock shows first: high, so that durations cannot pass for times."""
 
+TURN_S = 1e-6
+"""The least by which the clock is turned."""
+
 
 class _Turns(selectors.DefaultSelector):
     """In place of waiting for the time until the next timer, lets it pass at once."""
@@ -28,7 +31,8 @@ class _Turns(selectors.DefaultSelector):
         if timeout == 0 or self.idle():
             return []
         assert timeout is not None, "everybody waits, and nothing is left that could happen"
-        self.now += timeout
+        # Always some, and in whole steps: years from now, what is left of a wait may be too little to be added.
+        self.now = max(round(self.now + timeout, 6), self.now + TURN_S)
         return []
 
 
@@ -42,6 +46,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._turns = _Turns()
         super().__init__(self._turns)
+        # A timer is due when it is less than this away. asyncio's own nanosecond is lost beside months, and the timer
+        # would be waited for without end.
+        self._clock_resolution = 2 * TURN_S
         self._turns.idle = self._wake_settled
         self._settling: list[asyncio.Future[None]] = []
         self.listeners: Mapping[str, Connect] = {}
