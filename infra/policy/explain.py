@@ -441,7 +441,7 @@ def _refusal_in_words(decision: Decision) -> str:
         hint = ""
         path = decision.request.path
         if decision.reason == "bad-character" and not path.isascii():
-            hint = f"; a browser sends {quote(path, safe='/%')}"
+            hint = f"; a browser sends {quote(path, safe='/%', errors='replace')}"
         return f"refused: {FAULTS[decision.reason]}{hint}"
     if decision.location:
         return f"led to {decision.location}, the home of the visitor's market"

@@ -70,7 +70,7 @@ def _explain_real(real: Iterable[Real], folder: Path | None, *, as_json: bool, s
 
 def _print(found: list[dict[str, Any]], *, as_json: bool, single: bool) -> None:
     if as_json:
-        print(json.dumps(found[0] if single else found, indent=2, ensure_ascii=False))
+        print(json.dumps(found[0] if single else found, indent=2))
         return
     print("\n\n".join("\n".join(_text(each)) for each in found))
 

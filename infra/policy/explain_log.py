@@ -54,6 +54,9 @@ class Real:
 
 # -- reading -----------------------------------------------------------------------------------------------------------
 
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What JSON of another shape raises: lists for objects, an infinite status, arrays without end."""
+
 
 def of_log(text: str, country: str = "") -> Real:
     """A line of the edge's access log. Raises CommandError for anything else."""
@@ -61,18 +64,17 @@ def of_log(text: str, country: str = "") -> Real:
         found = json.loads(text)
         status, cache, route, method = int(found["status"]), str(found["cache"]), str(found["route"]), found["method"]
         path, query = found.get("path"), dict(found.get("query", {}))
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        age_s, ttl_s = (None if found.get(name) is None else int(found[name]) for name in ("age", "ttl"))
+        pairs = "&".join(f"{quote(str(name), safe='')}={quote(str(value), safe='')}" for name, value in query.items())
+    except _UNREADABLE as exc:
         raise CommandError(
             "this is no line of an edge's access log: expected one JSON object with time, method, route, status and "
             f"cache, in single quotes ({type(exc).__name__}: {exc})"
         ) from exc
-    happened = Happened(
-        status, cache, str(found.get("reason") or ""), "" if route == "-" else route, found.get("age"), found.get("ttl")
-    )
+    happened = Happened(status, cache, str(found.get("reason") or ""), "" if route == "-" else route, age_s, ttl_s)
     unknown = ["the host", "the viewer's country" if not country else "", "request fields"]
     asked = None
     if path is not None:
-        pairs = "&".join(f"{quote(str(name), safe='')}={quote(str(value), safe='')}" for name, value in query.items())
         asked = Asked(f"{path}?{pairs}" if pairs else str(path), str(method), country=country)
         unknown.append("parameters that do not count")
     return Real(asked, happened, tuple(each for each in unknown if each))
@@ -97,7 +99,7 @@ def of_har(path: Path, country: str = "") -> Iterator[Real]:
             yield Real(asked, of_cache_status(int(response["status"]), ", ".join(said)))
     except OSError as exc:
         raise CommandError(f"{path} cannot be read: {exc.strerror}") from exc
-    except (ValueError, KeyError, TypeError) as exc:
+    except _UNREADABLE as exc:
         raise CommandError(
             f"{path} is no HTTP Archive: expected what a browser saves as HAR ({type(exc).__name__}: {exc})"
         ) from exc
@@ -155,8 +157,8 @@ _FIELD_OF = {
 
 def of_curl(text: str) -> Asked:
     """The request of a curl command, as typed or as a browser copies it. Raises CommandError."""
-    text = _ANSI_QUOTED.sub(lambda found: shlex.quote(codecs.decode(found[1], "unicode_escape")), text)
     try:
+        text = _ANSI_QUOTED.sub(lambda found: shlex.quote(codecs.decode(found[1], "unicode_escape")), text)
         words = shlex.split(text.replace("\\\n", " "))
     except ValueError as exc:
         raise CommandError(f"this is no shell command: {exc}") from exc

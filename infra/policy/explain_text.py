@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from infra.policy.renderings import printable
+
 _LABEL = 11
 _COLUMN = 46
 """Where the place or reason beside a value begins."""
@@ -37,9 +39,10 @@ def _lines(found: Told) -> Iterator[str]:
 
 
 def line(label: str, value: str, beside: str = "") -> str:
-    """A line with its label, and in a column of its own where the value comes from."""
+    """A line with its label, and in a column of its own where the value comes from. Addresses, log lines and archives
+    are somebody else's words: what a terminal would obey is left out."""
     text = f"{label:<{_LABEL}}{value}"
-    return f"{text:<{_LABEL + _COLUMN}}  {beside}".rstrip() if beside else text.rstrip()
+    return printable(f"{text:<{_LABEL + _COLUMN}}  {beside}".rstrip() if beside else text.rstrip())
 
 
 def _request(found: Told) -> Iterator[str]:

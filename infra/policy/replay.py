@@ -38,6 +38,8 @@ from edge.core.storing import Store, may_store
 from infra.errors import CommandError
 
 _FOREVER_S = 1e12
+_LATEST = 2.0**32
+"""No edge writes a later time, in seconds since the epoch: there are dates for all before it."""
 _ANSWERED = frozenset({"hit", "stale", "validated", "miss", "pass"})
 """How requests end that an edge answered with something of the origin's."""
 _HITS = frozenset({"hit", "stale"})
@@ -91,8 +93,11 @@ def _line(text: str, where: str) -> Line:
         cache, ttl, age = str(said["cache"]), said["ttl"], said["age"]
         # A response just stored has its whole life before it; a hit tells what it has lived and what is left.
         lived = age if cache in _HITS else 0 if cache in _ASKED and said.get("stored") else None
+        at = float(said["time"])
+        if not 0 <= at < _LATEST:
+            raise ValueError(f"time {at}, expected seconds since the epoch")
         return Line(
-            float(said["time"]),
+            at,
             str(said["edge"]),
             str(said["method"]),
             str(said.get("path", "")),
@@ -102,7 +107,7 @@ def _line(text: str, where: str) -> Line:
             str(said.get("reason", "")),
             ttl + lived if ttl is not None and lived is not None else None,
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise CommandError(f"{where}: no line of an edge's access log ({type(exc).__name__}: {exc})") from exc
 
 

@@ -150,7 +150,20 @@ async def test_the_lines_of_a_running_worker_agree(tmp_path, capsys, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "text", ["", "no JSON", "[]", "{}", '{"status": "x", "cache": "hit", "route": "a", "method": "GET"}']
+    "text",
+    [
+        "",
+        "no JSON",
+        "[]",
+        "{}",
+        '{"status": "x", "cache": "hit", "route": "a", "method": "GET"}',
+        line(status=float("inf")),
+        line(age="old"),
+        line(ttl=[]),
+        line(query={"page": "\ud800"}),
+        "[" * 100_000,
+    ],
+    ids=lambda text: text[:20],
 )
 def test_what_is_no_line_of_a_log_is_said(text, capsys):
     assert cli.run(["policy", "explain", "--log", text or " ", "--policies", str(SMALL)]) == 1
@@ -165,6 +178,24 @@ def entry(url: str, status: int, cache_status: str = "", method: str = "GET") ->
         "headers": [{"name": ":path", "value": "x"}, {"name": "Accept", "value": "*/*"}],
     }
     return {"request": request, "response": {"status": status, "headers": fields}}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["/eu-eur/\x1b[31m"], id="path"),
+        pytest.param(["/eu-eur/c/lamps?%1b[31m=1"], id="name of a parameter"),
+        pytest.param(["--log", line(cache="hi\x1b[31mt", reason="\x9b31m")], id="log"),
+        pytest.param(["--log", line(path="/eu-eur/\u202e\ud800")], id="what turns or is no text"),
+        pytest.param(["--curl", "curl $'http://h/\\x1b[31m'"], id="curl"),
+    ],
+)
+def test_nothing_that_a_terminal_obeys_is_printed(words, capsys):
+    assert cli.run(["policy", "explain", *words, "--policies", str(SMALL)]) in {0, 3}
+    printed = capsys.readouterr().out
+    assert [character for character in printed if character != "\n" and not character.isprintable()] == []
+    assert cli.run(["policy", "explain", *words, "--json", "--policies", str(SMALL)]) in {0, 3}
+    assert capsys.readouterr().out.isascii()
 
 
 def test_every_entry_of_an_archive_is_explained(tmp_path, capsys):
@@ -197,7 +228,11 @@ def test_every_entry_of_an_archive_is_explained(tmp_path, capsys):
     assert "DIFFERS hit then, pass policy-never-stores now" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"log": {"entries": [{}]}}', '{"log": {"entries": 3}}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", '{"log": {"entries": [{}]}}', '{"log": {"entries": 3}}', "[" * 100_000],
+    ids=lambda text: text[:9],
+)
 def test_what_is_no_archive_is_said(text, tmp_path, capsys):
     archive = tmp_path / "shop.har"
     archive.write_text(text)
@@ -244,7 +279,9 @@ def test_a_curl_command_is_a_request(command, url, method, fields):
     assert (asked.url, asked.method, asked.fields) == (url, method, fields)
 
 
-@pytest.mark.parametrize("command", ["", "curl", "curl -H", "curl 'http://s/", "curl http://a/ http://b/"])
+@pytest.mark.parametrize(
+    "command", ["", "curl", "curl -H", "curl 'http://s/", "curl http://a/ http://b/", "curl $'\\x'"]
+)
 def test_what_is_no_curl_command_is_said(command):
     with pytest.raises(CommandError):
         of_curl(command)

@@ -153,7 +153,20 @@ def test_what_an_edge_refused_and_what_has_no_address_are_left_out_and_counted(t
     assert any("1 of them without an address" in text for text in lines_of_text(found))
 
 
-@pytest.mark.parametrize("text", ["", "no JSON\n", "{}\n", '{"time": "x"}\n'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no JSON\n",
+        "{}\n",
+        '{"time": "x"}\n',
+        line(float("nan"), LAMPS),
+        line(float("inf"), LAMPS),
+        line(0, LAMPS, status=float("inf")),
+        "[" * 100_000 + "\n",
+    ],
+    ids=lambda text: text[:20],
+)
 def test_what_is_no_log_is_said_with_its_line(text, tmp_path):
     with pytest.raises(CommandError, match="access"):
         read_log(log_of(tmp_path, text))
