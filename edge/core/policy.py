@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from cache_policies.market_values import Markets
@@ -243,6 +244,7 @@ _CAPTURE = re.compile(r"\{([a-z_]+)(\.\.\.)?\}")
 _LITERAL = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]*")
 
 
+@lru_cache(4_096)
 def parse_pattern(pattern: str) -> tuple[PatternPart, ...]:
     """The segments of a path pattern. Raises ValueError saying what is wrong with it."""
     if not pattern.startswith("/"):

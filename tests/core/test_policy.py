@@ -82,6 +82,10 @@ def test_a_pattern_that_cannot_be_read_says_why(pattern, complaint):
         parse_pattern(pattern)
 
 
+def test_a_pattern_is_read_once_however_many_it_is_held_against():
+    assert parse_pattern("/{market}/c/{category...}") is parse_pattern("/{market}/c/{category...}")
+
+
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
