@@ -55,6 +55,8 @@ class Report:
     files: tuple[tuple[str, int], ...]
     """Path below the output folder, bytes."""
     quotas: tuple[Quota, ...]
+    costs: tuple[Finding, ...]
+    """What the lint finds that AWS takes for more money."""
     differences: tuple[Difference, ...]
 
     def text(self) -> str:
@@ -63,6 +65,8 @@ class Report:
         lines += [f"  {name:<32} {size:>9,} bytes" for name, size in self.files]
         lines += ["", "quotas"]
         lines += [f"  {quota.name:<70} {quota.used:>9,} of {quota.limit:,}" for quota in self.quotas]
+        if self.costs:
+            lines += ["", "what costs extra", *(f"  {finding}" for finding in self.costs)]
         lines += ["", "what CloudFront does otherwise"]
         place = None
         for difference in self.differences:
@@ -116,8 +120,9 @@ def compile_policies(policies: PolicySet, hosts: Sequence[str] = (), places: Pla
     template = edge_template(policies, functions, handlers, hosts)
     gate = origin_gate_template()
     findings = [*lint(template, policies, places), *lint(gate, policies, places)]
-    if findings:
-        raise CompileError(findings)
+    costs = tuple(finding for finding in findings if finding.only_costs)
+    if len(findings) > len(costs):
+        raise CompileError([finding for finding in findings if not finding.only_costs])
     files = {TEMPLATE: _json(template), GATE: _json(gate)}
     files |= {f"functions/{event}.js": source.encode() for event, source in functions.items()}
     files |= {f"lambda/{handler.event}.zip": handler.package.content for handler in handlers}
@@ -131,6 +136,7 @@ def compile_policies(policies: PolicySet, hosts: Sequence[str] = (), places: Pla
             policies,
             sizes[TEMPLATE],
         ),
+        costs=costs,
         differences=differences(policies),
     )
     files[REPORT] = report.text().encode()

@@ -40,6 +40,10 @@ class Finding:
     place: str = ""
     """file:line:column in the policies and the route, where it stems from one."""
 
+    @property
+    def only_costs(self) -> bool:
+        return RULES[self.code].only_costs
+
     def __str__(self) -> str:
         stems = f" [{self.place}]" if self.place else ""
         return f"{self.where}: {self.code} {self.what}; {self.fix} ({self.source}){stems}"

@@ -14,7 +14,7 @@ import pytest
 from cache_policies.markets import load_markets
 from edge.core.policy import ALL_QUERY, CachePolicy, PolicySet, Throttle
 from edge.policy_files import PolicyError, load_policies
-from infra.aws.compile import GATE, REPORT, TEMPLATE, compile_policies, compile_to
+from infra.aws.compile import GATE, REPORT, TEMPLATE, CompileError, compile_policies, compile_to
 from infra.aws.functions import FunctionTooLarge
 from infra.aws.templates.edge import CACHING_DISABLED, MAX_TTL_S, PRICE_MAX_TTL_S
 from infra.aws.templates.web_acl import capacity_of, path_regex, rate_of
@@ -487,6 +487,25 @@ def test_quotas_are_counted_and_within_their_limits(compiled, compiled_full):
     assert used["behaviours of the distribution"] == 20
     assert used["capacity units of the web ACL (more cost extra)"] == 1_150 + 2 * (3 + 10)
     assert used["bytes of viewer-request.js"] == len(compiled.files["functions/viewer-request.js"])
+
+
+def throttled(count):
+    routes = [CachePolicy(f"r{n}", f"/r{n}/{{x}}", store=False, throttle=Throttle(10.0, 10)) for n in range(count)]
+    return compiled_from(*routes)
+
+
+def test_a_web_acl_that_costs_extra_is_compiled_and_said():
+    report = throttled(25).report
+    (finding,) = report.costs
+    assert finding.code == "EDGE207"
+    assert f"\nwhat costs extra\n  {finding}\n" in report.text()
+    assert "what costs extra" not in throttled(20).report.text()
+
+
+def test_a_web_acl_that_aws_would_not_take_is_refused():
+    with pytest.raises(CompileError) as caught:
+        throttled(300)
+    assert "EDGE206" in {finding.code for finding in caught.value.findings}
 
 
 def test_every_field_that_a_policy_may_set_is_compiled_or_reported():

@@ -74,19 +74,21 @@ class Rule:
     source: str
     """The page that says so."""
     check: Callable[[Stack], Iterator[Found]]
+    only_costs: bool = False
+    """AWS takes it and serves what it should, for more money: the compiler says so and goes on."""
 
 
 RULES: dict[str, Rule] = {}
 
 
 def rule(
-    code: str, title: str, *, fix: str, source: str
+    code: str, title: str, *, fix: str, source: str, only_costs: bool = False
 ) -> Callable[[Callable[[Stack], Iterator[Found]]], Callable[[Stack], Iterator[Found]]]:
     """Makes a rule of a function that yields every place where it is broken."""
 
     def register(check: Callable[[Stack], Iterator[Found]]) -> Callable[[Stack], Iterator[Found]]:
         assert code not in RULES, f"{code} is taken"
-        RULES[code] = Rule(code, title, fix, f"{source}.html", check)
+        RULES[code] = Rule(code, title, fix, f"{source}.html", check, only_costs)
         return check
 
     return register

@@ -151,6 +151,7 @@ def _beyond(stack: Stack) -> Iterator[Found]:
     "a web ACL that costs extra",
     fix=f"stay within {FREE_CAPACITY} capacity units: throttle fewer routes, or leave a rule group out",
     source=WAF + "aws-waf-capacity-units",
+    only_costs=True,
 )
 def _costly(stack: Stack) -> Iterator[Found]:
     for logical_id, properties in _acls(stack):
