@@ -37,8 +37,10 @@ from infra.policy.scenario_kinds import (
 )
 from infra.policy.virtual_edge import Failure, NoLabel, ScriptedAnswer
 
-MAX_CROWD = 10_000
-"""Viewers of one step."""
+MAX_CROWD = 5_000
+"""Viewers of one step: fewer than the connections that a worker takes."""
+LONGEST_S = 10 * 365 * 86_400.0
+"""How long a scenario may last: further on, the clock's microseconds would be lost beside the years."""
 SOMEWHERE = "192.0.2.1"
 """The viewer's address where none is written (RFC 5737)."""
 
@@ -397,6 +399,8 @@ class _Reader:
             written = value.fields()["at"][1]
             what = f"{written.shown}, earlier than the step before it"
             written.fault(what, "NS118", "Put the steps in the order of their time.")
+        if at_s > LONGEST_S:
+            value.fields()["at"][1].fault("later than ten years, 3650d", "NS118", "Write an earlier time.")
         ids = [step.id for step in before if step.id]
         if said["id"] in ids:
             value.fields()["id"][1].fault(f"id {said['id']} a second time", "NS302", "Give each step its own id.")

@@ -12,6 +12,7 @@ from edge.policy_files import load_policies, read_policies
 from infra.policy.scenario_files import read_scenarios
 from infra.policy.scenarios import Run, play, run_scenarios
 
+PERSONAL = "data_class: personal\n    query: all\n    cookies: true"
 SCENARIOS = PACKAGED_POLICIES / "scenarios"
 
 
@@ -33,6 +34,44 @@ def test_every_route_is_exercised(tested):
     assert tested.never_exercised == ()
     assert tested.coverage_percent == 100.0
     assert tested.exit_status(100.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "written", "instead"),
+    [
+        ("catalog.yaml", "fresh: 300s", "fresh: 301s"),
+        ("catalog.yaml", "stale_while_revalidate: 600s", "stale_while_revalidate: 601s"),
+        ("catalog.yaml", "stale_if_error: 1d", "stale_if_error: 2d"),
+        ("catalog.yaml", "keep: 1d", "keep: 2d"),
+        ("catalog.yaml", "{404: 10s}", "{404: 11s}"),
+        ("catalog.yaml", "[sort, page]", "[page, sort]"),
+        ("catalog.yaml", "[sort, page]", "[sort, page, utm_source]"),
+        ("catalog.yaml", "on_lease_lapse: stale-marked", "on_lease_lapse: fail\n  stale_if_error: 0s"),
+        ("catalog.yaml", "compress: true", "compress: false"),
+        ("catalog.yaml", "forward_methods: [GET, HEAD]", "forward_methods: [GET, HEAD, POST]"),
+        ("prices.yaml", "fresh: 300s", "fresh: 299s"),
+        ("prices.yaml", "keep: 1h", "keep: 2h"),
+        ("prices.yaml", "query: [page]", "query: [pages]"),
+        ("prices.yaml", "stock/{sku}", "stocks/{sku}"),
+        ("assets.yaml", "stale_if_error: 365d", "stale_if_error: 364d"),
+        ("private.yaml", f"cart\n    {PERSONAL}", "cart\n    fresh: 60s"),
+        ("private.yaml", "refuse: 404  # between", "#"),
+        ("private.yaml", "path: /api/staff/{rest...}", "path: /api/staffs/{rest...}"),
+        ("default.yaml", "redirect: market", "#"),
+        ("default.yaml", "query: all", "query: [x]"),
+    ],
+)
+def test_another_policy_is_noticed(tmp_path, file, written, instead):
+    for path in PACKAGED_POLICIES.glob("*.yaml"):
+        text = path.read_text()
+        if path.name == file:
+            assert written in text
+            text = text.replace("  stale_if_error: 1d\n", "", 1) if "stale_if_error: 0s" in instead else text
+            text = text.replace(written, instead, 1)
+        (tmp_path / path.name).write_text(text)
+    tested = run_scenarios([SCENARIOS], tmp_path)
+    assert tested.is_readable
+    assert [played.scenario.id for played in tested.played if not played.passed]
 
 
 def test_they_are_no_policies():
