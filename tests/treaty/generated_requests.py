@@ -89,12 +89,18 @@ def _path(policy: CachePolicy, policies: PolicySet, rng: random.Random) -> str:
         if hole[1] == "market":
             return rng.choice(STRANGE_MARKETS) if rng.random() < 0.06 else rng.choice(policies.markets.all).id
         many = rng.choice([1, 1, 2, 3]) if hole[2] or rng.random() < 0.04 else 1
-        return "/".join(rng.choice(ODD if rng.random() < 0.06 else NAMES) for _ in range(many))
+        return "/".join(_name(rng) for _ in range(many))
 
     path = re.sub(r"\{([a-z_]+)(\.\.\.)?\}", filled, policy.path)
     if rng.random() < 0.02:
         path += "/"
     return path
+
+
+def _name(rng: random.Random) -> str:
+    if rng.random() < 0.06:
+        return rng.choice(ODD)
+    return rng.choice(NAMES) if rng.random() < 0.5 else f"item-{rng.randrange(30)}"
 
 
 def _query(policy: CachePolicy, rng: random.Random) -> str:
@@ -137,29 +143,29 @@ def _lines(policy: CachePolicy, rng: random.Random) -> tuple[tuple[str, str], ..
     return tuple(lines)
 
 
-def answer_to(path: str, origin: str) -> Reply:
-    """What an origin says to a path: every kind of answer, by chance, but always the same."""
+def answer_to(path: str, origin: str, wall: float = WALL) -> Reply:
+    """What an origin says to a path at `wall`: every kind of answer, by chance, but always the same."""
     rng = random.Random(path)
     if rng.random() < 0.2 and origin == "shop":
         return Reply(b"broken here", rng.choice([500, 502, 503, 504]), {"cache-control": "no-store"})
     status = rng.choice([200, 200, 200, 200, 404, 410, 301, 302, 403, 500, 503])
     fields = {"catalog-version": "1.5", "cache-tag": f"t:{rng.randint(1, 9)}, all:things", "etag": '"v1"'}
     fields["content-type"] = rng.choice(["text/html; charset=utf-8", "application/json", "image/png"])
-    fields["date"] = formatdate(WALL, usegmt=True)
+    fields["date"] = formatdate(wall, usegmt=True)
     for name, values in (("cdn-cache-control", PROPOSALS), ("cache-control", TO_VIEWERS)):
         value = rng.choice(values)
         if value:
             fields[name] = value
     if status in {301, 302}:
         fields["location"] = "/elsewhere"
-    if rng.random() < 0.25:
+    if rng.random() < 0.4:
         fields |= rng.choice(
             [
                 {"set-cookie": "a=b; Path=/; Secure"}, {"vary": "cookie"}, {"vary": "x-unit-system"}, {"age": "7"},
-                {"nearshelf-expires-at": str(int(WALL) + 33)}, {"nearshelf-expires-at": str(int(WALL) - 3)},
-                {"expires": formatdate(WALL + 90, usegmt=True)}, {"catalog-version": "none"}, {"cache-tag": ""},
+                {"nearshelf-expires-at": str(int(wall) + 33)}, {"nearshelf-expires-at": str(int(wall) - 3)},
+                {"expires": formatdate(wall + 90, usegmt=True)}, {"catalog-version": "none"}, {"cache-tag": ""},
                 {"cache-tag": "Capital"}, {"vary": "*"}, {"nearshelf-anything": "1"}, {"x-own": "1"}, {"etag": 'W/"w"'},
-                {"last-modified": formatdate(WALL - 90, usegmt=True)}, {"content-encoding": "gzip"},
+                {"last-modified": formatdate(wall - 90, usegmt=True)}, {"content-encoding": "gzip"},
             ]
         )  # fmt: skip
     fields = {name: value for name, value in fields.items() if value}

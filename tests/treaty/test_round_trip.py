@@ -1,246 +1,202 @@
 """What was compiled for CloudFront, read back by code that the compiler knows nothing of, does as the gateway does.
 
 The same generated requests go to a running worker over sockets and to tests/support/cloudfront_reader, which takes the
-compiled files. Wherein the two may differ is in ALLOWED, as the compiler's report or docs/aws.md announce it: whatever
-else is found is a fault of one of them.
+compiled files. Wherein the two may differ is in announced.py; whatever else is found is a fault of one of them.
 """
 
 from __future__ import annotations
 
-import re
+import ast
+import random
+import shutil
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edge.policy_files import load_policies
+from infra.aws.differences import differences as announced_by_the_compiler
+from tests.treaty.announced import ALLOWED, Keys, rate_faults, unexplained
 from tests.treaty.generated_requests import generated_requests
-from tests.treaty.two_edges import Both, Difference, TwoEdges, compiled, differences, lifetimes_of
+from tests.treaty.two_edges import Both, TwoEdges, compiled, lifetimes_of
 
-FULL = Path(__file__).parents[1] / "support" / "policies_full"
+ROOT = Path(__file__).parents[2]
+FULL = ROOT / "tests/support/policies_full"
 REQUESTS = 5_000
 """With each of the two sets of policies."""
-
-# --- where the two may differ ---------------------------------------------------------------------------------------
-
-PRICE_BOUND_S, LONGEST_S = 60.0, 31_536_000.0
-KEPT_ERRORS = frozenset({404, 414, 500, 501, 502, 503, 504, 400, 403, 405, 412, 415})
-EXPLANATIONS = frozenset({400, 401, 405, 421, 451, 503})
-
-
-@dataclass(frozen=True)
-class Allowed:
-    what: str
-    """Regular expression for `Difference.what`."""
-    why: str
-    """As the report or docs/aws.md have it."""
-    holds: Callable[[Both, Difference], bool] = lambda both, found: True
-
-
-def _methods_of_cloudfront(both: Both, found: Difference) -> bool:
-    refused = both.theirs.by == "cloudfront" and both.theirs.status == 403
-    return refused and (both.ours.line["cache"] == "edge" or both.strays)
-
-
-def _first_origin_only(both: Both, found: Difference) -> bool:
-    """CloudFront asks one origin where a behaviour takes writes, our gateway two for a read."""
-    takes_writes = bool({"POST", "PUT", "PATCH", "DELETE"} & {*both.policy.methods, *both.policy.forward_methods})
-    return (takes_writes or both.strays) and (len(both.ours.asked), len(both.theirs.asked)) == (2, 1)
-
-
-def _by_generation(both: Both, found: Difference) -> bool:
-    if both.is_nameless:
-        return found.theirs == ["head"]
-    generation = dict(both.theirs.key or ()).get("nearshelf-generation", "none")
-    return found.theirs == ([generation] if generation[0].isdigit() else [])
-
-
-def _the_same_origin_again(both: Both, found: Difference) -> bool:
-    """The second member of a group is not placed there either, so that the handler leads back to the first."""
-    asked = [name for name, _ in both.ours.asked]
-    return both.policy.residency == "route" and found.theirs == asked * 2
-
-
-def _confirmed_in_another_behaviour(both: Both, found: Difference) -> bool:
-    return both.strays and both.theirs.status == 304 and both.ours.response.status == 200
-
-
-def _as_long_as_cloudfront_may(both: Both, found: Difference) -> bool:
-    stored, lived = both.ours.stored, both.theirs.lifetimes
-    if stored is None or both.is_nameless:
-        return stored is not None
-    fresh, revalidate, error = lifetimes_of(stored)
-    if stored.status >= 400 and stored.status not in KEPT_ERRORS:
-        return lived is None
-    bound = PRICE_BOUND_S if both.policy.shows_price else LONGEST_S
-    if both.policy.shows_price:
-        error = 0.0
-    fresh = min(fresh, bound)
-    expected = (fresh, min(revalidate, bound - fresh), min(error, bound - fresh))
-    return lived is not None and expected == (lived.fresh_s, lived.revalidate_s, lived.error_s)
-
-
-def _said_to_whom_no_function_answers(both: Both, found: Difference) -> bool:
-    told = ", ".join(found.theirs)  # type: ignore[arg-type]
-    return both.theirs.status >= 400 and ("no-store" in told or told.startswith("max-age=0, s-maxage="))
-
-
-def _named_in_another_order(both: Both, found: Difference) -> bool:
-    ours, theirs = [sorted(str(each).split("; ")) for side in (found.ours, found.theirs) for each in side]  # type: ignore[attr-defined]
-    return ours == theirs
-
-
-ALLOWED = (
-    Allowed(
-        "status|who answers|origins asked|body|kept|tags|to viewer: .*",
-        "methods that a behaviour does not take are CloudFront's own 403",
-        _methods_of_cloudfront,
-    ),
-    Allowed("at origin: (via|x-forwarded-proto)", "Via and X-Forwarded-Proto are CloudFront's to write"),
-    Allowed(
-        "at origin: (nearshelf-generation|cloudfront-viewer-country)",
-        "stay for the second origin of a group, where the handler runs again",
-    ),
-    Allowed(
-        "at origin: min-catalog-version", "the generation of the route's bucket, where there is one", _by_generation
-    ),
-    Allowed("at origin: accept-encoding", "in CloudFront's spelling", lambda both, found: both.policy.store),
-    Allowed("at origin: cookie", "a Function has cookies by name", _named_in_another_order),
-    Allowed("method at origin", "HEAD is asked for as HEAD", lambda both, found: both.request.method == "HEAD"),
-    Allowed(
-        "at origin: .*",
-        "what a stored route only forwards takes fewer fields along",
-        lambda both, found: both.policy.store and both.request.method not in both.policy.methods,
-    ),
-    Allowed(
-        "status|origins asked|body|kept|tags|to viewer: .*",
-        "reads fail over only where a behaviour takes no writes",
-        _first_origin_only,
-    ),
-    Allowed("origins asked", "residency: the same origin is asked again", _the_same_origin_again),
-    Allowed(
-        "kept",
-        "price routes 60 s, others a year, stale windows included; errors of the statuses that CloudFront keeps",
-        _as_long_as_cloudfront_may,
-    ),
-    Allowed("to viewer: cache-control", "no Function runs for errors: stricter", _said_to_whom_no_function_answers),
-    Allowed("to viewer: vary", "names that it does not forward are taken out by CloudFront"),
-    Allowed(
-        "to viewer: (content-encoding|etag)",
-        "br, 403, 404 and what is not kept are compressed, too",
-        lambda both, found: both.policy.compress and both.theirs.by == "origin",
-    ),
-    Allowed(
-        "to viewer: content-type", "an unknown host is told nothing more", lambda both, found: both.theirs.status == 421
-    ),
-    Allowed("at origin: .*", "paths of one route in another's behaviour", lambda both, found: both.strays),
-    Allowed("status|body|to viewer: .*", "304 instead of 200 in another's behaviour", _confirmed_in_another_behaviour),
-)
-
-
-def unexplained(both: Both, used: Counter[str]) -> list[Difference]:
-    """Differences that nothing announces; counts those that something does."""
-    left = []
-    for found in differences(both):
-        why = next(
-            (each.why for each in ALLOWED if re.fullmatch(each.what, found.what) and each.holds(both, found)), None
-        )
-        if why is None:
-            left.append(found)
-        else:
-            used[why] += 1
-    return left
-
-
-# --- who shares with whom -------------------------------------------------------------------------------------------
-
-
-class Keys:
-    """Two requests find the same stored response at one edge if, and only if, they do at the other."""
-
-    def __init__(self) -> None:
-        self._theirs: dict[object, object] = {}
-        self._ours: dict[object, object] = {}
-        self.shared: Counter[object] = Counter()
-
-    def faults(self, both: Both) -> list[Difference]:
-        if not both.theirs.uri:
-            return []
-        theirs = self._read(both)
-        shared = None if both.is_nameless else both.shared_key
-        if shared is None:
-            if theirs is None:
-                return []
-            again = theirs in self._ours
-            self._ours.setdefault(theirs, None)
-            return [Difference("key: shared there only", None, theirs)] if again or not both.is_for_once else []
-        ours = (shared[0], tuple((name, _spelled(name, value)) for name, value in shared[1]))
-        if theirs is None or both.is_for_once:
-            return [Difference("key: shared here only", ours, theirs)]
-        self.shared[ours] += 1
-        found = []
-        if self._theirs.setdefault(ours, theirs) != theirs:
-            found.append(Difference("key: one here, two there", ours, (self._theirs[ours], theirs)))
-        if self._ours.setdefault(theirs, ours) != ours:
-            found.append(Difference("key: two here, one there", (self._ours[theirs], ours), theirs))
-        return found
-
-    @staticmethod
-    def _read(both: Both) -> object:
-        """CloudFront's key: fields of `vary` in one spelling, without the copy for each coding that it makes itself."""
-        if both.theirs.key is None:
-            return None
-        left = [
-            (name, value) for name, value in both.theirs.key if not (both.policy.compress and name == "accept-encoding")
-        ]
-        return tuple((name, _spelled(name, value) if name in both.policy.vary else value) for name, value in left)
-
-
-def _spelled(name: str, value: str | None) -> str | None:
-    if value is None:
-        return None
-    members = [member.strip().lower() for member in value.split(",")]
-    if name == "accept-encoding":
-        return ",".join(sorted({"br", "gzip"} & set(members))) or None
-    return ",".join(members)
-
 
 # --- ten thousand requests ------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Policies with every field, and a market whose customers' data no origin may have."""
+    folder = shutil.copytree(FULL, tmp_path_factory.mktemp("full") / "policies")
+    origins = folder / "origins.yaml"
+    origins.write_text(origins.read_text().replace("jurisdictions: [us, jp]", "jurisdictions: [us]"))
+    return Path(folder)
+
+
 @pytest.fixture(scope="module", params=["shipped", "full"])
-def chosen(request: pytest.FixtureRequest) -> Path | None:
-    return FULL if request.param == "full" else None
+def chosen(request: pytest.FixtureRequest, full: Path) -> Path | None:
+    return full if request.param == "full" else None
 
 
-def kinds_of(both: Both) -> list[str]:
-    ours = both.ours
-    kinds = [f"{both.request.method} of {both.policy.id}", f"{ours.line['cache']} {ours.response.status}"]
-    kinds += [f"status {ours.response.status}", f"route {ours.line['route']}", f"by {both.theirs.by}"]
+@pytest.fixture(scope="module")
+def folder(chosen: Path | None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(chosen, tmp_path_factory.mktemp("compiled"))
+
+
+def kinds_of(both: Both) -> Iterator[str]:
+    ours, theirs = both.ours, both.theirs
+    yield f"route {ours.line['route']}"
+    yield f"{both.request.method} {ours.line['cache']}"
+    yield f"status {ours.response.status} by {theirs.by}"
+    yield f"{ours.line['cache']} {ours.line.get('reason', '')}"
     if ours.stored is not None:
-        kinds += ["kept" if ours.stored.status < 400 else "kept negative", f"kept of {both.policy.id}"]
+        yield "kept" if ours.stored.status < 400 else "kept negative"
+    if both.shared_key is None and theirs.key is not None and both.is_for_once:
+        yield "a key for once"
     if both.strays:
-        kinds.append("in another's behaviour")
-    if len(both.theirs.asked) == 2:
-        kinds.append("failed over")
-    return kinds
+        yield "in another's behaviour"
+    if len(theirs.asked) == 2:
+        yield "failed over"
+    if theirs.rate_rules:
+        yield "counted by a rate rule"
+    if "content-encoding" in dict(theirs.headers):
+        yield "compressed"
 
 
-async def test_generated_requests_are_decided_alike_by_gateway_functions_handlers_and_template(chosen, tmp_path):
+EXPECTED = {
+    "status 400 by viewer-request": 50, "status 405 by viewer-request": 50, "status 421 by viewer-request": 50,
+    "status 302 by viewer-request": 100, "status 404 by viewer-request": 20, "status 405 by cloudfront": 50,
+    "status 200 by origin": 500, "status 301 by origin": 100, "status 500 by origin": 50, "status 304 by origin": 10,
+    "kept": 200, "kept negative": 20, "a key for once": 100, "in another's behaviour": 100, "compressed": 10,
+    "edge encoded-slash": 5, "edge dot-segment": 5, "edge repeated-parameter": 10, "edge encoded-control": 5,
+    "pass policy-never-stores": 500, "miss set-cookie": 5, "miss vary": 5, "miss no-label": 2, "miss no-store": 20,
+    "miss private": 20, "POST pass": 20, "HEAD miss": 50,
+}  # fmt: skip
+"""How many of the requests, at least, came to what with both sets of policies."""
+EXPECTED_OF_FULL = {
+    "status 451 by viewer-request": 200, "status 401 by viewer-request": 20, "status 503 by origin-request": 50,
+    "edge residency": 20, "edge no-vault": 20, "failed over": 50, "counted by a rate rule": 100,
+    "pass authorization": 50,
+}  # fmt: skip
+
+
+async def test_generated_requests_are_decided_alike_by_gateway_functions_handlers_and_template(
+    chosen: Path | None, folder: Path, tmp_path: Path, announced: Counter[str]
+) -> None:
     policies = load_policies(chosen)
-    folder = compiled(chosen, tmp_path / "out")
-    used: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     keys = Keys()
     wrong: list[str] = []
     async with TwoEdges(policies, folder, tmp_path) as edges:
         for sent in generated_requests(policies, REQUESTS, seed=7):
             both = await edges.ask(sent)
-            wrong += [f"{sent}: {found}" for found in [*unexplained(both, used), *keys.faults(both)]]
+            faults = [*unexplained(both, announced), *keys.faults(both), *rate_faults(both)]
+            wrong += [f"{sent}: {found}" for found in faults]
             kinds.update(kinds_of(both))
-    sizes = {path.name: path.stat().st_size for path in sorted(folder.glob("*/*.*s")) + sorted(folder.glob("*/*.zip"))}
-    print(f"{REQUESTS} requests, {len(wrong)} differences; {sizes}; announced: {dict(used)}")
-    assert wrong[:5] == []
+    shared = sum(times - 1 for times in keys.shared.values())
+    sizes = ", ".join(
+        f"{path.name} {path.stat().st_size:,}"
+        for kind in ("functions", "lambda")
+        for path in sorted((folder / kind).iterdir())
+    )
+    print(f"\n{REQUESTS:,} requests, {len(wrong)} differences, {shared:,} find what another stored; bytes: {sizes}")
+    assert "\n".join(wrong[:5]) == ""
     assert {policy.id for policy in policies.policies} <= {kind.removeprefix("route ") for kind in kinds}
+    expected = EXPECTED | (EXPECTED_OF_FULL if chosen else {})
+    assert {kind: kinds[kind] for kind, least in expected.items() if kinds[kind] < least} == {}
+    assert shared >= 100
+
+
+@pytest.fixture(scope="module")
+def announced() -> Counter[str]:
+    """How often each of ALLOWED was needed, by both sets of policies."""
+    return Counter()
+
+
+def test_every_difference_that_is_allowed_is_in_the_report_and_was_needed(announced: Counter[str], full: Path) -> None:
+    assert [each.why for each in ALLOWED if not announced[each.why]] == []
+    said = {difference.field for difference in announced_by_the_compiler(load_policies(full))}
+    assert [each.field for each in ALLOWED if each.field not in said] == []
+
+
+# --- as time goes by ------------------------------------------------------------------------------------------------
+
+
+async def test_what_was_kept_is_shown_again_for_as_long_at_both_edges(
+    chosen: Path | None, folder: Path, tmp_path: Path
+) -> None:
+    """The same request again: within each lifetime, around its end, and after it; the origin answers, or fails.
+
+    CloudFront shows a price for 60 s at the most, and an error as long as the statuses that it keeps; everything else
+    as long as the gateway, and nothing longer.
+    """
+    policies = load_policies(chosen)
+    rng = random.Random(11)
+    outcomes: Counter[str] = Counter()
+    wrong: list[str] = []
+    async with TwoEdges(policies, folder, tmp_path) as edges:
+        for sent in generated_requests(policies, 3_000, seed=12):
+            if sent.method != "GET" or not policies.match(sent.target.partition("?")[0]).policy.store:
+                continue
+            first = await edges.ask(sent)
+            stored, lived = first.ours.stored, first.theirs.lifetimes
+            if stored is None or lived is None or first.is_for_once:
+                continue
+            fresh_s, revalidate_s, error_s = lifetimes_of(stored)
+            ends = [
+                fresh_s,
+                fresh_s + revalidate_s,
+                fresh_s + error_s,
+                lived.fresh_s,
+                lived.fresh_s + lived.revalidate_s,
+            ]
+            later_s = max(1.0, rng.choice(ends) + rng.choice([-1.0, 1.0]))
+            edges.shop.later(later_s)
+            edges.failing = rng.random() < 0.5
+            again = await edges.at_gateway(sent)
+            theirs = edges.at_cloudfront(sent, edges.distribution)
+            shown = (again.line["cache"] in {"hit", "stale"}, theirs.by == "store")
+            shorter = first.policy.shows_price or stored.status >= 400
+            if shown == (False, True) or (shown == (True, False) and not shorter):
+                wrong.append(f"{sent} after {later_s} s, origin fails: {edges.failing}: {shown} {again.line} {lived}")
+            if shown[1] and first.policy.shows_price and later_s >= 60:
+                wrong.append(f"{sent} after {later_s} s: CloudFront shows a price that is too old")
+            if shown == (True, True) and again.response.status != theirs.status:
+                wrong.append(f"{sent}: {again.response.status} and {theirs.status}")
+            outcomes[f"{again.line['cache']}, {theirs.by}, origin {'fails' if edges.failing else 'answers'}"] += 1
+            edges.failing = False
+    print(f"\n{sum(outcomes.values())} asked again (gateway, CloudFront): {dict(outcomes)}")
+    assert "\n".join(wrong[:5]) == ""
+    assert outcomes["hit, store, origin answers"] >= 10
+    assert outcomes["hit, store, origin fails"] >= 10
+    assert sum(times for outcome, times in outcomes.items() if outcome.startswith("stale, store")) >= 5
+    assert sum(times for outcome, times in outcomes.items() if ", origin, " in outcome) >= 20
+
+
+# --- the reader is independent --------------------------------------------------------------------------------------
+
+
+def test_the_reader_shares_no_code_with_the_compiler() -> None:
+    """Neither it nor what it imports of this tree imports anything that compiles or is compiled."""
+    waiting, seen = ["tests.support.cloudfront_reader.distribution"], set[str]()
+    while waiting:
+        module = waiting.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        path = ROOT / f"{module.replace('.', '/')}.py"
+        assert path.is_file(), module
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            for name in names:
+                root = name.partition(".")[0]
+                assert root == "tests" or not (ROOT / root).is_dir(), f"{module} imports {name}"
+                waiting += [name] if root == "tests" else []
+    assert len(seen) >= 7

@@ -159,6 +159,7 @@ class TwoEdges:
         shop = EdgeShop(self._tmp_path, policies=self.policies, settings=settings)
         self.shop = await self._exits.enter_async_context(shop)
         self._origins[default] = self.shop.origin
+        self._began = self.shop.clock.time
         for name, scripted in self._origins.items():
             scripted.otherwise = self._script(name)
         self._log = self._exits.enter_context(self.shop.log_path.open())
@@ -174,14 +175,25 @@ class TwoEdges:
 
         return answer
 
+    @property
+    def wall(self) -> float:
+        """Seconds since the epoch, by the worker's clock, which both go by."""
+        return WALL + self.shop.clock.time - self._began
+
     def _answer(self, path: str, origin: str) -> Reply:
-        return Reply(b"down", 503, {"cache-control": "no-store"}) if self.failing else answer_to(path, origin)
+        return (
+            Reply(b"down", 503, {"cache-control": "no-store"}) if self.failing else answer_to(path, origin, self.wall)
+        )
 
     # -- one request -----------------------------------------------------------------------------------------------
 
     async def ask(self, sent: Generated) -> Both:
+        return self.both(sent, await self.at_gateway_afresh(sent), self.distribution)
+
+    async def at_gateway_afresh(self, sent: Generated) -> AtGateway:
+        """What a gateway does that has stored nothing."""
         self.shop.gateway.store.clear()
-        return self.both(sent, await self.at_gateway(sent), self.distribution)
+        return await self.at_gateway(sent)
 
     def both(self, sent: Generated, ours: AtGateway, distribution: Distribution) -> Both:
         """What the gateway did beside what `distribution` does that has kept nothing."""
@@ -244,10 +256,10 @@ class TwoEdges:
             return None
         return found[0] if found else None
 
-    def at_cloudfront(self, sent: Generated, distribution: Distribution, *, now: float = 0.0) -> Outcome:
+    def at_cloudfront(self, sent: Generated, distribution: Distribution) -> Outcome:
         lines = tuple((name, value.strip()) for name, value in sent.lines)
         viewer = Viewer(sent.method, sent.target, lines, sent.host, sent.ip, sent.country or None)
-        return distribution.ask(viewer, self._origin, now=now, wall=WALL + now)
+        return distribution.ask(viewer, self._origin, now=self.shop.clock.time, wall=self.wall)
 
     def _origin(self, request: OriginRequest) -> OriginAnswer:
         name = next(each.name for each in self.policies.origins.all if domain_of(each.name) == request.domain)
