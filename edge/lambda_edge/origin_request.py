@@ -30,18 +30,6 @@ from edge.lambda_edge.events import (
     request_of,
 )
 
-__all__ = [
-    "COUNTRY_FIELD",
-    "GENERATION_FIELD",
-    "ORIGINS_FIELD",
-    "Routed",
-    "aim",
-    "handler_for",
-    "minimum_of",
-    "prepare",
-    "route",
-]
-
 COUNTRY_FIELD = "cloudfront-viewer-country"
 """Written by CloudFront where the origin request policy asks for it: on routes that are never stored."""
 ORIGINS_FIELD = "nearshelf-origins"
@@ -98,11 +86,16 @@ def prepare(cf_request: dict[str, Any], policies: PolicySet) -> dict[str, Any]:
     placed = place(match.policy, match.market, country, policies.markets, policies.origins)
     if isinstance(placed, Unplaced):
         return explained(request, 503, "Service Unavailable", _UNPLACED)
+    minimum = minimum_of(request.headers.get(GENERATION_FIELD))
+    if minimum is None and match.policy.shows_price and request.method in _READS:
+        # No position is in its key: never stored, or with credentials past what is. As at a gateway without a lease,
+        # only the origin's newest word is not the old price (docs/freshness.md, rule 5).
+        minimum = "head"
     forwarded = forward_request(
         request,
         match,
         key,
-        minimum=minimum_of(request.headers.get(GENERATION_FIELD)),
+        minimum=minimum,
         country=country,
         scheme="https",
     )

@@ -31,8 +31,6 @@ from infra.aws.quotas import Quota, quotas_of
 from infra.aws.templates.edge import Handler, edge_template
 from infra.aws.templates.origin_gate import origin_gate_template
 
-__all__ = ["CompileError", "Compiled", "Difference", "Quota", "Report", "compile_policies", "compile_to", "differences"]
-
 TEMPLATE, GATE, REPORT = "templates/edge.json", "templates/origin-gate.json", "report.txt"
 
 Places = Mapping[str, Mapping[str, Place]]

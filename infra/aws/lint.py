@@ -17,12 +17,10 @@ from cache_policies.codes import Severity
 from cache_policies.reading import Place, PolicyError
 from edge.core.policy import PolicySet
 from edge.policy_files import read_policies
-from infra.aws.quotas import MAX_NAMES
 from infra.aws.rules import caching, distribution, functions, handlers, origins, web_acl
-from infra.aws.rules.caching import NOT_IN_A_CACHE_KEY
 from infra.aws.rules.stack import RULES, Rule, Stack
 
-__all__ = ["MAX_NAMES", "NOT_IN_A_CACHE_KEY", "RULES", "Finding", "UnreadableTemplate", "lint", "lint_file"]
+__all__ = ["RULES", "Finding", "UnreadableTemplate", "lint", "lint_file"]
 
 ROOMS = (distribution, caching, functions, handlers, origins, web_acl)
 """Importing them registers their rules."""

@@ -13,10 +13,9 @@ from edge.core.http import Headers, Request, Response
 from edge.core.policy import Auth, CachePolicy, PolicySet
 from edge.core.status import CacheStatus
 from edge.lambda_edge.events import SILENCE, TOLD_FIELD, BadEvent
-from edge.lambda_edge.origin_response import PRICE_BOUND_S, handler_for
+from edge.lambda_edge.origin_response import handler_for
 from edge.policy_files import load_policies
 from infra.aws.functions import viewer_response_function
-from infra.aws.templates.content import PRICE_MAX_TTL_S
 from origin.caching import CacheHints, cached
 from tests.support.builders import MARKETS
 from tests.support.cloudfront import (
@@ -252,10 +251,6 @@ def test_what_refuses_this_distribution_is_an_origin_that_fails():
     assert fields(returned)["retry-after"] == "1"
     assert not {"x-reason", "nearshelf-refused", "content-length"} & set(fields(returned))
     assert "cannot be reached" in returned["body"]
-
-
-def test_the_bound_is_that_of_the_template():
-    assert PRICE_BOUND_S == PRICE_MAX_TTL_S
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from cache_policies.fields import VERSION_FIELD
 from edge.core.policy import Auth
-from edge.lambda_edge.events import TOLD_FIELD
-from edge.lambda_edge.origin_request import GENERATION_FIELD
+from edge.lambda_edge.events import GENERATION_FIELD, TOLD_FIELD
 from infra.aws.functions import AUTHORITY_FIELD
 from infra.aws.quotas import MAX_CHARACTERS_OF_NAMES, MAX_NAMES
 from infra.aws.rules.stack import CLOUDFRONT, Found, Map, Stack, number, part, parts, rule, text, texts

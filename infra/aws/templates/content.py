@@ -8,21 +8,21 @@ from typing import Any
 from cache_policies.origins import Origin, Origins
 from edge.core.policy import Auth, CachePolicy, PolicySet, Redirect
 from edge.core.request_rules import FORWARDED_ALWAYS
+from edge.core.viewer_fields import BETWEEN_EDGE_AND_ORIGIN
 from edge.lambda_edge.events import GENERATION_FIELD
 from edge.lambda_edge.origin_request import COUNTRY_FIELD
+from edge.lambda_edge.origin_response import PRICE_BOUND_S
 from infra.aws.functions import AUTHORITY_FIELD
 
 Resource = dict[str, Any]
 
-PRICE_MAX_TTL_S = 60
-"""Longest that CloudFront keeps what shows a price: the bound on everything that the generation in the key may miss."""
+PRICE_MAX_TTL_S = PRICE_BOUND_S
+"""Longest that CloudFront keeps what shows a price: what the origin-response handler says, and no more without it."""
 MAX_TTL_S = 31_536_000
 """A year; longer is not needed and not documented."""
 CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
 """AWS's managed cache policy that stores nothing."""
 _STRICTEST = "no-cache, no-store"
-BETWEEN_EDGE_AND_ORIGIN = ("Cache-Tag", "Catalog-Version", "CDN-Cache-Control", "Nearshelf-Expires-At")
-"""Response fields that no viewer sees."""
 READ_METHODS = ("GET", "HEAD")
 READ_METHODS_AND_OPTIONS = ("GET", "HEAD", "OPTIONS")
 ALL_METHODS = ("GET", "HEAD", "OPTIONS", "PUT", "PATCH", "POST", "DELETE")
@@ -161,9 +161,9 @@ def _origin_request_policy(policy: CachePolicy, *, reads_country: bool) -> Resou
 
 
 def _response_headers_policy(policy: CachePolicy) -> Resource:
-    removed = [*BETWEEN_EDGE_AND_ORIGIN]
+    removed = sorted(BETWEEN_EDGE_AND_ORIGIN)
     if not policy.cookies:
-        removed.append("Set-Cookie")
+        removed.append("set-cookie")
     config: Resource = {"RemoveHeadersConfig": {"Items": [{"Header": name} for name in removed]}}
     if policy.shows_price:
         # The viewer-response Function says it as the gateway does, but does not run for statuses of 400 and above: for

@@ -14,31 +14,16 @@ from cache_policies.origins import Origin, Origins
 from edge.core.policy import PolicySet
 from edge.lambda_edge.origin_request import ORIGINS_FIELD
 from infra.aws.package_lambda import Package
-from infra.aws.templates.behaviours import Behaviour, needed_behaviours, ordered_behaviours, path_pattern, takes_in
+from infra.aws.templates.behaviours import Behaviour, needed_behaviours
 from infra.aws.templates.content import (
     CACHING_DISABLED,
-    MAX_TTL_S,
-    PRICE_MAX_TTL_S,
     READ_METHODS,
     Content,
     Resource,
     content_of,
     group_id,
-    max_ttl_s,
 )
 from infra.aws.templates.web_acl import web_acl
-
-__all__ = [
-    "CACHING_DISABLED",
-    "MAX_TTL_S",
-    "PRICE_MAX_TTL_S",
-    "Handler",
-    "edge_template",
-    "max_ttl_s",
-    "ordered_behaviours",
-    "path_pattern",
-    "takes_in",
-]
 
 TAG_FIELD = "Cache-Tag"
 ERROR_STATUSES = (404, 414, 500, 501, 502, 503, 504)
