@@ -249,3 +249,21 @@ def test_credentials_are_required_where_the_policy_says_so_and_passed_where_it_l
     assert fields(sent)["authorization"] == ["Bearer x"]
     sent = PLACING(event("/eu-eur/products/oak", origins=NAMES, origin="shop.example", authorization="Bearer x"))
     assert "authorization" not in fields(sent)
+
+
+def test_a_price_without_a_position_in_its_key_is_the_newest_there_is():
+    """A replica that lags would show the old one to whoever sends credentials, or asks a route that is never stored."""
+    price = CachePolicy("price", "/{market}/prices/{sku}", fresh_s=60.0, shows_price=True, auth=Auth.OPTIONAL)
+    own = CachePolicy("own", "/{market}/own/{sku}", store=False, shows_price=True)
+    page = CachePolicy("page", "/{market}/pages/{slug}", fresh_s=60.0, auth=Auth.OPTIONAL)
+    handler = partial(
+        run_lambda, handler_for((price, own, page, CachePolicy("rest", "/{rest...}", store=False)), MARKETS)
+    )
+
+    def minimum(uri, **more):
+        return fields(handler(event(uri, nearshelf_generation="once.1", **more))).get("min-catalog-version")
+
+    assert minimum("/eu-eur/prices/oak", authorization="Bearer x") == ["head"]
+    assert minimum("/eu-eur/own/oak") == minimum("/eu-eur/own/oak", method="HEAD") == ["head"]
+    assert minimum("/eu-eur/own/oak", method="POST") is None
+    assert minimum("/eu-eur/pages/oak", authorization="Bearer x") is None
