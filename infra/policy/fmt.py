@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cache_policies.folder import policy_files_in
 from cache_policies.kinds import Field
 from cache_policies.markets import MARKET_FIELDS, MARKETS_FIELDS, MARKETS_FILE, ROUNDING_FIELDS
 from cache_policies.origins_file import ORIGIN_FIELDS, ORIGINS_FIELDS, ORIGINS_FILE
@@ -136,8 +137,7 @@ def format_text(text: str, path: Path) -> str:
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths or [PACKAGED_POLICIES]:
         if path.is_dir():
-            # Hidden ones are no policies (edge/policy_files.py): an editor's lock leads nowhere.
-            yield from sorted(found for found in path.glob("*.yaml") if not found.name.startswith("."))
+            yield from (each for each in policy_files_in(path) if each.suffix == ".yaml")
         elif path.is_file() and path.suffix == ".yaml":
             yield path
         else:
