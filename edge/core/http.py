@@ -106,6 +106,11 @@ def list_members(text: str | None) -> list[str]:
     return [member for part in (text or "").split(",") if (member := part.strip(" \t"))]
 
 
+def one_spelling(headers: Headers, name: str) -> str:
+    """A field that is there, as all its spellings are told apart from others: one line, small letters, no blanks."""
+    return ",".join(list_members(headers.joined(name))).lower()
+
+
 def end_to_end(headers: Headers) -> Headers:
     """`headers` without those of one connection, and without what Connection names (RFC 9110 §7.6.1)."""
     named = {name.lower() for name in list_members(headers.joined("connection"))}

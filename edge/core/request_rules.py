@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cache_policies.fields import MIN_VERSION_FIELD
 from cache_policies.positions import Position
-from edge.core.http import Headers, Request, Response, end_to_end
+from edge.core.http import Headers, Request, Response, end_to_end, one_spelling
 from edge.core.key import CacheKey, query_text
 from edge.core.policy import Auth, CachePolicy, Match
 
@@ -116,6 +116,10 @@ def forward_request(
     if policy.cookies and not stored_route:
         allowed |= {"cookie"}
     pairs = [(name, value) for name, value in end_to_end(request.headers) if name in allowed]
+    if stored_route and policy.vary:
+        # What requests share an answer by is what the origin gets to see: another spelling must not choose it for them.
+        seen = Headers(pairs)
+        pairs = list(seen.with_(*[(name, one_spelling(seen, name)) for name in policy.vary if name in seen]))
     if storing and stored is not None:
         pairs.extend(stored.conditional_fields)
     if not stored_route:

@@ -13,7 +13,7 @@ from cache_policies.fields import HARD_END_FIELD, TAGS_FIELD, VERSION_FIELD
 from cache_policies.positions import MAX_TAG_CHARACTERS, MAX_TAGS_PER_RESPONSE, Position, WireError
 from edge.core.directives import Directives, response_directives
 from edge.core.freshness import Lifetimes, http_date, initial_age, lifetimes
-from edge.core.http import Headers, Request, Response, end_to_end, list_members
+from edge.core.http import Headers, Request, Response, end_to_end, list_members, one_spelling
 from edge.core.key import CacheKey
 from edge.core.policy import CachePolicy, DataClass, Match
 from edge.core.stored import StoredResponse
@@ -215,9 +215,8 @@ def vary_values(request: Headers, policy: CachePolicy, names: Iterable[str]) -> 
     A field that this policy does not forward is missing at the origin, whatever the viewer sent.
     """
     return tuple(
-        [(name, _one_spelling(request.joined(name)) if name in policy.request_fields else None) for name in names]
+        [
+            (name, one_spelling(request, name) if name in policy.request_fields and name in request else None)
+            for name in names
+        ]
     )
-
-
-def _one_spelling(value: str | None) -> str | None:
-    return None if value is None else ",".join(list_members(value)).lower()

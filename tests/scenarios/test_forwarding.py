@@ -140,6 +140,22 @@ async def test_a_field_that_connection_names_chooses_nobodys_variant(tmp_path):
         assert (await shop.get("/spoken", "Accept-Language: de")).body == b"de"
 
 
+async def test_the_origin_sees_of_a_field_that_tells_variants_apart_the_one_spelling_that_they_share(tmp_path):
+    policies = tmp_path / "policies"
+    policies.mkdir()
+    (policies / "default.yaml").write_text(
+        "routes:\n  trial:\n    path: /trial\n    fresh: 60s\n    request_fields: [x-trial]\n    vary: [x-trial]\n"
+        "  default:\n    path: /{rest...}\n    store: false\n"
+    )
+    shutil.copy(PACKAGED_POLICIES / "markets.yaml", policies)
+    async with EdgeShop(tmp_path, policies=policies) as shop:
+        shop.origin.on("/trial", lambda seen: page(seen.headers["x-trial"].encode(), vary="X-Trial"))
+        forged = await shop.get("/trial", "X-Trial: A", "X-Trial:  , b")
+        assert (forged.body, forged.is_hit) == (b"a,b", False)
+        reader = await shop.get("/trial", "X-Trial: a, b")
+        assert (reader.body, reader.is_hit) == (b"a,b", True)
+
+
 # -- through to the origin ---------------------------------------------------------------------------------------------
 
 
