@@ -69,7 +69,30 @@ def _everywhere(policies: PolicySet) -> Iterator[tuple[str, str]]:
     )
     yield "soft purge", "as hard: a raised bucket moves the key, so nothing is served stale meanwhile"
     yield "live", "means locations that were seen with the new generation: AWS publishes no bound for all of them"
-    yield "Vary", "builds no key: only what a route's `vary` lists does"
+    yield "Vary", "builds no key: only what a route's `vary` lists does; names that it does not forward are taken out"
+    yield "methods", "what CloudFront does not know (TRACE, PROPFIND, ...) is its own 403, where our gateway says 405"
+    yield "HEAD", "asked for as HEAD when nothing is kept; our gateway asks with GET and keeps the answer"
+    yield "Cookie", "passed on by name: those that share a name stand together"
+    yield (
+        "errors",
+        "of 400 and above leave with the origin's Cache-Control or a stricter one: no Function runs for them",
+    )
+    yield "unknown host", "421 without a text"
+    yield (
+        "generation",
+        (
+            "becomes Min-Catalog-Version, where our gateway takes what it has heard last; an address that is not UTF-8 "
+            "has no bucket, so that its key is for one request only"
+        ),
+    )
+    yield (
+        "fields of the edge",
+        (
+            "Nearshelf-Generation and CloudFront-Viewer-Country reach the origin, because the handler runs again for "
+            "the second one of a group; Via is CloudFront's own"
+        ),
+    )
+    yield "Accept-Encoding", "reaches the origin of a stored route in CloudFront's spelling: br, gzip or identity"
     yield "collapse_wait", "CloudFront collapses by itself and waits as long as for the origin"
     yield "max_body", "held against Content-Length only: a body of unknown length is kept whatever it has"
     yield "Range", "answered by CloudFront from what it keeps; what the origin sends in parts is not kept"
@@ -215,7 +238,8 @@ def _placement(policy: CachePolicy, policies: PolicySet) -> Iterator[tuple[str, 
             "residency",
             (
                 "placed by the origin-request handler, which runs and logs in the region nearest to the viewer that "
-                "CloudFront chooses: the request passes through there on its way to the jurisdiction's origin"
+                "CloudFront chooses: the request passes through there on its way to the jurisdiction's origin; where "
+                "that one fails and the other of its group may not be asked, it is asked a second time"
             ),
         )
 
@@ -249,7 +273,7 @@ def _stored(policy: CachePolicy) -> Iterator[tuple[str, str]]:
     if policy.compress:
         yield (
             "compress",
-            "gzip or br, from 1,000 to 10,000,000 bytes, of 403 and 404 as well, when it has the time to: best effort",
+            "gzip or br, from 1,000 to 10,000,000 bytes, of 403 and 404 and of what is not kept as well: best effort",
         )
     if policy.tags:
         yield "tags", "remove what is stored already; a fetch in flight may come after, which only a generation stops"
