@@ -316,6 +316,9 @@ def _not_yaml(error: Any, text: str, name: str) -> Fault:
     if "\t" in line[: len(line) - len(line.lstrip())] or problem == _TAB_HINT:
         return Fault(place, "", "not YAML: a tab where spaces are expected", "NS003", "Indent with spaces.")
     fix = "Look at this line and the one before it."
+    if "quoted scalar" in str(error.context) and "end of stream" in problem:
+        opened = Place(name, error.context_mark.line + 1, error.context_mark.column + 1)
+        return Fault(opened, "", "not YAML: a quote that is never closed", "NS003", "Close the quote, or leave it out.")
     if "but got '{'" in problem or "but got '}'" in problem:
         fix = "Put text that has braces in it into quotes, where it stands in a list."
     return Fault(place, "", f"not YAML: {problem}", "NS003", fix)

@@ -67,9 +67,13 @@ def version() -> str:
 
 
 def default_state() -> Path:
-    """$NEARSHELF_STATE, else `.nearshelf` in this checkout; installed without one, in the current folder."""
-    if given := os.environ.get("NEARSHELF_STATE"):
-        return Path(given)
+    """$NEARSHELF_STATE, else where the state is for whoever says nothing."""
+    given = os.environ.get("NEARSHELF_STATE")
+    return Path(given) if given else usual_state()
+
+
+def usual_state() -> Path:
+    """`.nearshelf` in this checkout; installed without one, in the current folder."""
     root = Path(__file__).parents[1]
     return (root if (root / "pyproject.toml").exists() else Path.cwd()) / ".nearshelf"
 

@@ -554,7 +554,7 @@ def _origin_url(url: str | None) -> str:
     if found is None:
         raise Refused(
             "which shop? no NEARSHELF_ORIGIN_URL is set and no shop runs in this folder; start one with "
-            "`nearshelf up`, or name one with --url"
+            "`nearshelf up`, name the state folder of one that runs in NEARSHELF_STATE, or its origin with --url"
         )
     try:
         parts = urlsplit(found)

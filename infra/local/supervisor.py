@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import secrets
+import shlex
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cache_policies.reading import PACKAGED_POLICIES
+from infra.cli import usual_state
 from infra.local import ports, topology
 from infra.local.control import ControlServer
 from infra.local.errors import LocalError
@@ -437,6 +439,8 @@ class Supervisor:
         voice.line(f"  {'logs':10}    {self.state.logs}")
         voice.line()
         voice.line("Three things to try, in another terminal:")
+        if self.state.folder != usual_state().resolve():
+            voice.line(f"     export NEARSHELF_STATE={shlex.quote(str(self.state.folder))}")
         voice.line("  1. Look at the same page twice from far away, and compare Cache-Status:")
         voice.line(f"       curl -sD- -o/dev/null {far.url}/eu-eur/")
         voice.line("  2. Sign in, then change a price and watch it become live on every edge:")

@@ -138,16 +138,23 @@ def live_text(found: Mapping[str, Any], policies: str) -> Iterator[str]:
         decision = worker["decision"]
         lease = "lease held" if worker["lease_held"] else "lease run out: nothing is fresh"
         yield line("worker", f"{worker['worker']} of {worker['edge']}", f"applied {worker['applied']}, {lease}")
-        same = "the same as offline" if decision["policies"] == policies else "others than offline"
+        same = "the same as offline"
+        if decision["policies"] != policies:
+            same = "others than offline; --policies FOLDER compares with those of another folder"
         yield line("", f"policies {decision['policies']}", same)
         for each in worker["contradictions"]:
-            yield line("", f"CONTRADICTS {each['what']}", f"offline {each['offline']}, live {each['live']}")
+            differs = f"offline {_said(each['offline'])}, live {_said(each['live'])}"
+            yield line("", f"CONTRADICTS {each['what']}", differs)
         if not worker["contradictions"]:
             yield line("", "decides as offline")
         if decision["route"] is not None and not worker["stored"]:
             yield line("stored", "nothing")
         for stored in worker["stored"]:
             yield from _stored(stored, decision)
+
+
+def _said(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _stored(stored: Mapping[str, Any], decision: Mapping[str, Any]) -> Iterator[str]:

@@ -285,6 +285,11 @@ def test_the_ready_file_has_the_addresses(stack):
         assert get(f"{url}/eu-eur/") == 200
 
 
+def test_the_commands_that_it_shows_find_it_wherever_its_state_is(stack):
+    shown = stack.output.read_text().partition("in another terminal:\n")[2]
+    assert shown.startswith(f"     export NEARSHELF_STATE={stack.state.resolve()}\n")
+
+
 def test_no_other_account_can_read_its_secrets_or_command_it(stack):
     for path in (stack.state / "env.json", stack.state / "admin-password", Path(stack.addresses["control"])):
         assert path.stat().st_mode & 0o077 == 0

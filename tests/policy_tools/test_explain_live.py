@@ -163,7 +163,9 @@ async def test_an_edge_with_other_policies_contradicts(was, now, what, shop, exp
     assert what in {each["what"] for each in worker["contradictions"]}
     text = await explain.text(f"{LAMPS}?page=2", "--country", "AT", status=3, policies=folder)
     assert f"CONTRADICTS {what}" in text
-    assert "others than offline" in text
+    assert "others than offline; --policies FOLDER" in text
+    assert "None" not in text
+    assert "'" not in text.partition(f"CONTRADICTS {what}")[2].partition("\n")[0]
 
 
 async def test_an_answer_that_is_assumed_here_contradicts_nobody(explain):

@@ -261,7 +261,7 @@ def _ordered(stack: Stack) -> Iterator[Found]:
         if not lowest <= default <= highest:
             yield Found(
                 logical_id,
-                f"MinTTL {lowest:g}, DefaultTTL {default:g}, MaxTTL {highest:g} are not in this order",
+                f"MinTTL {lowest:.0f}, DefaultTTL {default:.0f}, MaxTTL {highest:.0f} are not in this order",
                 stack.routes_of(logical_id),
                 "max_fresh",
             )

@@ -239,7 +239,8 @@ def _names(stack: Stack) -> Iterator[Found]:
         count = len(aliases) if isinstance(aliases, list) else 0
         certificate = part(config, "ViewerCertificate")
         if count and not (certificate.get("AcmCertificateArn") or certificate.get("IamCertificateId")):
-            yield Found(logical_id, f"{count} names and CloudFront's own certificate: refused")
+            names = f"{count} {'name' if count == 1 else 'names'}"
+            yield Found(logical_id, f"{names} and CloudFront's own certificate: refused")
         if count > MAX_ALIASES:
             yield Found(logical_id, f"{count} names, a distribution has {MAX_ALIASES}")
 
