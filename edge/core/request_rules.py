@@ -6,7 +6,8 @@ is not in the key or listed by the policy, so that no answer can depend on what 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from cache_policies.fields import MIN_VERSION_FIELD
 from cache_policies.positions import Position
@@ -64,7 +65,23 @@ def passes_store(request: Request, policy: CachePolicy) -> bool:
     return policy.store and policy.auth is Auth.OPTIONAL and AUTHORIZATION_FIELD in request.headers
 
 
-def refusal(request: Request, match: Match) -> Response | None:
+class RefusedBecause(StrEnum):
+    """Why the edge answers in place of the origin: the `reason` of the log line, the `detail` of Cache-Status."""
+
+    REFUSED = "refused"
+    """The policy says `refuse`."""
+    METHOD = "method"
+    AUTHORIZATION_MISSING = "authorization-missing"
+
+
+class Refused(NamedTuple):
+    """What the edge answers to what it never forwards, and why."""
+
+    response: Response
+    reason: RefusedBecause
+
+
+def refusal(request: Request, match: Match) -> Refused | None:
     """The edge's own answer to what it never forwards; None: go on.
 
     The policy's `refuse` status; 405 with Allow for a method that the route neither answers nor forwards; 401 for a
@@ -72,12 +89,13 @@ def refusal(request: Request, match: Match) -> Response | None:
     """
     policy = match.policy
     if policy.refuse_status:
-        return edge_answer(policy.refuse_status)
+        return Refused(edge_answer(policy.refuse_status), RefusedBecause.REFUSED)
     if request.method not in policy.methods and request.method not in policy.forward_methods:
         allowed = dict.fromkeys((*policy.methods, *policy.forward_methods))
-        return edge_answer(405, ("allow", ", ".join(allowed)))
+        return Refused(edge_answer(405, ("allow", ", ".join(allowed))), RefusedBecause.METHOD)
     if policy.auth is Auth.REQUIRED and AUTHORIZATION_FIELD not in request.headers:
-        return edge_answer(401, ("www-authenticate", CHALLENGE))
+        response = edge_answer(401, ("www-authenticate", CHALLENGE))
+        return Refused(response, RefusedBecause.AUTHORIZATION_MISSING)
     return None
 
 

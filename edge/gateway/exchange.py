@@ -213,8 +213,7 @@ class Exchange:
                 return self._own_answer(turned_away[0], parsed, record, turned_away[1].value)
         refused = refusal(request, match)
         if refused is not None:
-            reason = Refusal.AUTHORIZATION_MISSING if refused.status == 401 else Refusal.METHOD
-            return self._own_answer(refused, parsed, record, reason.value)
+            return self._own_answer(refused.response, parsed, record, refused.reason.value)
         if policy.redirect is Redirect.MARKET:
             headers = request.headers
             market = choose_market(

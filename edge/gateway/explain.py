@@ -166,8 +166,7 @@ def decide(request: Request, policies: PolicySet, country: str, answer: Response
         return own(REFUSALS[Refusal.COUNTRY_BLOCKED][0], Refusal.COUNTRY_BLOCKED.value, **found)
     refused = refusal(request, match)
     if refused is not None:
-        reason = Refusal.AUTHORIZATION_MISSING if refused.status == 401 else Refusal.METHOD
-        return own(refused.status, reason.value, **found)
+        return own(refused.response.status, refused.reason.value, **found)
     if policy.redirect is Redirect.MARKET:
         response = market_redirect(visitor.market)
         return own(response.status, MARKET_REDIRECT, location=response.headers.get("location") or "", **found)

@@ -36,7 +36,7 @@ class ExchangeRecord:
     outcome: str = "miss"
     """One of: hit (a 304 or HEAD among them), stale, validated, miss, pass, edge, error, gone."""
     reason: str = ""
-    """From a closed vocabulary: core.reuse.Why, core.storing's reasons, server.Refusal, origin.ErrorKind."""
+    """From a closed vocabulary: core.reuse.Why, core.storing's reasons, RefusedBecause, Refusal, ErrorKind."""
     fwd: FwdReason | None = None
     fwd_status: int | None = None
     stored: bool = False

@@ -109,7 +109,6 @@ class Refusal(StrEnum):
     OVERLOADED = "overloaded"
     COUNTRY_BLOCKED = "country-blocked"
     THROTTLED = "throttled"
-    AUTHORIZATION_MISSING = "authorization-missing"
 
 
 REFUSALS: dict[Refusal, tuple[int, str, str]] = {
@@ -128,7 +127,6 @@ REFUSALS: dict[Refusal, tuple[int, str, str]] = {
     Refusal.OVERLOADED: (503, "Service Unavailable", "Too many connections; come back in a moment."),
     Refusal.COUNTRY_BLOCKED: (451, "Unavailable For Legal Reasons", "This is not available in your country."),
     Refusal.THROTTLED: (429, "Too Many Requests", "Too many requests; come back in a moment."),
-    Refusal.AUTHORIZATION_MISSING: (401, "Unauthorized", "This address needs an Authorization field."),
 }
 
 

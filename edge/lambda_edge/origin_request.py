@@ -80,7 +80,8 @@ def prepare(cf_request: dict[str, Any], policies: PolicySet) -> dict[str, Any]:
     refused = refusal(request, match)
     if refused is not None:
         # CloudFront counts the body itself.
-        return answer(refused.status, dict(refused.headers.without(("content-length",))), refused.body.decode())
+        response = refused.response
+        return answer(response.status, dict(response.headers.without(("content-length",))), response.body.decode())
     seen = request.headers.get(COUNTRY_FIELD) or ""
     country = seen if _COUNTRY.fullmatch(seen) else UNKNOWN_COUNTRY
     placed = place(match.policy, match.market, country, policies.markets, policies.origins)

@@ -15,6 +15,7 @@ from cache_policies.reading import Refused, Value, closest, did_you_mean
 from edge.core import residency
 from edge.core.key import CacheKey, TargetFault, query_text
 from edge.core.policy import PolicySet
+from edge.core.request_rules import RefusedBecause
 from edge.core.reuse import FwdReason, Why
 from edge.core.stored import StoredResponse
 from edge.core.storing import Reason
@@ -70,7 +71,11 @@ OUTCOMES = ("hit", "stale", "validated", "miss", "pass", "edge", "error")
 """As the access log has them in `cache`."""
 NO_REASON = "none"
 REASONS = sorted(
-    {each.value for words in (Why, Reason, Refusal, ErrorKind, TargetFault, residency.Why) for each in words}
+    {
+        each.value
+        for words in (Why, Reason, Refusal, RefusedBecause, ErrorKind, TargetFault, residency.Why)
+        for each in words
+    }
     | {MARKET_REDIRECT, NO_REASON, "edge-key-refused"}
 )
 

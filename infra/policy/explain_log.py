@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from edge.core.policy import CachePolicy, PolicySet
+from edge.core.request_rules import RefusedBecause
 from edge.core.reuse import FwdReason, Why
 from edge.core.storing import Reason
 from edge.gateway.server import REFUSALS, Refusal
@@ -245,10 +246,16 @@ def compare(happened: Happened, explained: Mapping[str, Any] | None, policies: P
     }
 
 
+_BY_POLICY = {
+    RefusedBecause.REFUSED.value: "The policy refuses this address.",
+    RefusedBecause.AUTHORIZATION_MISSING.value: "This address needs an Authorization field.",
+}
+
+
 def _without_address(happened: Happened) -> str:
-    refusals = {refusal.value: refusal for refusal in Refusal}
+    refusals = {refusal.value: REFUSALS[refusal][2] for refusal in Refusal} | _BY_POLICY
     if happened.reason in refusals:
-        return f"{happened.status} {happened.reason}: {REFUSALS[refusals[happened.reason]][2]}"
+        return f"{happened.status} {happened.reason}: {refusals[happened.reason]}"
     if happened.cache == "edge" and not happened.route:
         return f"{happened.status} {happened.reason}: the address was refused, and is not written down"
     return f"{happened.status}: the address of a personal route is not written down"

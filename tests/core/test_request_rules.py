@@ -7,7 +7,7 @@ import pytest
 from cache_policies.positions import Position
 from edge.core.key import CacheKey
 from edge.core.policy import ALL_QUERY, Auth
-from edge.core.request_rules import CHALLENGE, forward_request, passes_store, refusal
+from edge.core.request_rules import CHALLENGE, RefusedBecause, forward_request, passes_store, refusal
 from tests.support.builders import KEY, PAGE, match, request, stored
 
 CONSOLE = replace(PAGE, store=False, cookies=True, query=ALL_QUERY, auth=Auth.OPTIONAL)
@@ -128,8 +128,10 @@ def test_what_does_not_pass_the_store(fields, policy):
 
 def test_authorization_that_the_policy_requires():
     required = match(store=False, auth=Auth.REQUIRED)
-    answer = refusal(request(), required)
-    assert answer is not None
+    refused = refusal(request(), required)
+    assert refused is not None
+    answer = refused.response
+    assert refused.reason is RefusedBecause.AUTHORIZATION_MISSING
     assert (answer.status, answer.headers.get("www-authenticate")) == (401, CHALLENGE)
     assert answer.headers.get("cache-control") == "no-store"
     assert refusal(request(authorization="Bearer x"), required) is None
@@ -146,17 +148,20 @@ def test_a_write_to_a_stored_route_is_forwarded_like_any_write():
     assert "cookie" not in made.headers
 
 
-def test_a_refused_route_is_answered_by_the_edge():
-    answer = refusal(request(), match(refuse_status=404, store=False))
-    assert answer is not None
-    assert answer.status == 404
+@pytest.mark.parametrize("status", [401, 404, 405])
+def test_a_refused_route_is_answered_by_the_edge(status):
+    refused = refusal(request(), match(refuse_status=status, store=False))
+    assert refused is not None
+    answer, reason = refused
+    assert (answer.status, reason) == (status, RefusedBecause.REFUSED)
     assert answer.headers.get("cache-control") == "no-store"
 
 
 def test_a_method_that_is_neither_answered_nor_forwarded():
     route = match(forward_methods=("GET", "HEAD"))
     assert refusal(request("HEAD"), route) is None
-    answer = refusal(request("POST"), route)
-    assert answer is not None
-    assert (answer.status, answer.headers.get("allow")) == (405, "GET, HEAD")
+    refused = refusal(request("POST"), route)
+    assert refused is not None
+    answer, reason = refused
+    assert (answer.status, answer.headers.get("allow"), reason) == (405, "GET, HEAD", RefusedBecause.METHOD)
     assert refusal(request("POST"), match()) is None

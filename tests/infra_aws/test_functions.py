@@ -159,7 +159,8 @@ def gateways_answer(path, method, country, authorization):
     if country in match.policy.blocked_countries:
         status, _, why = REFUSALS[Refusal.COUNTRY_BLOCKED]
         return unavailable(status, why, request)
-    return refusal(request, match)
+    refused = refusal(request, match)
+    return refused.response if refused else None
 
 
 @pytest.mark.parametrize("authorization", [None, "", "Bearer x"])

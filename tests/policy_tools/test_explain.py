@@ -149,7 +149,7 @@ def test_the_market_of_a_visitor_and_why(words, country, market, source, capsys)
         pytest.param(("/eu-eur/letters",), 401, "authorization-missing", id="no Authorization"),
         pytest.param(("/ch-chf/letters", "--header", "Authorization: x"), 503, "residency", id="no origin may have it"),
         pytest.param(("/eu-eur/vault/x",), 503, "no-vault", id="no vault"),
-        pytest.param(("/edge/v1/feed",), 404, "method", id="refused by its policy"),
+        pytest.param(("/edge/v1/feed",), 404, "refused", id="refused by its policy"),
         pytest.param(("/eu-eur/c/lamps", "--method", "POST"), 405, "method", id="a method of no list"),
         pytest.param(("/eu-eur/c/lamps", "--method", "TRACE"), 405, "method", id="a method of no edge"),
         pytest.param(("//x",), 400, "empty-segment", id="an empty segment"),

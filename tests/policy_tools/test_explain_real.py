@@ -79,12 +79,12 @@ def line(**said: Any) -> str:
             ["route default", "pass policy-never-stores"], id="passed on",
         ),
         pytest.param(
-            {"route": "edge-feed", "path": "/edge/v1/feed", "cache": "edge", "reason": "method", "status": 404}, [],
-            ["route edge-feed", "404 edge method"], id="refused",
+            {"route": "edge-feed", "path": "/edge/v1/feed", "cache": "edge", "reason": "refused", "status": 404}, [],
+            ["route edge-feed", "404 edge refused"], id="refused",
         ),
         pytest.param(
-            {"route": "edge-feed", "path": "/edge/v1/feed", "cache": "edge", "reason": "method", "status": 403},
-            ["403 edge method then, 404 edge method now"], ["route edge-feed"], id="refused with another status",
+            {"route": "edge-feed", "path": "/edge/v1/feed", "cache": "edge", "reason": "refused", "status": 403},
+            ["403 edge refused then, 404 edge refused now"], ["route edge-feed"], id="refused with another status",
         ),
         pytest.param(
             {"cache": "edge", "reason": "throttled", "status": 429}, [],
@@ -221,7 +221,7 @@ def test_every_entry_of_an_archive_is_explained(tmp_path, capsys):
         [],
         ["hit then, pass policy-never-stores now"],
         [],
-        ["200 then, 404 edge method now"],
+        ["200 then, 404 edge refused now"],
     ]
     assert found[2]["agrees"] == ["400 edge dot-segment"]
     assert cli.run(["policy", "explain", "--har", str(archive), "--policies", str(SMALL)]) == 3

@@ -53,7 +53,7 @@ def by_the_gateway(case: Case, policies: PolicySet) -> Decided:
     except BadTarget as exc:
         return Decided(status=400, fault=exc.fault.value)
     refused = refusal(request, match)
-    return Decided(status=refused.status) if refused else Decided(match.policy.id, key)
+    return Decided(status=refused.response.status) if refused else Decided(match.policy.id, key)
 
 
 def by_the_function(case: Case, function: ViewerRequest, policies: PolicySet) -> tuple[Decided, dict]:
