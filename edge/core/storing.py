@@ -41,7 +41,7 @@ class Reason(StrEnum):
     TOO_MANY_TAGS = "too-many-tags"
     BAD_TAG = "bad-tag"
     VARY = "vary"
-    """Varies on `*`, or on a field that the policy does not list."""
+    """Varies on `*`, or on a field that the policy does not list (`varying_fields`)."""
     BODY_TOO_LARGE = "body-too-large"
     LENGTH_UNKNOWN = "length-unknown"
     """Its body ends with the connection, so that a cut would look like its end. Found by the gateway."""
@@ -135,7 +135,7 @@ def may_store(
     label = label_of(response.headers, policy_tags(match))
     if isinstance(label, Reason):
         return DoNotStore(label)
-    varies_on = vary_names(response.headers)
+    varies_on = varying_fields(response.headers, policy)
     if not varies_on <= set(policy.vary):
         return DoNotStore(Reason.VARY)
     if len(response.body) > policy.max_body_bytes:
@@ -207,6 +207,16 @@ def dated(headers: Headers, wall_now: float) -> Headers:
 def vary_names(headers: Headers) -> set[str]:
     """The field names a response varies on, lower case; `*` among them when that is there anywhere."""
     return {name.lower() for name in list_members(headers.joined("vary"))}
+
+
+def varying_fields(headers: Headers, policy: CachePolicy) -> set[str]:
+    """The fields that tell variants of this response apart in our store.
+
+    Where the policy compresses, no viewer's Accept-Encoding reaches the origin: what it sends without a coding is the
+    one variant, and we code it ourselves. What it has coded nevertheless is not for everybody.
+    """
+    names = vary_names(headers)
+    return names - {"accept-encoding"} if policy.compress and "content-encoding" not in headers else names
 
 
 def vary_values(request: Headers, policy: CachePolicy, names: Iterable[str]) -> tuple[tuple[str, str | None], ...]:

@@ -10,7 +10,7 @@ from edge.core.freshness import initial_age
 from edge.core.http import Headers, Response, end_to_end, is_strong, list_members
 from edge.core.policy import Match
 from edge.core.stored import StoredResponse
-from edge.core.storing import DoNotStore, Label, Reason, Store, label_of, lay_down, vary_names
+from edge.core.storing import DoNotStore, Label, Reason, Store, label_of, lay_down, varying_fields
 from edge.core.tags import policy_tags
 
 _OF_THE_STORED_BODY = frozenset({"content-length", "content-encoding", "content-range", "etag"})
@@ -41,7 +41,7 @@ def freshen(
     received = end_to_end(response.headers).without(_OF_THE_STORED_BODY)
     replaced = {name for name, _ in received}
     headers = Headers((*stored.headers.without(replaced), *received))
-    if vary_names(headers) != {name for name, _ in stored.vary}:
+    if varying_fields(headers, match.policy) != {name for name, _ in stored.vary}:
         # Which requests the body answers is not known for another list of fields.
         return DoNotStore(Reason.VARY)
     directives = response_directives(headers)

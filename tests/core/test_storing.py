@@ -175,6 +175,16 @@ def test_a_response_without_a_date_gets_that_of_its_arrival():
     assert stored_of(wall_now=DATE_S + 5.0).headers.lines("date") == [DATE]
 
 
+@pytest.mark.parametrize("vary", ["Accept-Encoding", "accept-encoding, Accept-Encoding"])
+def test_who_is_compressed_for_is_no_variant(vary):
+    compressed = replace(PAGE, compress=True)
+    assert stored_of(response(vary=vary), policy=compressed).vary == ()
+    assert decide(response(vary=vary)) == DoNotStore(Reason.VARY)
+    assert decide(response(vary=f"{vary}, cookie"), policy=compressed) == DoNotStore(Reason.VARY)
+    # Coded although nobody asked for it: not for everybody.
+    assert decide(response(vary=vary, content_encoding="gzip"), policy=compressed) == DoNotStore(Reason.VARY)
+
+
 def test_variants_by_the_fields_that_reach_the_origin():
     policy = replace(PAGE, vary=("accept-encoding", "accept-language"), request_fields=("accept-language",))
     asked = request(accept_language="DE , en;q=0.5", accept_encoding="gzip")

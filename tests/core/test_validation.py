@@ -97,6 +97,19 @@ def test_a_304_that_is_of_no_use(answer, reason):
     assert freshened(stored(), answer) == DoNotStore(reason)
 
 
+@pytest.mark.parametrize("then", [None, "Accept-Encoding"])
+@pytest.mark.parametrize("now", [None, "Accept-Encoding"])
+def test_accept_encoding_in_vary_is_no_variant_where_the_policy_compresses(then, now):
+    old = stored(headers=response(vary=then).headers)
+    answer = response(304, b"", vary=now)
+    times = {"sent_at": 499.0, "received_at": 500.0, "wall_now": float(DATE_S)}
+    assert isinstance(freshen(old, answer, match(compress=True), **times), Store)
+    coded = stored(headers=response(vary=None, content_encoding="br").headers)
+    assert freshen(coded, response(304, b"", vary="accept-encoding"), match(compress=True), **times) == DoNotStore(
+        Reason.VARY
+    )
+
+
 def test_a_weak_stored_etag_is_never_freshened():
     assert freshened(stored(etag='W/"a"'), response(304, etag='W/"a"')) == DoNotStore(Reason.NOT_MODIFIED_MISMATCH)
 

@@ -120,6 +120,25 @@ async def test_head_has_the_fields_of_get(shop, warm):
         assert head.headers[name] == got.headers[name]
 
 
+async def test_an_origin_that_would_code_for_others_has_one_entry_for_all(shop, codings):
+    """It says Vary: Accept-Encoding, and is never shown the field."""
+    shop.origin.on(PATH, page(BODY, vary="Accept-Encoding"))
+    assert gzip.decompress((await shop.get(PATH, GZIP)).body) == BODY
+    plain = await shop.get(PATH)
+    coded_hit = await shop.get(PATH, GZIP)
+    assert plain.is_hit
+    assert coded_hit.is_hit
+    assert (plain.body, gzip.decompress(coded_hit.body)) == (BODY, BODY)
+    for answer in (plain, coded_hit):
+        assert [value for name, value in answer.pairs if name == "vary"] == ["Accept-Encoding"]
+    assert (shop.origin.count(PATH), codings) == (1, [len(BODY)])
+    shop.origin.on(PATH, page(b"", status=304, position="1.6", vary="Accept-Encoding"))
+    shop.purge("p:eu-eur:sku-1")
+    assert "fwd-status=304" in (await shop.get(PATH, GZIP)).cache_status
+    assert (await shop.get(PATH)).body == BODY
+    assert shop.origin.count(PATH) == 2
+
+
 async def test_the_copy_counts_in_the_size_of_the_store_and_goes_with_its_response(shop):
     shop.origin.on(PATH, page(BODY))
     await shop.get(PATH)

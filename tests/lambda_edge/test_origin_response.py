@@ -10,8 +10,10 @@ from cache_policies.positions import Position
 from edge.core.delivery import deliver_forwarded
 from edge.core.directives import parse_cache_control
 from edge.core.http import Headers, Request, Response
+from edge.core.key import CacheKey
 from edge.core.policy import Auth, CachePolicy, PolicySet
 from edge.core.status import CacheStatus
+from edge.core.storing import Store, may_store
 from edge.lambda_edge.events import SILENCE, TOLD_FIELD, BadEvent
 from edge.lambda_edge.origin_response import handler_for
 from edge.policy_files import load_policies
@@ -241,6 +243,22 @@ def test_what_the_origin_has_coded_may_be_kept_where_the_coding_is_in_the_key(co
     headers = {**LABELS, "vary": vary, "content-encoding": "gzip"}
     assert is_kept(headers, "/page", policies=policies) is kept
     assert fields(answer(headers, "/page", policies=policies))["vary"] == vary
+
+
+@pytest.mark.parametrize("compress", [True, False])
+@pytest.mark.parametrize("vary", ["Accept-Encoding", "accept-encoding, cookie"])
+def test_a_plain_answer_that_names_the_coding_is_kept_as_at_the_gateway(compress, vary):
+    page = CachePolicy("page", "/page", fresh_s=60, compress=compress)
+    policies = PolicySet([page, CachePolicy("r", "/{rest...}", store=False)], MARKETS)
+    headers = {**LABELS, "vary": vary}
+    request = Request("GET", DISTRIBUTION, "/page", "", Headers(()))
+    response = Response(200, Headers(tuple(headers.items())), b"page")
+    moments = {"sent_at": 0.0, "received_at": 0.0, "wall_now": NOW}
+    by_gateway = may_store(
+        request, response, policies.match("/page"), CacheKey(DISTRIBUTION, "/page", (), ""), **moments
+    )
+    assert is_kept(headers, "/page", policies=policies) is isinstance(by_gateway, Store)
+    assert isinstance(by_gateway, Store) is (compress and vary == "Accept-Encoding")
 
 
 def test_what_refuses_this_distribution_is_an_origin_that_fails():
