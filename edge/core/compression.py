@@ -17,6 +17,8 @@ LEVEL = 6
 MIN_OCTETS = 1_000
 MAX_OCTETS = 10_000_000
 """The sizes, first and last included, that CloudFront compresses as well."""
+MAX_ACCEPT_ENCODING = 1_000
+"""Characters of Accept-Encoding that are read: a browser's has thirty, and reading costs time on every hit."""
 
 _GZIP = 16 + zlib.MAX_WBITS
 """`wbits` for the gzip format with the largest window; without a file name and a time, so equal bodies give equal
@@ -82,11 +84,12 @@ _CODING = re.compile(r"[ \t]*([!#$%&'*+.^_`|~0-9a-z-]+)(?:[ \t]*;[ \t]*q=(0(?:\.
 def accepts_gzip(accept_encoding: str | None) -> bool:
     """Whether a viewer with this Accept-Encoding (all lines joined) is answered in gzip (RFC 9110 §12.5.3).
 
-    Without the field nobody asked for a coding. `x-gzip` is gzip (§8.4.1.3), `*` stands for each coding that is not
-    named. Not where gzip has `q=0`, nor where identity is named with a higher weight. A member that cannot be read does
-    not count. A viewer who wants neither gets identity: the answer without a coding is what a server falls back on.
+    Without the field nobody asked for a coding; one of more than MAX_ACCEPT_ENCODING characters counts as none.
+    `x-gzip` is gzip (§8.4.1.3), `*` stands for each coding that is not named. Not where gzip has `q=0`, nor where
+    identity is named with a higher weight. A member that cannot be read does not count. A viewer who wants neither gets
+    identity: the answer without a coding is what a server falls back on.
     """
-    if accept_encoding is None:
+    if accept_encoding is None or len(accept_encoding) > MAX_ACCEPT_ENCODING:
         return False
     weights: dict[str, float] = {}
     for member in accept_encoding.lower().split(","):

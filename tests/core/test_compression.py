@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edge.core.compression import (
     COMPRESSIBLE_TYPES,
+    MAX_ACCEPT_ENCODING,
     accepts_gzip,
     chosen_by_coding,
     coded,
@@ -65,6 +66,8 @@ BROWSER = "gzip, deflate, br, zstd"
         pytest.param("gzipped", False, id="another name that starts alike"),
         pytest.param("gzip br", False, id="no comma"),
         pytest.param("gz\u00efp", False, id="no token"),
+        pytest.param("gzip" + "," * (MAX_ACCEPT_ENCODING - 4), True, id="as long as it may be"),
+        pytest.param("gzip" + "," * (MAX_ACCEPT_ENCODING - 3), False, id="too long to be read"),
     ],
 )
 def test_who_is_answered_in_gzip(accept_encoding, expected):
