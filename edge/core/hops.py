@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_network
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -24,7 +24,8 @@ _WITH_PORT = re.compile(rf"([0-9.]+){_PORT}|\[([0-9A-Fa-f:.]+)(?:%[0-9A-Za-z._~-
 _V6 = re.compile(r"([0-9A-Fa-f:.]+)(?:%[0-9A-Za-z._~-]+)?")
 _MAX_CHARACTERS = 80
 """An IPv6 address with brackets, zone id and port; what is longer is none, and not remembered either."""
-_MAPPED = IPv6Network("::ffff:0:0/96")
+_CARRY_IPV4 = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
+"""IPv4 mapped into IPv6 (RFC 4291 §2.5.5.2), and what a translator makes of it (RFC 6052 §2.1): the last 32 bits."""
 
 
 class TrustedHops:
@@ -45,7 +46,7 @@ class TrustedHops:
     def parse(cls, texts: Iterable[str]) -> TrustedHops:
         """Networks in CIDR notation, or single addresses. Raises ValueError saying what is wrong with which.
 
-        One that takes in every address is refused: each visitor could then say where it comes from.
+        What takes in every address, alone or together, is refused: each visitor could then say where it comes from.
         """
         networks: list[Network] = []
         for text in texts:
@@ -53,11 +54,18 @@ class TrustedHops:
                 network = ip_network(text)
             except ValueError as exc:
                 raise ValueError(f"{exc}; expected a network such as 10.0.0.0/8 or 2001:db8::/32") from None
-            if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
+            if isinstance(network, IPv6Network) and any(map(network.subnet_of, _CARRY_IPV4)):
                 network = IPv4Network((int(network.network_address) & 0xFFFF_FFFF, network.prefixlen - 96))
             if network.prefixlen == 0:
                 raise ValueError(f"{text} takes in every address, so that visitors could choose their country")
             networks.append(network)
+        for kind in (IPv4Network, IPv6Network):
+            of_kind = [network for network in networks if isinstance(network, kind)]
+            if any(network.prefixlen == 0 for network in collapse_addresses(of_kind)):
+                listed = ", ".join(map(str, of_kind))
+                raise ValueError(
+                    f"{listed} together take in every address, so that visitors could choose their country"
+                )
         return cls(networks)
 
     def __bool__(self) -> bool:
@@ -104,7 +112,7 @@ def parse_address(text: str) -> Address | None:
     """The address in a member of X-Forwarded-For, or of a socket; None when it is none.
 
     As hops write them: IPv4 and IPv6, in brackets or not, with a port or not, IPv6 with a zone id, which means nothing
-    to anybody else and is left out. IPv4 mapped into IPv6 is IPv4. IPv4 is four decimal numbers without leading zeros.
+    to anybody else and is left out. IPv4 carried in IPv6 (`_CARRY_IPV4`) is IPv4. IPv4 is four decimal numbers without leading zeros.
     """
     return _parsed(text) if len(text) <= _MAX_CHARACTERS else None
 
@@ -125,7 +133,9 @@ def _parsed(text: str) -> Address | None:
         address = IPv6Address(bracketed)
     except ValueError:
         return None
-    return address.ipv4_mapped or address
+    if any(address in network for network in _CARRY_IPV4):
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address
 
 
 @lru_cache(4_096)

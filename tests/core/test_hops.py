@@ -33,6 +33,9 @@ TRUSTED = TrustedHops.parse(["10.0.0.0/8", "198.51.100.7", "2001:db8:ed9e::/48"]
         pytest.param("10.0.0.1", ["::ffff:203.0.113.9"], "203.0.113.9", id="mapped"),
         pytest.param("10.0.0.1", ["::ffff:cb00:7109"], "203.0.113.9", id="mapped, in hexadecimal"),
         pytest.param("10.0.0.1", ["203.0.113.9, ::ffff:10.1.1.1"], "203.0.113.9", id="a mapped hop"),
+        pytest.param("10.0.0.1", ["64:ff9b::cb00:7109"], "203.0.113.9", id="through a translator"),
+        pytest.param("10.0.0.1", ["203.0.113.9, 64:ff9b::10.1.1.1"], "203.0.113.9", id="a hop behind a translator"),
+        pytest.param("10.0.0.1", ["64:ff9b:1::cb00:7109"], "64:ff9b:1::cb00:7109", id="a local translator's prefix"),
         pytest.param("10.0.0.1", ["203.0.113.9:51234"], "203.0.113.9", id="a port"),
         pytest.param("10.0.0.1", ["[2a02::1]:443"], "2a02::1", id="brackets and a port"),
         pytest.param("10.0.0.1", ["[2a02::1]"], "2a02::1", id="brackets"),
@@ -113,15 +116,21 @@ def test_no_list_moves_the_client_while_the_trusted_hops_write_the_truth():
         ("0.0.0.0/0", "takes in every address"),
         ("::/0", "takes in every address"),
         ("::ffff:0:0/96", "takes in every address"),
+        ("64:ff9b::/96", "takes in every address"),
+        ("0.0.0.0/1,128.0.0.0/1", "0.0.0.0/1, 128.0.0.0/1 together take in every address"),
+        ("::ffff:0.0.0.0/97,10.0.0.0/8,128.0.0.0/2,192.0.0.0/2", "together take in every address"),
+        ("::/1,10.0.0.0/8,8000::/1", "::/1, 8000::/1 together take in every address"),
     ],
 )
 def test_networks_that_cannot_be_trusted(text, said):
     with pytest.raises(ValueError, match=said):
-        TrustedHops.parse([text])
+        TrustedHops.parse(text.split(","))
 
 
 def test_mapped_networks_are_those_of_ipv4():
     assert TrustedHops.parse(["::ffff:10.0.0.0/104"]) == TrustedHops.parse(["10.0.0.0/8"])
+    assert TrustedHops.parse(["64:ff9b::10.0.0.0/104"]) == TrustedHops.parse(["10.0.0.0/8"])
+    assert TrustedHops.parse(["0.0.0.0/1", "::/1"])
 
 
 def test_many_networks_of_one_length_are_one_step():
