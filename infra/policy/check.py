@@ -18,8 +18,9 @@ from cache_policies.codes import CODES, Severity
 from cache_policies.reading import PACKAGED_POLICIES, Fault, Place
 from edge.policy_files import PolicyFiles, read_policies
 
-ALLOWANCE = re.compile(r"(?:^|\s)#\s*allow\s+(NS[0-9]{3}(?:\s*,\s*NS[0-9]{3})*)\s*(?::\s*(\S.*))?$")
-"""`# allow NS414: reviews are posted here`, at the end of the line it is about, or on lines of its own before that."""
+ALLOWANCE = re.compile(r"(?:^|\s)#\s*allow\s+(NS[0-9]{3}(?:\s*,\s*NS[0-9]{3})*)(?:\s*:\s*(\S.*)?|\s.*)?$")
+"""`# allow NS414: reviews are posted here`, at the end of the line it is about, or on lines of its own before that.
+What stands there without the colon is no reason."""
 
 
 LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")

@@ -196,6 +196,8 @@ def test_a_comment_with_a_reason_allows_a_warning(folder):
 
 def test_a_comment_without_a_reason_or_a_need_is_a_warning_itself(folder):
     assert allowing(folder, "  # allow NS414") == ["NS414", "NS426"]
+    assert allowing(folder, "  # allow NS414:") == ["NS414", "NS426"]
+    assert allowing(folder, "  # allow NS414 as agreed: they are posted") == ["NS414", "NS426"]
     assert sorted(allowing(folder, "  # allow NS414, NS408: why not")) == ["NS427"]
     assert sorted(allowing(folder, "  # allow NS999: why not")) == ["NS414", "NS427"]
 
