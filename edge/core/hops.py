@@ -59,9 +59,10 @@ class TrustedHops:
             if network.prefixlen == 0:
                 raise ValueError(f"{text} takes in every address, so that visitors could choose their country")
             networks.append(network)
-        for kind in (IPv4Network, IPv6Network):
-            of_kind = [network for network in networks if isinstance(network, kind)]
-            if any(network.prefixlen == 0 for network in collapse_addresses(of_kind)):
+        v4 = [network for network in networks if isinstance(network, IPv4Network)]
+        v6 = [network for network in networks if isinstance(network, IPv6Network)]
+        for of_kind, collapsed in ((v4, collapse_addresses(v4)), (v6, collapse_addresses(v6))):
+            if any(network.prefixlen == 0 for network in collapsed):
                 listed = ", ".join(map(str, of_kind))
                 raise ValueError(
                     f"{listed} together take in every address, so that visitors could choose their country"
@@ -112,7 +113,8 @@ def parse_address(text: str) -> Address | None:
     """The address in a member of X-Forwarded-For, or of a socket; None when it is none.
 
     As hops write them: IPv4 and IPv6, in brackets or not, with a port or not, IPv6 with a zone id, which means nothing
-    to anybody else and is left out. IPv4 carried in IPv6 (`_CARRY_IPV4`) is IPv4. IPv4 is four decimal numbers without leading zeros.
+    to anybody else and is left out. IPv4 that IPv6 carries (`_CARRY_IPV4`) is IPv4. IPv4 is four decimal numbers
+    without leading zeros.
     """
     return _parsed(text) if len(text) <= _MAX_CHARACTERS else None
 
