@@ -368,11 +368,17 @@ def aws_compile(
       nearshelf aws compile --out build/aws --host shop.example --host www.shop.example
     """
     from cache_policies.reading import PolicyError
-    from infra.aws.compile import CompileError, compile_to
+    from infra.aws.compile import CompileError, compile_to, is_host_name
     from infra.aws.functions import FunctionTooLarge
     from infra.aws.package_lambda import PackageTooLarge
     from infra.errors import CommandError
 
+    for name in host or ():
+        if not is_host_name(name):
+            raise CommandError(
+                f"--host {name!r} is no name of a shop: expected one such as shop.example, without scheme, port or "
+                "wildcard; repeat --host for each name"
+            )
     try:
         report = compile_to(policies, out, host or ())
     except (PolicyError, CompileError, FunctionTooLarge, PackageTooLarge) as exc:

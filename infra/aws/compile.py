@@ -14,6 +14,7 @@ Pure but for `compile_to`; the same policies give the same bytes.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,12 @@ class Compiled:
     files: dict[str, bytes]
     """Path below the output folder -> content, the report included."""
     report: Report
+
+
+def is_host_name(text: str) -> bool:
+    """Whether the shop can be called so: a full name (RFC 1123), in small or capital letters."""
+    label = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+    return len(text) <= 253 and re.fullmatch(rf"(?:{label}\.)+{label}", text, re.ASCII | re.IGNORECASE) is not None
 
 
 def compile_to(directory: Path | None, out: Path, hosts: Sequence[str] = ()) -> Report:

@@ -14,10 +14,11 @@ import pytest
 from cache_policies.markets import load_markets
 from edge.core.policy import ALL_QUERY, CachePolicy, PolicySet, Throttle
 from edge.policy_files import PolicyError, load_policies
-from infra.aws.compile import GATE, REPORT, TEMPLATE, CompileError, compile_policies, compile_to
+from infra.aws.compile import GATE, REPORT, TEMPLATE, CompileError, compile_policies, compile_to, is_host_name
 from infra.aws.functions import FunctionTooLarge
 from infra.aws.templates.content import CACHING_DISABLED, MAX_TTL_S, PRICE_MAX_TTL_S
 from infra.aws.templates.web_acl import capacity_of, path_regex, rate_of
+from infra.cli import run
 from tests.infra_aws.matching import statement_matches
 
 FULL = Path(__file__).parents[1] / "support" / "policies_full"
@@ -543,3 +544,17 @@ def test_a_function_over_ten_kilobytes_is_refused_before_aws_does():
     many = [CachePolicy(f"route-number-{number}", f"/some/long/place/{number}/{{x}}") for number in range(500)]
     with pytest.raises(FunctionTooLarge, match=r"viewer-request\.js: \d+ bytes, at most 10240.*501 routes"):
         compile_policies(PolicySet([*many, REST], load_markets()))
+
+
+@pytest.mark.parametrize(
+    "name", ["", "bad host", "https://shop.example", "shop.example:443", "*.shop.example", "shop", "-a.example", "a..b"]
+)
+def test_what_is_no_name_of_a_shop_is_refused_before_anything_is_written(name, tmp_path, capsys):
+    assert run(["aws", "compile", "--out", str(tmp_path / "out"), "--host", name]) == 1
+    assert f"--host {name!r} is no name of a shop: expected one such as shop.example" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["shop.example", "WWW.Shop-2.example", "xn--bcher-kva.example"])
+def test_a_name_of_a_shop(name):
+    assert is_host_name(name)
