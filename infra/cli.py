@@ -19,11 +19,11 @@ def run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
 
-    from infra.errors import CommandError
+    from infra.errors import CommandError, complain
 
     if (odd := _not_text(arguments)) is not None:
         # Python keeps bytes that are not text as lone surrogates; nobody that we talk to could be told them.
-        print(f"nearshelf: {odd!a} is not UTF-8 text; write every argument as UTF-8", file=sys.stderr)
+        complain(f"{odd!a} is not UTF-8 text; write every argument as UTF-8")
         return 2
     try:
         from infra import commands
@@ -36,15 +36,14 @@ def run(arguments: list[str]) -> int:
     except CommandError as exc:
         if debug:
             raise
-        print(f"nearshelf: {exc}", file=sys.stderr)
+        complain(str(exc))
         return 1
     except Exception as exc:
         if debug:
             raise
-        print(
-            f"nearshelf: unexpected {type(exc).__name__}: {exc}\n"
-            "  this is a fault of nearshelf; the same command with --debug shows where it happened",
-            file=sys.stderr,
+        complain(
+            f"unexpected {type(exc).__name__}: {exc}\n"
+            "  this is a fault of nearshelf; the same command with --debug shows where it happened"
         )
         return 70
     return 0

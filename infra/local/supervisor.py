@@ -21,6 +21,7 @@ from typing import Any
 
 from cache_policies.reading import PACKAGED_POLICIES
 from infra.cli import usual_state
+from infra.errors import complain
 from infra.local import ports, topology
 from infra.local.control import ControlServer
 from infra.local.errors import LocalError
@@ -78,7 +79,7 @@ class Voice:
     def warn(self, text: str) -> None:
         """Something went wrong and is being dealt with; said even when quiet."""
         with contextlib.suppress(BrokenPipeError):
-            print(f"nearshelf: {text}", file=sys.stderr, flush=True)
+            complain(text)
 
 
 class Supervisor:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from infra.cli import default_state
+from infra.errors import CommandError, complain
 
 policy = typer.Typer(help="The cache policies of the edges.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -46,7 +47,7 @@ def policy_check(
     try:
         report = check(paths or [], Target(target))
     except NotPolicies as exc:
-        print(f"nearshelf: {exc}", file=sys.stderr)
+        complain(str(exc))
         raise typer.Exit(2) from exc
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     print(render(report, Format(form), colour=colour))
@@ -71,8 +72,6 @@ def policy_fmt(
       nearshelf policy fmt my-policies/
       nearshelf policy fmt --check
     """
-    import sys
-
     from infra.policy.fmt import NotFormattable, format_files, write
 
     try:
@@ -83,7 +82,7 @@ def policy_fmt(
                 write(each)
             print(f"{'would change' if only_check else 'changed'} {each.path}")
     except (NotFormattable, OSError) as exc:
-        print(f"nearshelf: {exc}", file=sys.stderr)
+        complain(str(exc))
         raise typer.Exit(2) from exc
     same = len(formatted) - len(changed)
     print(f"{same} of {len(formatted)} files {'are' if only_check else 'were'} in their canonical form")
@@ -109,7 +108,6 @@ def policy_schema(
       nearshelf policy schema markets
       nearshelf policy schema --out my-policies/schema
     """
-    from infra.errors import CommandError
     from infra.policy.schema import text, write_schemas
 
     if out is None:
@@ -243,7 +241,6 @@ def policy_test(
     import os
     import sys
 
-    from infra.errors import CommandError
     from infra.policy.renderings import Paint
     from infra.policy.scenario_reports import in_json, in_junit, in_text
     from infra.policy.scenarios import NoScenarios, run_scenarios
@@ -251,7 +248,7 @@ def policy_test(
     try:
         tested = run_scenarios(paths or [], policies)
     except NoScenarios as exc:
-        print(f"nearshelf: {exc}", file=sys.stderr)
+        complain(str(exc))
         raise typer.Exit(2) from exc
     if junit is not None:
         try:

@@ -244,7 +244,7 @@ def _github(report: Report) -> Iterator[str]:
     commands = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
     for checked, fault in report.faults:
         properties = {
-            "file": checked.path(fault.place.file),
+            "file": printable(checked.path(fault.place.file)),
             "line": str(fault.place.line),
             "col": str(fault.place.column),
             "title": f"{fault.code} {CODES[fault.code].title}",

@@ -53,6 +53,16 @@ def test_an_error_is_one_line_and_with_debug_a_traceback(tmp_path, capsys):
         cli.run([*words, "--debug"])
 
 
+@pytest.mark.parametrize("command", [["check"], ["fmt"], ["test"], ["explain", "--har"]], ids=" ".join)
+def test_a_name_cannot_speak_to_the_terminal(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["policy", *command, "no\x1b[31m\u202e\u00e9\r"]) != 0
+    error = capsys.readouterr().err
+    assert r"no\x1b[31m\u202e" in error
+    assert error.replace("\n", "").isprintable()
+    assert "\u00e9" in error
+
+
 def test_an_argument_that_is_not_text_is_named(capsys):
     assert cli.run(["price", "show", os.fsdecode(b"a\xff")]) == 2
     assert "'a\\udcff' is not UTF-8 text" in capsys.readouterr().err

@@ -332,6 +332,12 @@ def test_github_commands_are_escaped():
     assert summary.startswith("here: 1 error, 0 warnings in 1 file; an edge would not start")
 
 
+def test_a_file_name_cannot_speak_to_the_terminal_of_a_build():
+    text = render(report("a: 1\n", Place("a\x1b[31m\nb.yaml", 3, 7)), Format.GITHUB)
+    assert text.startswith("::error file=here/a\N{REPLACEMENT CHARACTER}[31m\N{REPLACEMENT CHARACTER}b.yaml,line=3,")
+    assert "\x1b" not in text
+
+
 def test_github_knows_notices_and_warnings(folder, capsys):
     (folder / "a.yaml").write_text(
         "routes:\n  a:\n    path: /a\n    fresh: 5s\n"
