@@ -218,14 +218,14 @@ def listed(item: Kind[str], expected: str) -> Kind[tuple[str, ...]]:
     """A list of different words."""
 
     def read(value: Value) -> tuple[str, ...]:
-        found: list[str] = []
+        found: dict[str, None] = {}
         for each in value.items("a list of " + expected):
             with suppress(Refused):
                 word = item.read(each)
                 if word in found:
                     each.fault(f"{word} a second time, expected each only once", "NS112", "Remove one of the two.")
                 else:
-                    found.append(word)
+                    found[word] = None
         return tuple(found)
 
     return Kind(read, {"type": "array", "items": item.schema, "uniqueItems": True})

@@ -27,7 +27,7 @@ from edge.core.policy import (
     parse_pattern,
 )
 from edge.policy_lints import lint_country, lint_route
-from edge.policy_remarks import Remarks, WrittenRoute
+from edge.policy_remarks import Noted, Remarks, WrittenRoute
 
 DEFAULT_FILE = "default.yaml"
 """Tried last; its last route must match every path."""
@@ -51,7 +51,8 @@ def check_all(
     `markets` and `origins` are None when they could not be read, which is a fault already.
     """
     _check_ids(routes)
-    remarks = [Remarks(route) for route in routes]
+    noted = Noted(faults)
+    remarks = [Remarks(route, noted) for route in routes]
     for about in remarks:
         _check_route(about)
     if not routes or not _takes_everything(routes[-1].policy.path):
@@ -71,9 +72,10 @@ def check_all(
         _check_shadows(remarks, markets)
         for about in remarks:
             _check_markets(about, markets, origins)
-    for about in remarks:
-        if about.clean:
-            lint_route(about, markets, origins)
+    noted = Noted(faults)
+    clean = [about for about in remarks if about.is_clean(noted)]
+    for about in clean:
+        lint_route(about, markets, origins)
 
 
 def check_markets(document: Value, markets: Markets) -> None:

@@ -5,7 +5,8 @@ The contradictions (`policy_checks`) and what is probably a mistake (`policy_lin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from cache_policies.codes import CODES, Severity
@@ -20,17 +21,29 @@ class WrittenRoute(NamedTuple):
     value: Value
 
 
-class Remarks:
-    """What is to be said about one route, put where its fields were written."""
+class Noted:
+    """Where faults were noted so far, in order: a field need not read all of them to know whether it has one."""
 
-    def __init__(self, route: WrittenRoute) -> None:
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self._fields = sorted({fault.field for fault in faults})
+
+    def at(self, path: str) -> bool:
+        """Whether there is a fault of the field with this path, or of anything in it."""
+        return self._next(path) == path or any(self._next(path + end).startswith(path + end) for end in ".[")
+
+    def _next(self, path: str) -> str:
+        position = bisect_left(self._fields, path)
+        return self._fields[position] if position < len(self._fields) else ""
+
+
+class Remarks:
+    """What is to be said about one route, put where its fields were written. `noted`: before anything is said here."""
+
+    def __init__(self, route: WrittenRoute, noted: Noted) -> None:
         self.policy, self._value = route
         self._written = self._value.fields()
-        self._unreadable = {name for name in ("path", *self._written) if self._has_fault(name)}
-
-    def _has_fault(self, name: str) -> bool:
-        path = self._path(name)
-        return any(fault.field == path or fault.field.startswith((path + "[", path + ".")) for fault in self._faults)
+        self._items: dict[str, dict[str, tuple[Place, str]]] = {}
+        self._unreadable = {name for name in ("path", *self._written) if noted.at(self._path(name))}
 
     @property
     def _faults(self) -> list[Fault]:
@@ -39,12 +52,9 @@ class Remarks:
     def _path(self, name: str) -> str:
         return self._written[name][1].path if name in self._written else f"{self._value.path}.{name}"
 
-    @property
-    def clean(self) -> bool:
-        """Whether nothing was found wrong with any of its fields so far."""
-        return not any(self._has_fault(name) for name in ("path", *self._written)) and not any(
-            fault.field.startswith(self._value.path + ".") or fault.field == self._value.path for fault in self._faults
-        )
+    def is_clean(self, noted: Noted) -> bool:
+        """Whether nothing was found wrong with any of its fields."""
+        return not any(noted.at(path) for path in (self._value.path, *map(self._path, self._written)))
 
     def writes(self, name: str) -> bool:
         """Whether the field stands in the route or in the `defaults` of its file."""
@@ -68,16 +78,27 @@ class Remarks:
         place, path = self._value.place, self._path(name)
         if name in self._written:
             place, value = self._written[name]
-            place, path = next(_items(value, item), (value.place if at_value else place, path))
+            place, path = self._item(name, value, item) or (value.place if at_value else place, path)
         if self.inherits(name) and CODES[code].severity is Severity.ERROR:
             # A default may suit every other route; what is probably a mistake is said once of all of them.
             what = f"for {self.policy.id}: {what}"
         self._faults.append(Fault(place, path, what, code, fix))
 
+    def _item(self, name: str, value: Value, item: str) -> tuple[Place, str] | None:
+        if not item:
+            return None
+        if name not in self._items:
+            self._items[name] = _items(value)
+        return self._items[name].get(item)
 
-def _items(value: Value, item: str) -> Iterator[tuple[Place, str]]:
-    """Where `item` stands in a list, or as a key of a mapping."""
-    if item and isinstance(value.written, list):
-        yield from ((each.place, each.path) for each in value.written if each.written == item)
-    elif item and isinstance(value.written, dict):
-        yield from ((place, each.path) for name, (place, each) in value.written.items() if name == item)
+
+def _items(value: Value) -> dict[str, tuple[Place, str]]:
+    """Where each word of a list stands, or each key of a mapping; the first of two that are the same."""
+    found: dict[str, tuple[Place, str]] = {}
+    if isinstance(value.written, list):
+        for each in value.written:
+            if isinstance(each.written, str):
+                found.setdefault(each.written, (each.place, each.path))
+    elif isinstance(value.written, dict):
+        found = {name: (place, each.path) for name, (place, each) in value.written.items()}
+    return found
