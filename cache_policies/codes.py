@@ -134,6 +134,7 @@ CODES: dict[str, Code] = {
     "NS428": Code("a country that the shop blocks and the route lets in", Severity.WARNING),
     "NS429": Code("stored, and never kept", Severity.WARNING),
     "NS430": Code("personal data without a place", Severity.WARNING),
+    "NS431": Code("residency that a slash gets round", Severity.WARNING),
     "NS490": Code("what tokenise may claim", Severity.NOTE),
     "NS491": Code("what seal may claim", Severity.NOTE),
     # CloudFront does otherwise, and what it does instead; from NS551 on it refuses.

@@ -26,7 +26,7 @@ from edge.core.policy import (
     covers,
     parse_pattern,
 )
-from edge.policy_lints import lint_country, lint_route
+from edge.policy_lints import lint_country, lint_route, lint_siblings
 from edge.policy_remarks import Noted, Remarks, WrittenRoute
 
 DEFAULT_FILE = "default.yaml"
@@ -76,6 +76,8 @@ def check_all(
     clean = [about for about in remarks if about.is_clean(noted)]
     for about in clean:
         lint_route(about, markets, origins)
+    if markets is not None:
+        lint_siblings(clean, [about.policy for about in remarks if about.readable("path")], markets)
 
 
 def check_markets(document: Value, markets: Markets) -> None:

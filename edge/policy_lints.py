@@ -7,7 +7,7 @@ fails for them. The figures below are judgements, each with its reason: change t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import prod
 
 from cache_policies.markets import Markets
@@ -21,6 +21,7 @@ from edge.core.policy import (
     OnLeaseLapse,
     Redirect,
     Residency,
+    covers,
     parse_pattern,
 )
 from edge.core.request_rules import FORWARDED_UNSTORED
@@ -152,6 +153,33 @@ def lint_route(about: Remarks, markets: Markets | None, origins: Origins | None)
             f"{origin.response_timeout_s:g} s: nobody waits for so long",
             f"Say {origin.response_timeout_s:g}s at the most.",
         )
+
+
+def lint_siblings(abouts: Iterable[Remarks], routes: Sequence[CachePolicy], markets: Markets) -> None:
+    """Note residency that a slash at the end gets round. `routes`: all that can be read, in the order they are tried.
+
+    An origin that takes both spellings for one page would process personal data where nobody was asked for a place.
+    """
+    for about in abouts:
+        policy = about.policy
+        if policy.residency is Residency.NONE or any(part.rest for part in parse_pattern(policy.path)):
+            continue
+        sibling = policy.path[:-1] if policy.path.endswith("/") else policy.path + "/"
+        caught = next((route for route in routes if sibling and covers(route.path, sibling, markets)), None)
+        if (
+            caught is not None
+            and caught.residency is not policy.residency
+            and not caught.refuse_status
+            and caught.redirect is Redirect.NONE
+        ):
+            about.at(
+                "path",
+                "NS431",
+                f"{sibling} falls to {caught.id} ({caught.where}), with residency: {caught.residency}: an origin that "
+                "takes both for one page would process personal data there",
+                f"Add a route for {sibling} with residency: {policy.residency}, or say so of {caught.id}.",
+                at_value=True,
+            )
 
 
 def _key(about: Remarks) -> None:

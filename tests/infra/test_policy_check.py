@@ -100,8 +100,8 @@ def test_it_ends_with_1_for_warnings_only_when_strict_and_with_2_for_errors(fold
 def test_notes_never_count(folder, capsys):
     (folder / "a.yaml").write_text(
         "routes:\n"
-        "  sealed:\n    path: /sealed\n    data_class: personal\n    residency: seal\n"
-        "  tokens:\n    path: /tokens\n    data_class: personal\n    residency: tokenise\n"
+        "  sealed:\n    path: /sealed/{rest...}\n    data_class: personal\n    residency: seal\n"
+        "  tokens:\n    path: /tokens/{rest...}\n    data_class: personal\n    residency: tokenise\n"
     )
     status, output = run(capsys, "policies", "--strict")
     assert status == 0
@@ -341,7 +341,7 @@ def test_a_file_name_cannot_speak_to_the_terminal_of_a_build():
 def test_github_knows_notices_and_warnings(folder, capsys):
     (folder / "a.yaml").write_text(
         "routes:\n  a:\n    path: /a\n    fresh: 5s\n"
-        "  b:\n    path: /b\n    data_class: personal\n    residency: seal\n"
+        "  b:\n    path: /b/{rest...}\n    data_class: personal\n    residency: seal\n"
     )
     lines = run(capsys, "policies", "--format", "github")[1].splitlines()
     assert lines[0].startswith("::warning file=policies/a.yaml,line=3,col=5,title=NS414 ")
