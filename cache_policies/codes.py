@@ -158,6 +158,7 @@ CODES: dict[str, Code] = {
     "NS517": Code("compressed by CloudFront", Severity.NOTE),
     "NS518": Code("451 by the Function", Severity.NOTE),
     "NS519": Code("variants by the letter at CloudFront", Severity.NOTE),
+    "NS520": Code("what costs extra at AWS", Severity.NOTE),
     "NS551": Code("too many headers for a key of CloudFront"),
     "NS552": Code("a header that CloudFront cannot key"),
     "NS553": Code("a path that is no pattern of CloudFront"),

@@ -1,4 +1,4 @@
-"""What a policy says and CloudFront cannot, as notes (NS5xx), and what it would refuse, as errors (NS55x).
+"""What a policy says and CloudFront cannot, and what costs extra, as notes (NS5xx); what it refuses, as errors (NS55x).
 
 The differences are those of the compiler's report (`infra.aws.differences`), the errors those that the compiler ends
 with; here they get their codes and their places in the policies.
@@ -15,6 +15,7 @@ from edge.policy_checks import DEFAULT_FILE
 from infra.aws.compile import CompileError, compile_policies
 from infra.aws.differences import differences
 from infra.aws.functions import FunctionTooLarge
+from infra.aws.lint import Finding
 from infra.aws.package_lambda import PackageTooLarge
 
 _NOTE_OF_FIELD = {
@@ -42,6 +43,7 @@ _NOTE_OF_FIELD = {
 }
 _OF_EVERY_ROUTE = "NS500"
 _OTHER = "NS511"
+_COSTS = "NS520"
 _ERROR_OF_RULE = {"EDGE121": "NS551", "EDGE126": "NS552", "EDGE117": "NS553"}
 """Rules of the compiler's own lint (`infra.aws.lint`) that are about one route; all others are NS556."""
 
@@ -49,8 +51,8 @@ Places = Mapping[str, Mapping[str, Place]]
 
 
 def cloudfront_faults(policies: PolicySet, places: Places) -> list[Fault]:
-    """Notes on what CloudFront does otherwise, and errors for what it refuses."""
-    return [*_differences(policies, places), *_refused(policies, places)]
+    """Notes on what CloudFront does otherwise and what costs extra, and errors for what it refuses."""
+    return [*_differences(policies, places), *_compiled(policies, places)]
 
 
 def note_code(field: str) -> str:
@@ -82,24 +84,33 @@ def _place(policies: PolicySet, places: Places, policy_id: str, field: str) -> P
     return Place(file, int(line), int(column))
 
 
-def _refused(policies: PolicySet, places: Places) -> Iterator[Fault]:
+def _compiled(policies: PolicySet, places: Places) -> Iterator[Fault]:
+    """What the compiler refuses, or says of the price."""
     top = Place(DEFAULT_FILE, 1, 1)
     try:
-        compile_policies(policies, places=places)
+        costs = compile_policies(policies, places=places).report.costs
     except FunctionTooLarge as exc:
         yield Fault(top, "", str(exc), "NS554", "Use fewer routes or markets, or shorter paths.")
     except PackageTooLarge as exc:
         yield Fault(top, "", str(exc), "NS555", "Use fewer routes or markets.")
     except CompileError as exc:
         for finding in exc.findings:
-            place, route = _named(finding.place, places)
-            yield Fault(
-                place or top,
-                f"routes.{route}" if route else "",
-                f"{finding.what} ({finding.code}, {finding.where})",
-                _ERROR_OF_RULE.get(finding.code, "NS556"),
-                finding.fix[:1].upper() + finding.fix[1:] + ".",
-            )
+            yield _found(finding, _ERROR_OF_RULE.get(finding.code, "NS556"), places, top)
+    else:
+        for finding in costs:
+            yield _found(finding, _COSTS, places, top)
+
+
+def _found(finding: Finding, code: str, places: Places, top: Place) -> Fault:
+    """A finding of the compiler's lint at its place in the policies, else at `top`."""
+    place, route = _named(finding.place, places)
+    return Fault(
+        place or top,
+        f"routes.{route}" if route else "",
+        f"{finding.what} ({finding.code}, {finding.where})",
+        code,
+        finding.fix[:1].upper() + finding.fix[1:] + ".",
+    )
 
 
 def _named(text: str, places: Places) -> tuple[Place | None, str]:

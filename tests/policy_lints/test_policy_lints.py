@@ -26,6 +26,7 @@ TOLD_IN_WORDS = {
     "NS013": "a megabyte",
     "NS014": "a file name",
     "NS511": "what has no code of its own yet",
+    "NS520": "more throttles than fit on a page",
     "NS554": "more policies than fit on a page",
     "NS555": "more policies than fit on a page",
     "NS556": "what the compiler's own lint finds",
@@ -135,6 +136,21 @@ def test_what_the_compiler_refuses_is_an_error(monkeypatch, raised, code, what):
     (fault,) = [fault for _, fault in check([], Target.CLOUDFRONT).faults if fault.severity is Severity.ERROR]
     assert (fault.code, fault.what) == (code, what)
     assert fault.fix.endswith(".")
+
+
+@pytest.mark.parametrize(("throttled", "costs"), [(20, False), (25, True)])
+def test_what_costs_extra_is_a_note_as_in_the_compilers_report(throttled, costs, tmp_path):
+    (folder := tmp_path / "policies").mkdir()
+    routes = [f"  r{n}:\n    path: /r{n}/{{x}}\n    store: false\n    throttle: 10/s\n" for n in range(throttled)]
+    checked = check([written(folder, "routes:\n" + "".join(routes))], Target.CLOUDFRONT)
+    notes = [fault for _, fault in checked.faults if fault.code == "NS520"]
+    assert checked.exit_status(strict=True) == 0
+    assert len(notes) == costs
+    for note in notes:
+        assert note.severity is Severity.NOTE
+        assert re.fullmatch(r"1[0-9]{3} capacity units: .* from 1500 on \(EDGE207, \w+\)", note.what)
+        assert note.fix.startswith("Stay within 1500 capacity units")
+        assert str(note.place) == "default.yaml:1:1"
 
 
 def test_every_difference_has_a_code_of_its_own(tmp_path):
