@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 
 
 def main() -> None:
@@ -63,18 +61,6 @@ def version() -> str:
     from importlib.metadata import version as installed
 
     return installed("nearshelf")
-
-
-def default_state() -> Path:
-    """$NEARSHELF_STATE, else where the state is for whoever says nothing."""
-    given = os.environ.get("NEARSHELF_STATE")
-    return Path(given) if given else usual_state()
-
-
-def usual_state() -> Path:
-    """`.nearshelf` in this checkout; installed without one, in the current folder."""
-    root = Path(__file__).parents[1]
-    return (root if (root / "pyproject.toml").exists() else Path.cwd()) / ".nearshelf"
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from infra import staff
-from infra.cli import default_state, version
+from infra.cli import version
 from infra.policy import commands as policy_commands
+from infra.state_folder import default_state
 
 app = typer.Typer(
     name="nearshelf",

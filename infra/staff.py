@@ -26,7 +26,7 @@ from urllib.parse import quote, urlsplit
 
 import typer
 
-from infra.cli import default_state
+from infra.state_folder import default_state
 
 if TYPE_CHECKING:
     import httpx

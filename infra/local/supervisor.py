@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from cache_policies.reading import PACKAGED_POLICIES
-from infra.cli import usual_state
 from infra.errors import complain
 from infra.local import ports, topology
 from infra.local.control import ControlServer
@@ -42,6 +41,7 @@ from infra.local.processes import (
 from infra.local.services import STANDBY, Servers
 from infra.local.state import CHILD_OF, State, write_atomically
 from infra.local.topology import Options, Topology
+from infra.state_folder import usual_state
 
 READY_S = 60.0
 """How long the origin, and then the edges, may take until they answer."""

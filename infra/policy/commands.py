@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from infra.cli import default_state
 from infra.errors import CommandError, complain
+from infra.state_folder import default_state
 
 policy = typer.Typer(help="The cache policies of the edges.", no_args_is_help=True, rich_markup_mode=None)
 
