@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+UNKNOWN_COUNTRY = "ZZ"
+"""In the place of a country that nobody knows: no country has it (ISO 3166, user-assigned)."""
+
 
 class TaxDisplay(StrEnum):
     """How this market's prices are shown."""

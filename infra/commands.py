@@ -347,6 +347,16 @@ def catalog_import(
 app.add_typer(policy_commands.policy, name="policy")
 
 
+Policies = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        exists=True,
+        file_okay=False,
+        help="Where the *.yaml files are; left out: those of this shop.",
+    ),
+]
+
 aws = typer.Typer(help="The same shop on CloudFront.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(aws, name="aws")
 
@@ -354,9 +364,7 @@ app.add_typer(aws, name="aws")
 @aws.command("compile")
 def aws_compile(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files are written.")],
-    policies: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where the *.yaml files are; left out: those of this shop.")
-    ] = None,
+    policies: Policies = None,
     host: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A name of the shop beside the distribution's; repeat it.")
     ] = None,
@@ -394,9 +402,7 @@ def aws_lint(
     template: Annotated[
         Path | None, typer.Argument(metavar="[TEMPLATE.json]", help="edge.json or origin-gate.json.")
     ] = None,
-    policies: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where the *.yaml files are; left out: those of this shop.")
-    ] = None,
+    policies: Policies = None,
     rules: Annotated[
         bool, typer.Option("--rules", help="List every rule with its fix and AWS's page, and exit.")
     ] = False,

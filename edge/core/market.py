@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from cache_policies.market_values import Market, Markets
+from cache_policies.market_values import UNKNOWN_COUNTRY, Market, Markets
 from edge.core.http import Headers, Response
 
 MARKET_COOKIE = "ns_market"
@@ -53,7 +53,7 @@ def market_choice(markets: Markets, country: str, cookie: str | None, user_agent
         return ChosenMarket(chosen, MarketSource.SWITCHER)
     agent = (user_agent or "").lower()
     if any(crawler in agent for crawler in CRAWLERS):
-        return ChosenMarket(markets.for_country("ZZ"), MarketSource.CRAWLER)
+        return ChosenMarket(markets.for_country(UNKNOWN_COUNTRY), MarketSource.CRAWLER)
     market = markets.for_country(country)
     return ChosenMarket(market, MarketSource.COUNTRY if country in market.countries else MarketSource.DEFAULT)
 

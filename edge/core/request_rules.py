@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from edge.core.stored import StoredResponse
 
 COUNTRY_FIELD = "nearshelf-country"
-UNKNOWN_COUNTRY = "ZZ"
 AUTHORIZATION_FIELD = "authorization"
 CHALLENGE = 'Bearer realm="shop"'
 """WWW-Authenticate of the edge's own 401: the least that one must say (RFC 9110 §11.6.1). What the credentials are, and

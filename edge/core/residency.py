@@ -23,6 +23,10 @@ class Why(StrEnum):
     """The route wants personal fields replaced or encrypted by the jurisdiction's vault, and there is none."""
 
 
+UNPLACED_WORDS = "This is not available for this market at the moment."
+"""What a visitor is told with that 503."""
+
+
 @dataclass(frozen=True, slots=True)
 class Placed:
     """Who is asked."""

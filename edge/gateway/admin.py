@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from cache_policies.market_values import UNKNOWN_COUNTRY
 from edge.core import http
-from edge.core.request_rules import UNKNOWN_COUNTRY
 from edge.gateway.explain import NoRequest, described_request
 
 Status = Callable[[], dict[str, Any]]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from email.utils import formatdate
 from functools import lru_cache, partial
 
+from cache_policies.market_values import UNKNOWN_COUNTRY
 from cache_policies.positions import Position
 from edge.core.compression import accepts_gzip
 from edge.core.delivery import (
@@ -24,8 +25,8 @@ from edge.core.http import Headers, Request, Response, end_to_end
 from edge.core.key import BadTarget, CacheKey, cache_key, normalise_path
 from edge.core.market import choose_market, market_redirect
 from edge.core.policy import CachePolicy, DataClass, Match, PolicySet, Redirect, Residency
-from edge.core.request_rules import UNKNOWN_COUNTRY, forward_request, passes_store, refusal
-from edge.core.residency import Placed, Unplaced, place
+from edge.core.request_rules import forward_request, passes_store, refusal
+from edge.core.residency import UNPLACED_WORDS, Placed, Unplaced, place
 from edge.core.reuse import Absent, Fresh, FwdReason, MustValidate, Stale, Why, decide_reuse, on_error
 from edge.core.status import CacheStatus
 from edge.core.stored import StoredResponse
@@ -228,8 +229,7 @@ class Exchange:
         country = self._visitor(parsed).country if by_country else UNKNOWN_COUNTRY
         placed = place(policy, match.market, country, policies.markets, policies.origins)
         if isinstance(placed, Unplaced):
-            why = "This is not available for this market at the moment."
-            return self._own_answer(for_nobody(why, request), parsed, record, placed.why.value)
+            return self._own_answer(for_nobody(UNPLACED_WORDS, request), parsed, record, placed.why.value)
 
         if passes_store(request, policy):
             past = Absent(FwdReason.BYPASS, Why.AUTHORIZATION, policy.shows_price and not self._lease.held(now))

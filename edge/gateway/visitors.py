@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 import iptocc
 import maxminddb
 
+from cache_policies.market_values import UNKNOWN_COUNTRY
 from edge.core.hops import FORWARDED_FOR_FIELD, TrustedHops, client_address, counted_as, parse_address
-from edge.core.request_rules import UNKNOWN_COUNTRY
 
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _NETWORKS_TRIED = 1_000

@@ -11,14 +11,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from cache_policies.market_values import Markets
+from cache_policies.market_values import UNKNOWN_COUNTRY, Markets
 from cache_policies.origins import Origins
 from cache_policies.positions import Position, WireError
 from edge.core.http import Request
 from edge.core.key import BadTarget, CacheKey, cache_key, normalise_path, query_text
 from edge.core.policy import CachePolicy, Match, PolicySet
-from edge.core.request_rules import UNKNOWN_COUNTRY, forward_request, refusal
-from edge.core.residency import Placed, Unplaced, place
+from edge.core.request_rules import forward_request, refusal
+from edge.core.residency import UNPLACED_WORDS, Placed, Unplaced, place
 from edge.lambda_edge.events import (
     GENERATION_FIELD,
     READ_ONLY_AT_ORIGIN_REQUEST,
@@ -30,14 +30,13 @@ from edge.lambda_edge.events import (
     request_of,
 )
 
-COUNTRY_FIELD = "cloudfront-viewer-country"
+VIEWER_COUNTRY_FIELD = "cloudfront-viewer-country"
 """Written by CloudFront where the origin request policy asks for it: on routes that are never stored."""
 ORIGINS_FIELD = "nearshelf-origins"
 """Custom header of every origin of the distribution where the policies name more than one: the domain name of each,
 `shop=shop.example; eu=eu.example`. Lambda@Edge has no environment, and the package is older than the names; the
 template writes them there from its parameters, and this handler takes the field out before the origin sees it."""
 
-_UNPLACED = "This is not available for this market at the moment."
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _READS = frozenset({"GET", "HEAD"})
 
@@ -82,11 +81,11 @@ def prepare(cf_request: dict[str, Any], policies: PolicySet) -> dict[str, Any]:
         # CloudFront counts the body itself.
         response = refused.response
         return answer(response.status, dict(response.headers.without(("content-length",))), response.body.decode())
-    seen = request.headers.get(COUNTRY_FIELD) or ""
+    seen = request.headers.get(VIEWER_COUNTRY_FIELD) or ""
     country = seen if _COUNTRY.fullmatch(seen) else UNKNOWN_COUNTRY
     placed = place(match.policy, match.market, country, policies.markets, policies.origins)
     if isinstance(placed, Unplaced):
-        return explained(request, 503, "Service Unavailable", _UNPLACED)
+        return explained(request, 503, "Service Unavailable", UNPLACED_WORDS)
     minimum = minimum_of(request.headers.get(GENERATION_FIELD))
     if minimum is None and match.policy.shows_price and request.method in _READS:
         # No position is in its key: never stored, or with credentials past what is. As at a gateway without a lease,
@@ -106,7 +105,7 @@ def prepare(cf_request: dict[str, Any], policies: PolicySet) -> dict[str, Any]:
     left = READ_ONLY_AT_ORIGIN_REQUEST | NOT_OURS_TO_WRITE
     passed = [(name, value) for name, value in forwarded.headers if name not in left]
     # For the second origin of a group CloudFront runs this again: it must find what the first run found.
-    stays = READ_ONLY_AT_ORIGIN_REQUEST | {GENERATION_FIELD} | (set() if match.policy.store else {COUNTRY_FIELD})
+    stays = READ_ONLY_AT_ORIGIN_REQUEST | {GENERATION_FIELD} | (set() if match.policy.store else {VIEWER_COUNTRY_FIELD})
     gone = [name for name in cf_request["headers"] if name not in stays]
     replace_headers(cf_request, gone, [*passed, ("host", host)])
     return cf_request

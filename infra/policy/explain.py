@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from cache_policies.market_values import Market
+from cache_policies.market_values import UNKNOWN_COUNTRY, Market
 from cache_policies.markets import MARKETS_FILE
 from cache_policies.positions import MAX_TAGS_PER_RESPONSE
 from cache_policies.reading import PACKAGED_POLICIES, Place, Value, parse_document
@@ -24,7 +24,6 @@ from edge.core.http import Headers, Request, Response
 from edge.core.key import CacheKey, query_text
 from edge.core.market import MARKET_COOKIE, MarketSource
 from edge.core.policy import ALL_QUERY, Auth, CachePolicy, Mismatch, PolicySet, Residency
-from edge.core.request_rules import UNKNOWN_COUNTRY
 from edge.core.residency import Unplaced, place
 from edge.gateway.explain import Decision, NoRequest, decide, described_request, told
 from edge.gateway.visitors import registered_country

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from edge.core.policy import CachePolicy, PolicySet
 from infra.aws.compile import TEMPLATE, CompileError, compile_policies
 from infra.aws.functions import FunctionTooLarge
 from infra.aws.package_lambda import PackageTooLarge
+from infra.aws.templates.behaviours import matches
 
 
 class CloudFront:
@@ -17,7 +17,7 @@ class CloudFront:
 
     def __init__(self, policies: PolicySet) -> None:
         self.refused = ""
-        self._patterns: list[tuple[re.Pattern[str], dict[str, Any]]] = []
+        self._behaviours: list[dict[str, Any]] = []
         self._resources: dict[str, Any] = {}
         self._differences: dict[str, list[str]] = {}
         try:
@@ -27,8 +27,7 @@ class CloudFront:
             return
         self._resources = json.loads(compiled.files[TEMPLATE])["Resources"]
         config = self._resources["Distribution"]["Properties"]["DistributionConfig"]
-        behaviours = [*config["CacheBehaviors"], {**config["DefaultCacheBehavior"], "PathPattern": "*"}]
-        self._patterns = [(_pattern(behaviour["PathPattern"]), behaviour) for behaviour in behaviours]
+        self._behaviours = [*config["CacheBehaviors"], {**config["DefaultCacheBehavior"], "PathPattern": "*"}]
         for difference in compiled.report.differences:
             said = self._differences.setdefault(difference.policy_id, [])
             said.append(f"{difference.field}: {difference.instead}")
@@ -39,14 +38,14 @@ class CloudFront:
             return {"does_not_compile": self.refused}
         number, behaviour = next(
             (number, behaviour)
-            for number, (pattern, behaviour) in enumerate(self._patterns, start=1)
-            if pattern.fullmatch(path)
+            for number, behaviour in enumerate(self._behaviours, start=1)
+            if matches(behaviour["PathPattern"], path)
         )
         cache_policy = _named(behaviour["CachePolicyId"])
         config = self._resources.get(cache_policy, {}).get("Properties", {}).get("CachePolicyConfig", {})
         return {
             "behaviour": number,
-            "of": len(self._patterns),
+            "of": len(self._behaviours),
             "pattern": behaviour["PathPattern"],
             "cache_policy": cache_policy,
             "max_ttl_s": config.get("MaxTTL", 0),
@@ -67,11 +66,6 @@ class CloudFront:
         """The Lambda function behind a version."""
         version = self._resources.get(name, {})
         return _named(version.get("Properties", {}).get("FunctionName", name))
-
-
-def _pattern(pattern: str) -> re.Pattern[str]:
-    """CloudFront's wildcards: `*` is any run of characters, `?` any one (DownloadDistValuesCacheBehavior.html)."""
-    return re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL)
 
 
 def _named(reference: Any) -> str:

@@ -26,12 +26,13 @@ from typing import Any
 from urllib.parse import quote
 
 from cache_policies.fields import TAGS_FIELD, VERSION_FIELD
+from cache_policies.market_values import UNKNOWN_COUNTRY
 from edge.core.floors import Floors, Lease
 from edge.core.freshness import http_date
 from edge.core.http import Headers, Request, Response
 from edge.core.key import BadTarget, CacheKey, cache_key, normalise_path
 from edge.core.policy import Match, PolicySet, Redirect
-from edge.core.request_rules import UNKNOWN_COUNTRY, forward_request, passes_store, refusal
+from edge.core.request_rules import forward_request, passes_store, refusal
 from edge.core.reuse import Absent, Fresh, MustValidate, Stale, Why, decide_reuse
 from edge.core.stored import StoredResponse
 from edge.core.storing import Store, may_store

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from cache_policies.kinds import COUNTRY, DURATION, NAME, SIZE, Field, choice, meant_name, only, whole_number
+from cache_policies.market_values import UNKNOWN_COUNTRY
 from cache_policies.positions import PurgeKind
 from cache_policies.reading import Fault, Place, Refused, Value, closest, did_you_mean, read_document
 from edge.core.policy import PolicySet
-from edge.core.request_rules import UNKNOWN_COUNTRY
 from infra.policy.expectations import Check, read_expectations
 from infra.policy.scenario_kinds import (
     METHOD,

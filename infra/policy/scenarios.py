@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cache_policies.folder import policy_files_in
 from cache_policies.reading import PACKAGED_POLICIES, Place
 from edge.core.key import CacheKey
 from edge.core.policy import PolicySet
@@ -119,7 +120,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
-            inside = sorted(path.glob("*.yaml"))
+            inside = policy_files_in(path)
             if not inside:
                 raise NoScenarios(f"{path} holds no *.yaml; name a scenario file, or a folder of them")
             found.update(dict.fromkeys(inside))

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from cache_policies.market_values import UNKNOWN_COUNTRY
 from cache_policies.markets import Market, Markets
 from cache_policies.positions import Position
 from cache_policies.tags import (
@@ -100,7 +101,9 @@ class Storefront:
     async def entry(self, request: Request) -> Response:
         """`/`: to the market that the visitor chose, else to that of the country the edge found, else the default."""
         chosen = self._shop.markets.by_id(request.cookies.get(COOKIE, ""))
-        market = chosen or self._shop.markets.for_country(request.headers.get("nearshelf-country", "ZZ").upper())
+        market = chosen or self._shop.markets.for_country(
+            request.headers.get("nearshelf-country", UNKNOWN_COUNTRY).upper()
+        )
         return _redirect(302, f"/{market.id}/")
 
     async def switch_market(self, request: Request) -> Response:

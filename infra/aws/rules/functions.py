@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from edge.core.policy import Redirect
-from edge.lambda_edge.origin_request import COUNTRY_FIELD
+from edge.lambda_edge.origin_request import VIEWER_COUNTRY_FIELD
 from infra.aws.functions import MAX_FUNCTION_BYTES
 from infra.aws.rules.stack import CLOUDFRONT, Found, Map, Stack, part, parts, references, rule, text
 
@@ -130,20 +130,21 @@ def _absent(stack: Stack) -> Iterator[Found]:
 @rule(
     "EDGE169",
     "a country that the Function does not see",
-    fix=f"list {COUNTRY_FIELD} in the origin request policy",
+    fix=f"list {VIEWER_COUNTRY_FIELD} in the origin request policy",
     source=CLOUDFRONT + "adding-cloudfront-headers",
 )
 def _country(stack: Stack) -> Iterator[Found]:
-    readers = {logical_id for logical_id, _, source in _functions(stack) if COUNTRY_FIELD in source}
+    readers = {logical_id for logical_id, _, source in _functions(stack) if VIEWER_COUNTRY_FIELD in source}
     for behaviour in stack.behaviours:
         asks = tuple(
             route for route in behaviour.routes if route.blocked_countries or route.redirect is Redirect.MARKET
         )
         seen = {*behaviour.forwarded_headers, *behaviour.cached_headers}
-        if asks and COUNTRY_FIELD not in seen and readers & references(behaviour.written):
+        if asks and VIEWER_COUNTRY_FIELD not in seen and readers & references(behaviour.written):
             yield Found(
                 behaviour.where,
-                f"no policy asks for {COUNTRY_FIELD}: nobody is blocked, and everybody is led to the default market",
+                f"no policy asks for {VIEWER_COUNTRY_FIELD}: "
+                "nobody is blocked, and everybody is led to the default market",
                 asks,
                 "blocked_countries",
             )

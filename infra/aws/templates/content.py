@@ -10,7 +10,7 @@ from edge.core.policy import Auth, CachePolicy, PolicySet, Redirect
 from edge.core.request_rules import FORWARDED_ALWAYS
 from edge.core.viewer_fields import BETWEEN_EDGE_AND_ORIGIN
 from edge.lambda_edge.events import GENERATION_FIELD
-from edge.lambda_edge.origin_request import COUNTRY_FIELD
+from edge.lambda_edge.origin_request import VIEWER_COUNTRY_FIELD
 from edge.lambda_edge.origin_response import PRICE_BOUND_S
 from infra.aws.functions import AUTHORITY_FIELD
 
@@ -148,11 +148,11 @@ def _origin_request_policy(policy: CachePolicy, *, reads_country: bool) -> Resou
             names |= FORWARDED_OF_OTHERS
         if reads_country:
             # The Function sees the country only where a policy asks CloudFront for it; the handler drops it again.
-            names.add(COUNTRY_FIELD)
+            names.add(VIEWER_COUNTRY_FIELD)
         headers: Resource = {"HeaderBehavior": "whitelist", "Headers": sorted(names)}
     else:
         # The handler forwards an allow-list of these that is longer than a whitelist may be.
-        headers = {"HeaderBehavior": "allViewerAndWhitelistCloudFront", "Headers": [COUNTRY_FIELD]}
+        headers = {"HeaderBehavior": "allViewerAndWhitelistCloudFront", "Headers": [VIEWER_COUNTRY_FIELD]}
     return {
         "HeadersConfig": headers,
         "CookiesConfig": {"CookieBehavior": "all" if policy.cookies else "none"},
