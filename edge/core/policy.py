@@ -12,8 +12,10 @@ from typing import NamedTuple
 from cache_policies.market_values import Markets
 from cache_policies.origins import Origins
 
+ALL = ("*",)
+"""In place of a list: whatever comes. For `request_fields`, `vary` and `forward_methods`."""
 ALL_QUERY = ("*",)
-"""`CachePolicy.query` of a route that is never stored and passes the query on as received."""
+"""`CachePolicy.query` of a route that passes the query on as received; on a stored one it is in the key as received."""
 
 
 class DataClass(StrEnum):
@@ -54,6 +56,9 @@ class Auth(StrEnum):
     OPTIONAL = "optional"
     """Forwarded where there is one, and such a request is answered neither from the store nor into it: the default
     on a route that is never stored."""
+    SHARED = "shared"
+    """Forwarded where there is one; the answer is kept for everybody only where it says so itself: `public`,
+    `must-revalidate` or `s-maxage` (RFC 9111 §3.5)."""
     REQUIRED = "required"
     """A request without one is answered with 401 by the edge; only on a route that is never stored."""
 
@@ -109,14 +114,25 @@ class CachePolicy:
     """The same, for when the origin fails."""
     keep_s: float = 0.0
     """After the stale windows: kept only to be validated."""
+    stale_if_unreachable_s: float = 0.0
+    """After freshness, served when no connection to the origin can be made or it breaks, whether or not the response
+    asks for that (RFC 9111 §4.2.4); what forbids stale answers forbids these. An error answer does not count."""
+    any_status: bool = False
+    """Whether every final status is stored that states its freshness, unknown ones included (RFC 9111 §3)."""
+    heuristic_percent: int = 0
+    """Freshness where the origin is silent and `fresh_s` is 0: this share of the time since Last-Modified, one day at
+    the most (RFC 9111 §4.2.2)."""
     negative_s: tuple[tuple[int, float], ...] = ()
     """Freshness of error answers by status: (404, 10.0)."""
     query: tuple[str, ...] = ()
     """Parameters that count, in the order of the key; all others are dropped, not forwarded. Or ALL_QUERY."""
     request_fields: tuple[str, ...] = ()
-    """Request fields forwarded beyond the built-in allow-list (`request_rules`), lower case."""
+    """Request fields forwarded beyond the built-in allow-list (`request_rules`), lower case; ALL: every end-to-end one,
+    Cookie among them."""
     vary: tuple[str, ...] = ()
-    """Fields a response may vary on, lower case; one that varies on another is not stored."""
+    """Fields a response may vary on, lower case; one that varies on another is not stored. ALL: any but `*`."""
+    honour_request: bool = False
+    """Whether the Cache-Control of requests counts (RFC 9111 §5.2.1), and Pragma where there is none."""
     cookies: bool = False
     """Whether Cookie and Set-Cookie pass; never on a stored route."""
     shows_price: bool = False

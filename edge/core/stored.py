@@ -40,6 +40,8 @@ class StoredResponse:
     error_until: float
     """End of stale-if-error."""
     keep_until: float
+    unreachable_until: float = 0.0
+    """End of what `CachePolicy.stale_if_unreachable_s` allows."""
     judged_at: int = -1
     """`Floors.sequence` when it was last found current: nothing to compare while that has not moved."""
     hit_head: bytes | None = None

@@ -48,3 +48,46 @@ class Store(Protocol):
         ...
 
     def stats(self) -> StoreStats: ...
+
+
+class Claim(Protocol):
+    """One worker's part in a flight of its site: it either flies, or waits for the worker that does."""
+
+    @property
+    def mine(self) -> bool:
+        """Whether this worker is to ask the origin. Also where the tier cannot say: then every worker asks."""
+        ...
+
+    async def landed(self, wait_s: float) -> bool:
+        """Wait until the worker that flies has put its answer into the tier, or has given up. False: `wait_s` passed,
+        or the tier died."""
+        ...
+
+    def release(self) -> None:
+        """The flight of a claim that is `mine` has ended; whoever waits is woken. Never waits."""
+        ...
+
+
+class Tier(Protocol):
+    """A store that the workers of one site share, off the path of a hit: asked by flights alone.
+
+    It may die or forget at any time, which costs misses and nothing else: no method raises, and each wait is bounded.
+    What it gives is held against this worker's floors like everything else, and it is not asked past the lease
+    (docs/freshness.md, rule 5).
+    """
+
+    async def find(self, key: CacheKey, policy_version: str) -> tuple[StoredResponse, ...]:
+        """The variants under `key` that were stored under this version of its policy, the newest first."""
+        ...
+
+    def keep(self, stored: StoredResponse) -> None:
+        """Keep `stored` until its `keep_until`; in the background."""
+        ...
+
+    def drop(self, key: CacheKey) -> None:
+        """Forget every variant under `key`; in the background."""
+        ...
+
+    async def claim(self, variant: bytes, for_s: float) -> Claim:
+        """Take part in the flight called `variant`; whoever claims it first flies, for `for_s` seconds at the most."""
+        ...
