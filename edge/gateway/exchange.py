@@ -6,16 +6,14 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from email.utils import formatdate
-from functools import lru_cache, partial
+from functools import partial
 
 from cache_policies.market_values import UNKNOWN_COUNTRY
 from cache_policies.positions import Position
-from edge.core.compression import accepts_gzip
 from edge.core.delivery import (
     deliver,
     deliver_forwarded,
     deliver_marked,
-    hit_head,
     not_modified,
     response_head,
 )
@@ -37,6 +35,7 @@ from edge.gateway.answers import for_nobody, unavailable
 from edge.gateway.coder import Coder
 from edge.gateway.fills import Fills
 from edge.gateway.flights import Errand, Failed, Flights, Kept, NotKept, Overtaken
+from edge.gateway.hits import Hits, Known, Site
 from edge.gateway.origin import (
     READ_AHEAD_BYTES,
     SERVER_FAULTS,
@@ -50,39 +49,11 @@ from edge.gateway.server import REFUSALS, BodyRefused, Parsed, Refusal, RequestB
 from edge.gateway.visitors import Visitor, Visitors
 from edge.store.base import Store
 
-MAX_KNOWN_TARGETS = 20_000
-MAX_KNOWN_TARGET_BYTES = 512
-"""Addresses whose policy and key are remembered: some 40 MB at the most."""
 NEVER_SERVED = frozenset({b"CONNECT", b"TRACE", b"PURGE"})
 MARKET_REDIRECT = "market-redirect"
 """The reason of the entry page's answer."""
 
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
-
-
-class _Known:
-    """What one spelling of an address means, worked out once."""
-
-    __slots__ = ("about", "guarded", "key", "match", "request")
-
-    def __init__(self, request: Request, match: Match, key: CacheKey, about: bytes, guarded: bool) -> None:
-        self.request = request
-        """Without fields: only asked about responses that vary on none."""
-        self.match = match
-        self.key = key
-        self.about = about
-        self.guarded = guarded
-        """Whether it matters who asks: the route is throttled, or closed to some countries."""
-
-
-class _Site:
-    """One authority that this edge serves, with the addresses already seen under it."""
-
-    __slots__ = ("authority", "known")
-
-    def __init__(self, authority: str) -> None:
-        self.authority = authority
-        self.known: dict[bytes, _Known] = {}
 
 
 class Exchange:
@@ -112,7 +83,6 @@ class Exchange:
     ) -> None:
         self._edge = edge
         self._worker = worker
-        self._authorities = authorities
         self._policies = policies
         self._applied = applied
         self._store = store
@@ -127,65 +97,42 @@ class Exchange:
         self._clock = clock
         self._wall = wall
         self._cache = f"nearshelf-{edge}"
-        self._cache_name = self._cache.encode()
-        self._sites: dict[bytes, _Site] = {}
-        self._by_authority = {authority: _Site(authority) for authority in authorities}
+        self._hits = Hits(
+            edge=edge,
+            authorities=authorities,
+            store=store,
+            floors=floors,
+            lease=lease,
+            book=book,
+            coder=self._coder,
+            guard=self._guard,
+        )
 
     def use(self, policies: PolicySet) -> None:
         """Decide by `policies` from the next request on; those under way end by what they began with."""
         self._policies = policies
-        for site in self._by_authority.values():
-            site.known.clear()
+        self._hits.forget_addresses()
 
     # -- at once -------------------------------------------------------------------------------------------------------
 
     def at_once(self, parsed: Parsed, now: float) -> bytes | Callable[[], Awaitable[None]]:
         """The whole answer where the store or the edge itself has it, else what to await."""
-        site = self._sites.get(parsed.host)
+        site = self._hits.site_of(parsed.host)
         if site is None:
-            site = self._find_site(parsed.host)
-            if site is None:
-                parsed.keep_alive = False
-                return self.refuse(Refusal.HOST_UNKNOWN, parsed, now)
-        if parsed.plain and parsed.method == b"GET":
-            known = site.known.get(parsed.target)
-            if known is not None:
-                decision = decide_reuse(
-                    known.request, self._store.get(known.key), known.match.policy, self._floors, self._lease, now
-                )
-                if type(decision) is Fresh:
-                    if known.guarded:
-                        turned_away = self._turned_away(known.request, known.match.policy, parsed, now)
-                        if turned_away is not None:
-                            record = ExchangeRecord(parsed.received_at, known.about)
-                            return self._own_answer(turned_away[0], parsed, record, turned_away[1].value)
-                    return self._hit(decision.stored, known, parsed, now)
-        return self._at_length(parsed, site, now)
+            parsed.keep_alive = False
+            return self.refuse(Refusal.HOST_UNKNOWN, parsed, now)
+        hit = self._hits.answer(parsed, site, now)
+        return self._at_length(parsed, site, now) if hit is None else hit
 
-    def _hit(self, stored: StoredResponse, known: _Known, parsed: Parsed, now: float) -> bytes:
-        """A fresh response to a request without conditions, in one buffer."""
-        policy = known.match.policy
-        head, body = stored.hit_head, stored.body
-        if policy.compress and _takes_gzip(parsed.fields):
-            coded_head = stored.coded_hit_head or self._coder.head_of(stored, policy)
-            if coded_head is not None and stored.coded:
-                head, body = coded_head, stored.coded
-        if head is None:
-            head = stored.hit_head = hit_head(stored, policy)
-        age = int(current_age(stored, now))
-        ttl = int(stored.fresh_until - now)
-        answer = b"%bage: %d\r\ncache-status: %b; hit; ttl=%d\r\n%b\r\n%b" % (
-            head,
-            age,
-            self._cache_name,
-            ttl,
-            b"" if parsed.keep_alive else b"connection: close\r\n",
-            body,
-        )
-        self._book.hit(known.about, parsed.received_at, stored.status, ttl, age, len(answer))
-        return answer
+    def _guard(self, known: Known, parsed: Parsed, now: float) -> bytes | None:
+        """The answer to a visitor whom this address does not serve, although it has something fresh."""
+        turned_away = self._turned_away(known.request, known.match.policy, parsed, now)
+        if turned_away is None:
+            return None
+        record = ExchangeRecord(parsed.received_at, known.about)
+        return self._own_answer(turned_away[0], parsed, record, turned_away[1].value)
 
-    def _at_length(self, parsed: Parsed, site: _Site, now: float) -> bytes | Callable[[], Awaitable[None]]:
+    def _at_length(self, parsed: Parsed, site: Site, now: float) -> bytes | Callable[[], Awaitable[None]]:
         """Any other request: conditions, HEAD, writes, misses, first requests for an address."""
         if parsed.method in NEVER_SERVED:
             return self.refuse(Refusal.METHOD, parsed, now)
@@ -235,14 +182,8 @@ class Exchange:
             past = Absent(FwdReason.BYPASS, Why.AUTHORIZATION, policy.shows_price and not self._lease.held(now))
             return partial(self._pass, parsed, request, match, key, placed, record, past)
         candidates = self._store.get(key) if policy.store else ()
-        if (
-            policy.store
-            and not policy.vary
-            and len(parsed.target) <= MAX_KNOWN_TARGET_BYTES
-            and parsed.method == b"GET"
-            and policy.data_class is DataClass.PUBLIC
-        ):
-            self._remember(site, parsed.target, request, match, key, record.about, guarded)
+        if policy.store and not policy.vary and parsed.method == b"GET" and policy.data_class is DataClass.PUBLIC:
+            self._hits.remember(site, parsed.target, request, match, key, record.about, guarded)
         match decide_reuse(request, candidates, policy, self._floors, self._lease, now):
             case Fresh(stored):
                 return self._from_store(parsed, request, stored, match, record, now, None)
@@ -566,23 +507,6 @@ class Exchange:
         about = request_part(self._edge, self._worker, parsed.method.decode("ascii"), route, key, personal=personal)
         return ExchangeRecord(parsed.received_at, about)
 
-    def _find_site(self, host: bytes) -> _Site | None:
-        """The site of a Host field as spelt; spellings of known ones are remembered."""
-        site = self._by_authority.get(host.strip(b" \t").decode("latin-1").lower())
-        if site is not None and len(self._sites) < MAX_KNOWN_TARGETS:
-            self._sites[host] = site
-        return site
-
-    @staticmethod
-    def _remember(
-        site: _Site, target: bytes, request: Request, match: Match, key: CacheKey, about: bytes, guarded: bool
-    ) -> None:
-        if len(site.known) >= MAX_KNOWN_TARGETS:
-            # All at once, which costs the next request for each a few microseconds, rather than a queue to keep.
-            site.known.clear()
-        bare = Request(request.method, request.authority, request.path, request.query)
-        site.known[target] = _Known(bare, match, key, about, guarded)
-
     def _visitor(self, parsed: Parsed) -> Visitor:
         return self._visitors.of(parsed.viewer, parsed.fields)
 
@@ -614,22 +538,6 @@ def _path_and_query(target: bytes, authority: str) -> bytes | None:
         return None
     rest = absolute[2]
     return rest if rest.startswith(b"/") else b"/" + rest
-
-
-def _takes_gzip(fields: list[tuple[bytes, bytes]]) -> bool:
-    """`accepts_gzip` of a request that is still bytes; several lines are one list."""
-    found: bytes | None = None
-    for name, value in fields:
-        # The length first: most fields are told apart by it, and it is asked for at every hit.
-        if len(name) == 15 and name.lower() == b"accept-encoding":
-            found = value if found is None else found + b"," + value
-    return found is not None and _spelling_takes_gzip(found)
-
-
-@lru_cache(maxsize=256)
-def _spelling_takes_gzip(accept_encoding: bytes) -> bool:
-    """Browsers know a handful of spellings; 256 of the longest that a head can hold are 4 MB."""
-    return accepts_gzip(accept_encoding.decode("latin-1"))
 
 
 def _headers(fields: list[tuple[bytes, bytes]]) -> Headers:
