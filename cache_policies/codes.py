@@ -78,7 +78,6 @@ CODES: dict[str, Code] = {
     "NS203": Code("a stored route without a lifetime"),
     "NS204": Code("a ceiling below the default"),
     "NS205": Code("cookies on a stored route"),
-    "NS206": Code("every query parameter in the key"),
     "NS207": Code("refused and stored"),
     "NS208": Code("writes answered from the store"),
     "NS209": Code("a forwarded field that no variant depends on"),
@@ -94,6 +93,10 @@ CODES: dict[str, Code] = {
     "NS219": Code("a tag that is too long"),
     "NS220": Code("a generation without its bucket in the path"),
     "NS221": Code("stored answers by Authorization"),
+    "NS222": Code("two answers to an origin that is silent"),
+    "NS223": Code("variants by fields that the origin never sees"),
+    "NS224": Code("authorization shared where nothing is stored"),
+    "NS225": Code("viewers may ask for old prices"),
     # Routes, markets and origins contradict each other.
     "NS301": Code("a route that is never reached"),
     "NS302": Code("an id taken twice"),
@@ -135,6 +138,9 @@ CODES: dict[str, Code] = {
     "NS429": Code("stored, and never kept", Severity.WARNING),
     "NS430": Code("personal data without a place", Severity.WARNING),
     "NS431": Code("residency that a slash gets round", Severity.WARNING),
+    "NS432": Code("every query parameter in the key of a stored route", Severity.WARNING),
+    "NS433": Code("every request field at the origin of a stored route", Severity.WARNING),
+    "NS434": Code("viewers may ask past the store without a throttle", Severity.WARNING),
     "NS490": Code("what tokenise may claim", Severity.NOTE),
     "NS491": Code("what seal may claim", Severity.NOTE),
     # CloudFront does otherwise, and what it does instead; from NS551 on it refuses.

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Self
 
-from cache_policies.positions import Position, PurgeEntry, WireError
+from cache_policies.positions import MAX_TAGS_PER_ENTRY, Position, PurgeEntry, PurgeKind, WireError
 
 LEASE_S = 2.0
 """L: how long a worker may call anything fresh, in seconds after it *sent* a question that was answered in full."""
@@ -19,6 +19,10 @@ PAGE_ENTRIES = 500
 
 FEED_PATH = "/edge/v1/feed"
 LEAVE_PATH = "/edge/v1/leave"
+PURGE_PATH = "/edge/v1/purge"
+MAX_PURGE_WAIT_S = 10.0
+"""How long whoever keeps the log waits until a purge is live, before it answers how far it is."""
+MAX_PURGE_REASON_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,51 @@ class Answer:
             None if start is None else (Position.parse(start[0]), start[1]),
             flush,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeWish:
+    """`Purge this`: what an edge asks of whoever keeps the log, for its operator or because of an origin's answer."""
+
+    edge: str
+    kind: PurgeKind
+    tags: tuple[str, ...]
+    reason: str = ""
+    """For the audit list."""
+    wait_s: float = 0.0
+    """How long to wait until it is live, at most MAX_PURGE_WAIT_S."""
+
+    def to_json(self) -> bytes:
+        return json.dumps(
+            {
+                "edge": self.edge,
+                "kind": self.kind.value,
+                "tags": list(self.tags),
+                "reason": self.reason,
+                "wait_s": self.wait_s,
+            }
+        ).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Raises WireError when the text is not such a wish. Whether its tags can be tags is not looked at here."""
+        value = _object(text)
+        edge, tags, reason, wait_s = value.get("edge"), value.get("tags"), value.get("reason"), value.get("wait_s")
+        if not (isinstance(edge, str) and 1 <= len(edge) <= 32 and edge.isascii() and edge.isprintable()):
+            raise WireError("a purge names its edge in 1 to 32 printable ASCII characters")
+        if not isinstance(tags, list) or not tags or not all(isinstance(tag, str) and tag for tag in tags):
+            raise WireError("a purge names its tags")
+        if len(tags) > MAX_TAGS_PER_ENTRY:
+            raise WireError(f"a purge names at most {MAX_TAGS_PER_ENTRY} tags, not {len(tags)}")
+        if not isinstance(reason, str) or len(reason) > MAX_PURGE_REASON_CHARACTERS:
+            raise WireError(f"the reason of a purge is text of at most {MAX_PURGE_REASON_CHARACTERS} characters")
+        if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not 0 <= wait_s <= MAX_PURGE_WAIT_S:
+            raise WireError(f"a purge waits 0 to {MAX_PURGE_WAIT_S:g} seconds")
+        try:
+            kind = PurgeKind(str(value.get("kind")))
+        except ValueError as exc:
+            raise WireError(f"purge kind {value.get('kind')!r} is not understood") from exc
+        return cls(edge, kind, tuple(tags), reason, float(wait_s))
 
 
 def _object(text: bytes) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from cache_policies.reading import MAX_FILE_BYTES
+from cache_policies.reading import MAX_FILE_BYTES, PROFILES
 
 ENDINGS = frozenset({".yaml", ".yml"})
 """Of files that play a part: those that are read, and those that only seem to be."""
@@ -13,6 +13,24 @@ ENDINGS = frozenset({".yaml", ".yml"})
 Looks = tuple[tuple[str, int, int, int], ...]
 """Of every file its name, inode, size and time of change: of the inode, which copying tools cannot set back."""
 Contents = tuple[tuple[str, bytes | None], ...]
+
+
+def folder_called(name: str | Path) -> Path:
+    """The folder of policies that a person means by `name`: a path, or the bare name of a profile that comes with
+    nearshelf, `rfc9111`.
+
+    What is there under that name wins over a profile, so that a profile which a later version brings along changes
+    nothing for whoever has a folder called so. What is neither comes back as it is, for the caller to refuse.
+    """
+    path = Path(name)
+    if path.exists() or path.parent != Path() or path.name not in profiles():
+        return path
+    return PROFILES / path.name
+
+
+def profiles() -> tuple[str, ...]:
+    """The names of the profiles that come with nearshelf."""
+    return tuple(sorted(folder.name for folder in PROFILES.iterdir() if folder.is_dir()))
 
 
 def looks_of(folder: Path) -> Looks:

@@ -129,7 +129,7 @@ def _boolean(value: Value) -> bool:
 BOOLEAN = Kind(_boolean, {"type": "boolean"})
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_DURATION = r"(?:0|[1-9][0-9]{0,8})[smhd]"
+_DURATION = r"(?:0|[1-9][0-9]{0,9})[smhd]"
 _DURATION_EXPECTED = "a duration of zero or more with its unit, such as 300s, 5m, 12h or 1d"
 _UNITS = {
     "": "s", "s": "s", "sec": "s", "secs": "s", "second": "s", "seconds": "s",

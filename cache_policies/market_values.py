@@ -49,11 +49,11 @@ class Rounding(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Markets:
-    """Every market, and the one for whoever has none."""
+    """Every market, and the one for whoever has none. There may be none at all: then no route asks for one."""
 
-    all: tuple[Market, ...]
-    default: str
-    """Id of the market for unknown countries and crawlers."""
+    all: tuple[Market, ...] = ()
+    default: str = ""
+    """Id of the market for unknown countries and crawlers; empty where there are no markets."""
     blocked: tuple[str, ...] = ()
     """Countries whose visitors are answered with 451 on every route that does not say otherwise."""
     rounding: tuple[tuple[str, Rounding], ...] = ()
@@ -65,7 +65,7 @@ class Markets:
         object.__setattr__(self, "_by_id", {market.id: market for market in self.all})
         by_country = {country: market for market in reversed(self.all) for country in market.countries}
         object.__setattr__(self, "_by_country", by_country)
-        if self.default not in self._by_id:
+        if self.default not in self._by_id and (self.all or self.default):
             raise ValueError(f"the default market {self.default!r} is not among the markets")
 
     def by_id(self, market_id: str) -> Market | None:
@@ -76,5 +76,6 @@ class Markets:
         return dict(self.rounding).get(currency, Rounding())
 
     def for_country(self, country: str) -> Market:
-        """The market of a country (two capital letters); the default for one that no market names."""
+        """The market of a country (two capital letters); the default for one that no market names. KeyError where
+        there are no markets."""
         return self._by_country.get(country) or self._by_id[self.default]

@@ -19,6 +19,8 @@ from cache_policies.codes import CODES, Severity
 
 PACKAGED_POLICIES = Path(__file__).parent
 """The policies that come with the project."""
+PROFILES = PACKAGED_POLICIES / "profiles"
+"""Folders of policies for other origins than the shop, found by their bare names (`folder.folder_called`)."""
 
 MAX_NESTING = 20
 """Lists and mappings within each other; a policy needs a handful."""

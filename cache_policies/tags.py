@@ -11,10 +11,14 @@ import re
 from collections.abc import Mapping
 
 from cache_policies.percent import percent_encoded
+from cache_policies.positions import MAX_TAG_CHARACTERS
 
 EVERYTHING = "*"
 """The tag that every response carries without saying so."""
 
+_PATH = "path:"
+# Commas and blanks separate tags where they travel; `*` alone is EVERYTHING.
+_NOT_IN_A_SITE_TAG = re.compile(r"[^!-+\--~]|^\*$")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -86,3 +90,22 @@ def filled_tag(template: str, captured: Mapping[str, str]) -> str:
     `captured`: name -> text, decoded. Raises KeyError for a name that is not among them.
     """
     return _PLACEHOLDER.sub(lambda found: _part(captured[found[1]]), template)
+
+
+def path_tag(path: str) -> str:
+    """What a purge by address names: the normalised path (`edge.core.key.normalise_path`) that every stored response
+    was asked for by, whatever its query. An edge adds it itself; it is told to nobody and counts against no limit.
+
+    Paths that differ only in case, or only beyond the longest tag, share one.
+    """
+    return f"{_PATH}{path.lower().replace(',', '%2c')}"[:MAX_TAG_CHARACTERS]
+
+
+def is_path_tag(tag: str) -> bool:
+    return tag.startswith(_PATH)
+
+
+def site_tag(name: str) -> str:
+    """The tag for a name that an origin of somebody else's made up: Cache-Tag, Surrogate-Key and Cache-Groups share
+    one space of names. In lower case, with what cannot stand in a list percent-encoded; never EVERYTHING."""
+    return _NOT_IN_A_SITE_TAG.sub(lambda found: percent_encoded(found[0]), name.lower()).lower()

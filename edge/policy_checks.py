@@ -10,12 +10,12 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 
-from cache_policies.markets import Markets
+from cache_policies.markets import MARKETS_FILE, Markets
 from cache_policies.origins import Origins
 from cache_policies.positions import MAX_TAG_CHARACTERS, MAX_TAGS_PER_RESPONSE
 from cache_policies.reading import Fault, Place, Value, did_you_mean
 from edge.core.policy import (
-    ALL_QUERY,
+    ALL,
     Auth,
     CachePolicy,
     DataClass,
@@ -32,7 +32,10 @@ from edge.policy_remarks import Noted, Remarks, WrittenRoute
 DEFAULT_FILE = "default.yaml"
 """Tried last; its last route must match every path."""
 
-LIFETIME_FIELDS = ("fresh", "max_fresh", "stale_while_revalidate", "stale_if_error", "keep", "negative")
+LIFETIME_FIELDS = (
+    "fresh", "heuristic", "max_fresh", "stale_while_revalidate", "stale_if_error", "stale_if_unreachable", "keep",
+    "negative",
+)  # fmt: skip
 _PRICE_SEGMENTS = frozenset({"prices", "stock"})
 _IN_TAG = re.compile(r"\{([^{}]*)\}")
 _BUCKET_OF = {
@@ -115,6 +118,25 @@ def check_origins(document: Value, origins: Origins) -> None:
             document.faults.append(Fault(value.place, value.path, what, "NS306", "Write the name of an origin here."))
 
 
+def needs_markets(routes: Sequence[WrittenRoute]) -> Fault | None:
+    """What is wrong with a folder that has these routes and no markets.yaml; None: no route asks for a market."""
+    for policy, _ in routes:
+        asks = "its path has {market}" if "market" in _captured(policy) else ""
+        if policy.redirect is Redirect.MARKET:
+            asks = "redirect: market leads to one"
+        elif policy.residency is not Residency.NONE:
+            asks = f"residency: {policy.residency} goes by the jurisdiction of one"
+        if asks:
+            return Fault(
+                Place(MARKETS_FILE, 1, 1),
+                "",
+                f"cannot be read: No such file or directory; {policy.id} ({policy.where}) needs a market: {asks}",
+                "NS001",
+                f"Add {MARKETS_FILE}, readable by this user.",
+            )
+    return None
+
+
 def _takes_everything(pattern: str) -> bool:
     with suppress(ValueError):
         return [part.rest for part in parse_pattern(pattern)] == [True]
@@ -160,6 +182,13 @@ def _check_route(about: Remarks) -> None:
                     f"a lifetime with {why}, expected none: nothing of it is stored",
                     f"Remove {name}.",
                 )
+        if policy.auth is Auth.SHARED:
+            about.at(
+                "auth",
+                "NS224",
+                f"shared with {why}, expected optional: there is no stored answer to share",
+                "Say auth: optional, which forwards it.",
+            )
     else:
         _check_stored(about)
     _check_prices(about)
@@ -197,12 +226,12 @@ def _check_stored(about: Remarks) -> None:
             "true on a stored route, expected false: what a cookie decides must not be shown to the next viewer",
             "Say data_class: personal, or remove cookies.",
         )
-    if policy.query == ALL_QUERY:
+    if policy.heuristic_percent and policy.fresh_s and about.readable("fresh"):
         about.at(
-            "query",
-            "NS206",
-            "all on a stored route, expected the parameters that count: any other would make a key of its own",
-            "List the parameters that change the answer, such as query: [page, sort].",
+            "heuristic",
+            "NS222",
+            "beside fresh, which counts where the origin is silent, expected fresh: 0s: both answer the same question",
+            "Say fresh: 0s, or remove heuristic.",
         )
     if policy.refuse_status:
         about.at(
@@ -220,7 +249,15 @@ def _check_stored(about: Remarks) -> None:
                 f"Move {method} to forward_methods.",
                 item=method,
             )
-    for name in policy.request_fields:
+    if policy.vary == ALL and policy.request_fields != ALL and about.readable("request_fields"):
+        about.at(
+            "vary",
+            "NS223",
+            "any where the origin gets to see the fields of a list only, expected this list: a variant by another "
+            "field would split the store for nothing",
+            "Write the names of request_fields here, too; or say request_fields: all.",
+        )
+    for name in () if ALL in (policy.vary, policy.request_fields) else policy.request_fields:
         if name != "authorization" and name not in policy.vary and about.readable("vary"):
             about.at(
                 "request_fields",
@@ -245,6 +282,13 @@ def _check_stored(about: Remarks) -> None:
             "required on a stored route: who may see an answer is not asked again when it comes from the store",
             "Say store: false, or auth: optional if the answer without Authorization is for everybody.",
         )
+    if policy.honour_request and policy.shows_price:
+        about.at(
+            "request_directives",
+            "NS225",
+            "honour on a route that shows a price, expected ignore: max-stale would ask for prices that are old",
+            "Remove request_directives.",
+        )
     if policy.residency is not Residency.NONE:
         about.at(
             "residency",
@@ -264,14 +308,18 @@ def _check_stored(about: Remarks) -> None:
 
 def _check_prices(about: Remarks) -> None:
     policy = about.policy
-    if policy.stale_if_error_s and policy.shows_price and policy.on_lease_lapse is OnLeaseLapse.FAIL:
-        about.at(
-            "stale_if_error",
-            "NS210",
-            "a route that shows a price and answers on_lease_lapse: fail, expected 0s: nothing in its answer can say "
-            "that the price is being confirmed",
-            "Remove stale_if_error, or say on_lease_lapse: stale-marked if the page has a notice slot.",
-        )
+    for name, stale_s in (
+        ("stale_if_error", policy.stale_if_error_s),
+        ("stale_if_unreachable", policy.stale_if_unreachable_s),
+    ):
+        if stale_s and policy.shows_price and policy.on_lease_lapse is OnLeaseLapse.FAIL:
+            about.at(
+                name,
+                "NS210",
+                "a route that shows a price and answers on_lease_lapse: fail, expected 0s: nothing in its answer can "
+                "say that the price is being confirmed",
+                f"Remove {name}, or say on_lease_lapse: stale-marked if the page has a notice slot.",
+            )
     if (
         policy.on_lease_lapse is OnLeaseLapse.STALE_MARKED
         and not policy.stale_if_error_s

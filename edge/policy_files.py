@@ -17,7 +17,7 @@ from cache_policies.origins import Origins
 from cache_policies.origins_file import ORIGINS_FILE, read_origins
 from cache_policies.reading import PACKAGED_POLICIES, Fault, Place, PolicyError, Refused, Value, read_document
 from edge.core.policy import CachePolicy, PolicySet
-from edge.policy_checks import DEFAULT_FILE, check_all, check_markets, check_origins
+from edge.policy_checks import DEFAULT_FILE, check_all, check_markets, check_origins, needs_markets
 from edge.policy_remarks import WrittenRoute
 from edge.route_fields import DEFAULTS_FIELDS, ROUTE_FIELDS, ROUTE_ID, read_route
 
@@ -61,12 +61,18 @@ def load_policies(directory: Path | None = None) -> PolicySet:
 
 
 def read_policies(directory: Path | None = None) -> PolicyFiles:
-    """Everything that the `*.yaml` in `directory` (default: the packaged ones) say, and every fault of every file."""
+    """Everything that the `*.yaml` in `directory` (default: the packaged ones) say, and every fault of every file.
+
+    Without markets.yaml there are no markets, and it is a fault if a route needs one.
+    """
     directory = directory or PACKAGED_POLICIES
     faults: list[Fault] = []
     texts: dict[str, str] = {}
-    document = read_document(directory / MARKETS_FILE, faults, texts)
-    markets = read_markets(document) if document is not None else None
+    document = None
+    markets: Markets | None = Markets()
+    if has_markets := (directory / MARKETS_FILE).exists():
+        document = read_document(directory / MARKETS_FILE, faults, texts)
+        markets = read_markets(document) if document is not None else None
     if document is not None and markets is not None:
         check_markets(document, markets)
     blocked_at = document.fields()["blocked"][0] if document is not None and "blocked" in document.fields() else None
@@ -81,6 +87,9 @@ def read_policies(directory: Path | None = None) -> PolicyFiles:
         document = read_document(path, faults, texts)
         if document is not None:
             routes.extend(read_routes(document, markets))
+    if not has_markets and (need := needs_markets(routes)) is not None:
+        faults.append(need)
+        markets = None
     check_all(routes, markets, origins, faults)
     places: dict[str, dict[str, Place]] = {}
     for policy, value in reversed(routes):

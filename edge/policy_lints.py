@@ -14,6 +14,8 @@ from cache_policies.markets import Markets
 from cache_policies.origins import Origins
 from cache_policies.positions import MAX_TAGS_PER_RESPONSE
 from edge.core.policy import (
+    ALL,
+    ALL_QUERY,
     Auth,
     CachePolicy,
     DataClass,
@@ -85,7 +87,9 @@ _ABOUT_THE_ASKER = frozenset({401, 402, 403, 407, 421, 428, 429, 451})
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _NOT_FORWARDED = ("auth", "cookies", "origin", "query", "request_fields", "residency")
 """Fields about the question to the origin and its answer."""
-_NOT_STORED = ("collapse_wait", "compress", "generation", "on_lease_lapse", "tags", "vary")
+_NOT_STORED = (
+    "collapse_wait", "compress", "generation", "on_lease_lapse", "request_directives", "statuses", "tags", "vary",
+)  # fmt: skip
 """Fields about stored answers."""
 # ISO 3166-1, as of 2024, and XK, which networks use for Kosovo.
 _ISO_3166 = """
@@ -185,6 +189,7 @@ def lint_siblings(abouts: Iterable[Remarks], routes: Sequence[CachePolicy], mark
 def _key(about: Remarks) -> None:
     """What makes more keys and variants than there are answers."""
     policy = about.policy
+    _everything(about)
     for field, names in (("request_fields", policy.request_fields), ("vary", policy.vary)):
         for name in names:
             if name in _COOKIE:
@@ -224,7 +229,7 @@ def _key(about: Remarks) -> None:
             f"is {MAX_VARIANTS}",
             "Let the path or a parameter say it in a few values; the origin may normalise and redirect.",
         )
-    for name in policy.vary:
+    for name in policy.vary if policy.request_fields != ALL else ():
         if name not in policy.request_fields and name != "accept-encoding" and name not in _COOKIE | _USER_AGENT:
             about.at(
                 "vary",
@@ -234,6 +239,35 @@ def _key(about: Remarks) -> None:
                 f"Add {name} to request_fields, or remove it from vary.",
                 item=name,
             )
+
+
+def _everything(about: Remarks) -> None:
+    """What passes whatever viewers send."""
+    policy = about.policy
+    if policy.query == ALL_QUERY:
+        about.at(
+            "query",
+            "NS432",
+            "all on a stored route: whoever changes a parameter that changes nothing makes a key of their own, and the "
+            "origin is asked",
+            "List the parameters that change the answer, such as query: [page, sort]; others never reach the origin.",
+        )
+    if policy.request_fields == ALL:
+        about.at(
+            "request_fields",
+            "NS433",
+            "all on a stored route: where the origin looks at a field (Cookie, X-Forwarded-Host, X-Original-URL) and "
+            "its Vary does not name it, the answer made for one viewer, or forged by one, is shown to all",
+            "List the fields that change the answer, here and in vary; a page made for one visitor is a resource of "
+            "its own, with data_class: personal.",
+        )
+    if policy.honour_request and policy.throttle is None:
+        about.at(
+            "request_directives",
+            "NS434",
+            "honour without a throttle: whoever sends Cache-Control: no-cache asks the origin, as often as they like",
+            "Add a throttle, such as throttle: {rate: 600/m, burst: 100}, or remove request_directives.",
+        )
 
 
 def _parameter(about: Remarks, name: str) -> None:
@@ -315,7 +349,13 @@ def _stored(about: Remarks) -> None:
             f"left out, so that {', '.join(unsafe)} reach the origin on a stored route",
             "Add forward_methods: [GET, HEAD], or name the writes that the address takes.",
         )
-    lifetimes = (policy.fresh_s, policy.max_fresh_s, policy.stale_while_revalidate_s, policy.stale_if_error_s)
+    lifetimes = (
+        policy.fresh_s,
+        policy.max_fresh_s,
+        policy.stale_while_revalidate_s,
+        policy.stale_if_error_s,
+        policy.stale_if_unreachable_s,
+    )
     if not any(lifetimes) and not policy.keep_s:
         about.at(
             "fresh",
@@ -392,12 +432,7 @@ def _persons(about: Remarks) -> None:
                     f"{name} says that the answers are one person's, data_class says public",
                     "Say data_class: personal in place of store: false.",
                 )
-    if (
-        segments & _SIGN_IN_SEGMENTS
-        and "POST" in policy.forward_methods
-        and policy.throttle is None
-        and not policy.refuse_status
-    ):
+    if segments & _SIGN_IN_SEGMENTS and policy.takes("POST") and policy.throttle is None and not policy.refuse_status:
         about.at(
             "path",
             "NS420",

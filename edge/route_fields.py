@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 from cache_policies.kinds import (
     BOOLEAN,
@@ -35,6 +36,7 @@ from cache_policies.markets import Markets
 from cache_policies.reading import Fault, Refused, Value
 from edge.core.http import HOP_BY_HOP
 from edge.core.policy import (
+    ALL,
     ALL_QUERY,
     Auth,
     CachePolicy,
@@ -46,6 +48,8 @@ from edge.core.policy import (
     Throttle,
     parse_pattern,
 )
+
+E = TypeVar("E", bound=StrEnum)
 
 ROUTE_ID = NAME
 
@@ -63,6 +67,8 @@ class RouteField(Field[Any]):
     def becomes(self) -> str:
         return self.attribute or self.name
 
+
+_A_DAY_S = 86_400.0
 
 _DEFAULTS = {each.name: each.default for each in fields(CachePolicy) if each.init}
 
@@ -102,24 +108,31 @@ _PATTERN = (
 )
 """What `parse_pattern` takes: no capture twice, the rest and an empty segment only at the end."""
 
-_METHODS = listed(
-    spelled("[A-Z]{1,20}", "methods in capitals", "NS109", hint=lambda text: text.strip().upper()),
-    "methods in capitals",
-)
+
+def _methods(expected: str) -> Kind[tuple[str, ...]]:
+    return listed(spelled("[A-Z]{1,20}", expected, "NS109", hint=lambda text: text.strip().upper()), expected)
+
+
 _PARAMETERS = listed(
     spelled(r"[A-Za-z0-9._~-]{1,40}", "parameter names, or the word all", "NS110"), "parameter names, or the word all"
 )
 _FIELD_PATTERN = "[a-z][a-z0-9-]{0,60}"
-_FIELD_NAME = spelled(
-    _FIELD_PATTERN, "field names in small letters", "NS111", hint=lambda text: text.strip().lower().replace("_", "-")
-)
+
+
+def _field_name(expected: str) -> Kind[str]:
+    return spelled(_FIELD_PATTERN, expected, "NS111", hint=lambda text: text.strip().lower().replace("_", "-"))
+
+
+_FORWARDED_EXPECTED = "field names in small letters, or the word all"
+_FORWARDED_NAME = _field_name(_FORWARDED_EXPECTED)
+_VARY_EXPECTED = "field names in small letters, or the word any"
 _EDGE_WRITES = HOP_BY_HOP | {"host", "content-length", "cookie", "min-catalog-version", "via"}
 """Request fields that the edge writes itself, or decides about by other fields of a route."""
 _EDGE_PREFIXES = ("nearshelf-", "x-forwarded-", "if-")
 
 
 def _forwarded_field(value: Value) -> str:
-    name = _FIELD_NAME.read(value)
+    name = _FORWARDED_NAME.read(value)
     if name in _EDGE_WRITES or name.startswith(_EDGE_PREFIXES):
         fix = "Say cookies: true, on a route that is not stored." if name == "cookie" else f"Remove {name}."
         value.fault(f"{name} is written by the edge itself, expected a field of the viewer", "NS115", fix)
@@ -134,6 +147,27 @@ _FORWARDED = Kind(
         "pattern": f"^(?!(?:{'|'.join(sorted(_EDGE_WRITES))})$|{'|'.join(_EDGE_PREFIXES)})(?:{_FIELD_PATTERN})$",
     },
 )
+
+
+class Statuses(StrEnum):
+    """Which statuses are stored."""
+
+    CACHEABLE = "cacheable"
+    ANY = "any"
+
+
+class RequestDirectives(StrEnum):
+    """What becomes of a request's Cache-Control."""
+
+    IGNORE = "ignore"
+    HONOUR = "honour"
+
+
+def _whether(kind: type[E], word: E) -> Kind[bool]:
+    """One of the words of an enumeration, as whether it is `word`."""
+    words = choice(kind)
+    return Kind(lambda value: words.read(value) is word, words.schema)
+
 
 _REFUSED_STATUS = or_word("none", 0, whole_number(400, 499, "a status from 400 to 499", "NS108"))
 _ERROR_STATUS = "[45][0-9]{2}"
@@ -250,17 +284,17 @@ ROUTE_FIELDS: tuple[RouteField, ...] = (
     ),
     RouteField(
         "methods",
-        _METHODS,
+        _methods("methods in capitals"),
         "list",
         "`[GET, HEAD]`",
         "methods answered from the store, on a route that stores",
     ),
     RouteField(
         "forward_methods",
-        _METHODS,
-        "list",
+        or_word("all", ALL, _methods("methods in capitals, or the word all")),
+        "list, or `all`",
         "`[GET, HEAD, POST, PUT, PATCH, DELETE]`",
-        "methods passed to the origin; one in neither list is answered by 405",
+        "methods passed to the origin; one in neither list is answered by 405. `all`: whatever comes",
         ("allowed_methods",),
     ),
     RouteField(
@@ -298,14 +332,24 @@ ROUTE_FIELDS: tuple[RouteField, ...] = (
         attribute="fresh_s",
     ),
     RouteField(
+        "heuristic",
+        whole_number(0, 100, "a share in percent from 0 to 100", "NS118"),
+        "percent",
+        "`0`",
+        "freshness where the origin states none: this share of the time since Last-Modified, one day at the most (RFC "
+        "9111 §4.2.2). In place of a `fresh` beyond `0s`",
+        ("heuristics", "lm_factor"),
+        attribute="heuristic_percent",
+    ),
+    RouteField(
         "max_fresh",
         DURATION,
         "duration",
-        "as `fresh`",
+        "as `fresh`, with `heuristic` one day",
         "ceiling of the freshness lifetime that the origin may propose",
         ("max_ttl",),
         attribute="max_fresh_s",
-        otherwise=lambda known, _: known["fresh_s"],
+        otherwise=lambda known, _: _A_DAY_S if known["heuristic_percent"] else known["fresh_s"],
     ),
     RouteField(
         "stale_while_revalidate",
@@ -326,6 +370,16 @@ ROUTE_FIELDS: tuple[RouteField, ...] = (
         attribute="stale_if_error_s",
     ),
     RouteField(
+        "stale_if_unreachable",
+        DURATION,
+        "duration",
+        "`0s`",
+        "after freshness, served while no connection to the origin can be made or it breaks, whether or not the answer "
+        "asks for that (RFC 9111 §4.2.4); what forbids stale answers forbids it",
+        ("offline", "stale_if_disconnected"),
+        attribute="stale_if_unreachable_s",
+    ),
+    RouteField(
         "keep",
         DURATION,
         "duration",
@@ -343,6 +397,16 @@ ROUTE_FIELDS: tuple[RouteField, ...] = (
         attribute="negative_s",
     ),
     RouteField(
+        "statuses",
+        _whether(Statuses, Statuses.ANY),
+        "`cacheable`, `any`",
+        "`cacheable`",
+        "which answers may be stored. `cacheable`: 200, 301, 308, and what `negative` names. `any`: every final status "
+        "that states its freshness, unknown ones included (RFC 9111 §3)",
+        ("status", "status_codes", "cacheable_statuses"),
+        attribute="any_status",
+    ),
+    RouteField(
         "tags",
         listed(_TAG, "cache tags in small letters"),
         "list",
@@ -357,23 +421,35 @@ ROUTE_FIELDS: tuple[RouteField, ...] = (
         "list, or `all`",
         "`[]`",
         "parameters that count, in the order of the key; all others are dropped and not forwarded. One that is there "
-        "twice is refused with 400. `all`: passed on as received, only where nothing is stored",
+        "twice is refused with 400. `all`: whatever comes, in the key and passed on as received",
         ("parameters", "params", "query_string", "query_params"),
     ),
     RouteField(
         "request_fields",
-        listed(_FORWARDED, "field names in small letters"),
-        "list",
+        or_word("all", ALL, listed(_FORWARDED, _FORWARDED_EXPECTED)),
+        "list, or `all`",
         "`[]`",
-        "request fields forwarded beyond the built-in list; on a stored route each must be in `vary`",
+        "request fields forwarded beyond the built-in list; on a stored route each must be in `vary`. `all`: every "
+        "end-to-end field, Cookie among them, and Set-Cookie passes to the one viewer who asked",
         ("headers", "request_headers", "forward_headers"),
     ),
     RouteField(
         "vary",
-        listed(_FIELD_NAME, "field names in small letters"),
-        "list",
+        or_word("any", ALL, listed(_field_name(_VARY_EXPECTED), _VARY_EXPECTED)),
+        "list, or `any`",
         "`[]`",
-        "fields that an answer may vary on; one that varies on another field is not stored",
+        "fields that an answer may vary on; one that varies on another field is not stored. `any`: all that the answer "
+        "names, with `request_fields: all`; one that varies on `*` is never stored",
+    ),
+    RouteField(
+        "request_directives",
+        _whether(RequestDirectives, RequestDirectives.HONOUR),
+        "`ignore`, `honour`",
+        "`ignore`",
+        "whether the Cache-Control of requests counts: no-cache, no-store, max-age, min-fresh, max-stale and "
+        "only-if-cached (RFC 9111 §5.2.1), and Pragma where there is none",
+        ("honor_request", "honour_request", "request_cache_control"),
+        attribute="honour_request",
     ),
     RouteField(
         "cookies",
@@ -386,11 +462,12 @@ ROUTE_FIELDS: tuple[RouteField, ...] = (
     RouteField(
         "auth",
         choice(Auth),
-        "`none`, `optional`, `required`",
+        "`none`, `optional`, `shared`, `required`",
         "`none` if stored, else `optional`",
         "what becomes of a request's Authorization. `none`: it never reaches the origin. `optional`: it is forwarded, "
-        "and such a request is answered neither from the store nor into it. `required`: 401 without one, only where "
-        "nothing is stored",
+        "and such a request is answered neither from the store nor into it. `shared`: it is forwarded, and the answer "
+        "is for everybody where it says `public`, `must-revalidate` or `s-maxage` (RFC 9111 §3.5), only where answers "
+        "are stored. `required`: 401 without one, only where nothing is stored",
         ("authorization", "authentication"),
         otherwise=lambda known, _: Auth.NONE if known["store"] else Auth.OPTIONAL,
     ),

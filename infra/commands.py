@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cache_policies.folder import folder_called, profiles
 from infra import staff
 from infra.cli import version
 from infra.policy import commands as policy_commands
@@ -347,13 +348,19 @@ def catalog_import(
 app.add_typer(policy_commands.policy, name="policy")
 
 
+def _policies(name: str) -> Path:
+    folder = folder_called(name)
+    if not folder.is_dir():
+        raise typer.BadParameter(f"{name} is neither a folder nor a profile ({', '.join(profiles())})")
+    return folder
+
+
 Policies = Annotated[
     Path | None,
     typer.Option(
         metavar="FOLDER",
-        exists=True,
-        file_okay=False,
-        help="Where the *.yaml files are; left out: those of this shop.",
+        parser=_policies,
+        help="Where the *.yaml files are, or the name of a profile; left out: those of this shop.",
     ),
 ]
 

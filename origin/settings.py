@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from cache_policies.folder import folder_called
 from cache_policies.markets import PACKAGED_POLICIES
 
 
@@ -57,7 +58,7 @@ class OriginSettings:
         edge_key = env.get("NEARSHELF_EDGE_KEY", "")
         if len(edge_key) < 16:
             faults.append("NEARSHELF_EDGE_KEY must be the secret shared with the edges, 16 characters or more")
-        policies = Path(env["NEARSHELF_POLICIES"]) if env.get("NEARSHELF_POLICIES") else PACKAGED_POLICIES
+        policies = folder_called(env.get("NEARSHELF_POLICIES") or PACKAGED_POLICIES)
         if not policies.is_dir():
             faults.append(f"NEARSHELF_POLICIES names no directory: {policies}")
         if faults:

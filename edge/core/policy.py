@@ -165,6 +165,15 @@ class CachePolicy:
             object.__setattr__(self, "_version", _digest_of(decides))
         return self._version
 
+    def takes(self, method: str) -> bool:
+        """Whether requests with `method` are answered from the store or passed on; else 405."""
+        return method in self.methods or method in self.forward_methods or self.forward_methods == ALL
+
+    @property
+    def passes_cookies(self) -> bool:
+        """Whether Cookie reaches the origin, and Set-Cookie the one viewer who asked."""
+        return self.cookies or self.request_fields == ALL
+
     @property
     def viewer_cache_control(self) -> str | None:
         """What a viewer is told in place of the origin's Cache-Control (rule 10); None: the origin's own word passes.

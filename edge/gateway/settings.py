@@ -5,18 +5,31 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cache_policies.folder import folder_called, profiles
 from cache_policies.kinds import NAME
 from cache_policies.origins import Origins
 from cache_policies.reading import did_you_mean
 from edge.core.hops import TrustedHops
 from edge.gateway.server import Limits
+from edge.gateway.tls import TlsUnusable, server_context
 from edge.gateway.visitors import countries_of
 
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9-]{0,60}")
+
+
+class Positions(StrEnum):
+    """Whose purge log this worker follows, and where the positions of what it stores come from."""
+
+    ORIGIN = "origin"
+    """The origin's; each response carries the position it was read at."""
+    SITE = "site"
+    """That of the site this worker belongs to (`edge/site/`); each response counts as read at what the worker had
+    applied when its fill began."""
 
 
 class SettingsError(Exception):
@@ -25,12 +38,18 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A listener's host and port; port 0 takes a free one."""
+    """A listener's host and port; port 0 takes a free one. A host that starts with a slash is the path of a socket."""
 
     host: str
     port: int
 
+    @property
+    def is_path(self) -> bool:
+        return self.host.startswith("/")
+
     def __str__(self) -> str:
+        if self.is_path:
+            return f"unix:{self.host}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
@@ -55,7 +74,7 @@ class GatewaySettings:
     admin_token: str = field(repr=False)
     """Bearer token of the admin listener: NEARSHELF_ADMIN_TOKEN."""
     policies: Path | None = None
-    """Directory of the cache policies: NEARSHELF_POLICIES, default the packaged one."""
+    """Folder of the cache policies: NEARSHELF_POLICIES, a path or the name of a profile, default the packaged ones."""
     store_bytes: int = 256_000_000
     """Budget of this worker's store, in bytes: NEARSHELF_STORE_BYTES."""
     access_log: str = ""
@@ -65,6 +84,9 @@ class GatewaySettings:
     siblings: Path | None = None
     """Folder in which the edge's workers on this machine find each other, short enough to hold sockets:
     NEARSHELF_SIBLINGS, default none."""
+    regional: str = field(default="", repr=False)
+    """The store that the workers of this edge's site share, redis://, rediss:// or unix://: NEARSHELF_REGIONAL, default
+    none."""
     origins: Mapping[str, str] = field(default_factory=dict)
     """Addresses of the origins of origins.yaml by name, the default one's left out: NEARSHELF_ORIGINS."""
     loop: str = "asyncio"
@@ -75,7 +97,20 @@ class GatewaySettings:
     """Database of countries by address, in place of the registries' delegations: NEARSHELF_MMDB."""
     country_field: str = ""
     """Field in which every trusted hop writes the country, lower case: NEARSHELF_COUNTRY_FIELD."""
+    positions: Positions = Positions.ORIGIN
+    """Whose purge log is followed: NEARSHELF_POSITIONS."""
+    tls_cert: Path | None = None
+    """Certificate chain, PEM: with it viewers are spoken to over TLS: NEARSHELF_TLS_CERT."""
+    tls_key: Path | None = None
+    """Its private key, PEM, not encrypted: NEARSHELF_TLS_KEY."""
+    lifeline: int | None = None
+    """Descriptor of a pipe whose end of file says that the parent is gone: NEARSHELF_LIFELINE, default none."""
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def scheme(self) -> str:
+        """How viewers speak to the data listener."""
+        return "http" if self.tls_cert is None else "https"
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> GatewaySettings:
@@ -90,6 +125,8 @@ class GatewaySettings:
 
         def address(name: str) -> Address:
             text = needed(name)
+            if text.startswith("unix:/"):
+                return Address(text.removeprefix("unix:"), 0)
             host, colon, port = text.rpartition(":")
             if text and not (colon and host and port.isdigit() and int(port) < 65_536):
                 faults.append(f"{name}: {text!r}, expected HOST:PORT such as 127.0.0.1:8081")
@@ -123,9 +160,15 @@ class GatewaySettings:
             faults.append(f"NEARSHELF_LOOP: {loop!r}, expected asyncio or uvloop")
         elif loop == "uvloop" and find_spec("uvloop") is None:
             faults.append("NEARSHELF_LOOP: uvloop is not installed; it comes with the extra fast: nearshelf[fast]")
-        policies = env.get("NEARSHELF_POLICIES")
-        if policies and not Path(policies).is_dir():
-            faults.append(f"NEARSHELF_POLICIES: {policies!r} is not a directory")
+        regional = env.get("NEARSHELF_REGIONAL", "")
+        if regional and not _is_redis(regional):
+            faults.append(
+                f"NEARSHELF_REGIONAL: {_without_password(regional)!r}, expected redis://HOST:PORT/DB, "
+                "rediss://HOST:PORT/DB or unix:///PATH"
+            )
+        policies = folder_called(named) if (named := env.get("NEARSHELF_POLICIES")) else None
+        if policies is not None and not policies.is_dir():
+            faults.append(f"NEARSHELF_POLICIES: {named!r} is neither a folder nor a profile ({', '.join(profiles())})")
         trusted_hops = TrustedHops()
         try:
             trusted_hops = TrustedHops.parse(_members(env.get("NEARSHELF_TRUSTED_HOPS", "")))
@@ -146,26 +189,47 @@ class GatewaySettings:
             faults.append(
                 "NEARSHELF_COUNTRY_FIELD: set without NEARSHELF_TRUSTED_HOPS, and nobody else's word for it counts"
             )
+        positions = env.get("NEARSHELF_POSITIONS") or Positions.ORIGIN.value
+        if positions not in set(Positions):
+            faults.append(f"NEARSHELF_POSITIONS: {positions!r}, expected {' or '.join(Positions)}")
+            positions = Positions.ORIGIN.value
+        tls = {name: Path(env[name]) for name in ("NEARSHELF_TLS_CERT", "NEARSHELF_TLS_KEY") if env.get(name)}
+        if len(tls) == 1:
+            faults.append(f"{next(iter(tls))}: set alone; a certificate needs its key, and a key its certificate")
+        elif tls:
+            try:
+                server_context(*tls.values())
+            except TlsUnusable as exc:
+                faults.append(f"NEARSHELF_TLS_CERT and NEARSHELF_TLS_KEY: {exc}")
+        lifeline = env.get("NEARSHELF_LIFELINE") or ""
+        if lifeline and not lifeline.isdigit():
+            faults.append(f"NEARSHELF_LIFELINE: {lifeline!r}, expected the number of a descriptor")
+            lifeline = ""
         origin_url = url("NEARSHELF_ORIGIN_URL")
         settings = cls(
             edge=needed("NEARSHELF_EDGE"),
             listen=listen,
             admin_listen=address("NEARSHELF_ADMIN_LISTEN"),
-            public_url=url("NEARSHELF_PUBLIC_URL", f"http://{listen}"),
+            public_url=url("NEARSHELF_PUBLIC_URL", f"{'https' if tls else 'http'}://{listen}"),
             origin_url=origin_url,
             feed_url=url("NEARSHELF_FEED_URL", origin_url or "http://unset"),
             edge_key=needed("NEARSHELF_EDGE_KEY"),
             admin_token=needed("NEARSHELF_ADMIN_TOKEN"),
-            policies=Path(policies) if policies else None,
+            policies=policies,
             store_bytes=int(store_bytes),
             access_log=env.get("NEARSHELF_ACCESS_LOG", ""),
             hosts=tuple(host.lower() for host in _members(env.get("NEARSHELF_HOSTS", ""))),
             siblings=Path(env["NEARSHELF_SIBLINGS"]) if env.get("NEARSHELF_SIBLINGS") else None,
+            regional=regional,
             origins=origins("NEARSHELF_ORIGINS"),
             loop=loop,
             trusted_hops=trusted_hops,
             mmdb=Path(mmdb) if mmdb else None,
             country_field=country_field,
+            positions=Positions(positions),
+            tls_cert=tls.get("NEARSHELF_TLS_CERT"),
+            tls_key=tls.get("NEARSHELF_TLS_KEY"),
+            lifeline=int(lifeline) if lifeline else None,
         )
         if not settings.edge.replace("-", "").isalnum() or len(settings.edge) > 32:
             faults.append(f"NEARSHELF_EDGE: {settings.edge!r}, expected letters, digits and -, at most 32")
@@ -196,7 +260,8 @@ class GatewaySettings:
         """Every authority this worker answers to, lower case, when it listens on `port`."""
         public = urlsplit(self.public_url).netloc.lower()
         loopback = {f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}"}
-        bare = {"127.0.0.1", "localhost", "[::1]"} if port == 80 else set()
+        usual = 80 if self.tls_cert is None else 443
+        bare = {"127.0.0.1", "localhost", "[::1]"} if port == usual else set()
         return frozenset(loopback | bare | {public} | set(self.hosts))
 
 
@@ -209,6 +274,26 @@ def _is_address(text: str) -> bool:
         return False
     usable = parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc
     return bool(usable and parts.path in {"", "/"} and not parts.query and not parts.fragment)
+
+
+def _is_redis(text: str) -> bool:
+    """Whether it is the address of a Redis that can be asked."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    if parts.scheme == "unix":
+        return parts.path.startswith("/")
+    return (
+        parts.scheme in {"redis", "rediss"}
+        and bool(parts.hostname)
+        and re.fullmatch(r"(/[0-9]*)?", parts.path) is not None
+    )
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//[^/]*@", "//...@", url)
 
 
 def _members(text: str) -> list[str]:

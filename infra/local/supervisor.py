@@ -19,6 +19,7 @@ from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cache_policies.folder import folder_called
 from cache_policies.reading import PACKAGED_POLICIES
 from infra.errors import complain
 from infra.local import ports, topology
@@ -265,7 +266,7 @@ class Supervisor:
         """A process of ours. It inherits our environment, so that a person can tune what we do not set."""
         env = {**os.environ, "PYTHONUNBUFFERED": "1", CHILD_OF: str(self.state.folder), **environment}
         if policies := env.get("NEARSHELF_POLICIES"):
-            env["NEARSHELF_POLICIES"] = str(Path(policies).absolute())  # its working directory is another
+            env["NEARSHELF_POLICIES"] = str(folder_called(policies).absolute())  # its working directory is another
         argv = (sys.executable, "-P", "-m", module, *arguments)
         return Program(name, argv, env, self.state.folder, arguments=arguments, talks=talks)
 
@@ -454,7 +455,7 @@ class Supervisor:
         voice.line("Ctrl-C stops everything.")
 
     def _policy_news(self) -> PolicyNews:
-        folder = Path(os.environ.get("NEARSHELF_POLICIES") or PACKAGED_POLICIES)
+        folder = folder_called(os.environ.get("NEARSHELF_POLICIES") or PACKAGED_POLICIES)
 
         def took(digest: str) -> None:
             self.voice.line(f"policies {digest} are in force on every edge")

@@ -15,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from cache_policies.codes import CODES, Severity
+from cache_policies.folder import profiles
 from cache_policies.reading import PACKAGED_POLICIES, Fault, Place
 from edge.policy_files import PolicyFiles, read_policies
 
@@ -92,7 +93,10 @@ def _folders(paths: Sequence[Path]) -> Mapping[Path, set[str] | None]:
         if path.is_dir():
             found[path] = None
         elif not path.is_file():
-            raise NotPolicies(f"{path} is neither a folder nor a file; name the folder that holds the *.yaml files")
+            raise NotPolicies(
+                f"{path} is neither a folder, a file nor a profile ({', '.join(profiles())}); name the folder that "
+                "holds the *.yaml files"
+            )
         elif path.suffix != ".yaml":
             raise NotPolicies(f"{path} does not end in .yaml, so no edge reads it; name a policy file or its folder")
         else:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from cache_policies.folder import folder_called
 from infra.errors import CommandError, complain
 from infra.state_folder import default_state
 
@@ -17,7 +18,11 @@ policy = typer.Typer(help="The cache policies of the edges.", no_args_is_help=Tr
 def policy_check(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="FOLDER|FILES", help="Folders of *.yaml files, or some; none: those of this shop."),
+        typer.Argument(
+            metavar="FOLDER|FILES",
+            parser=folder_called,
+            help="Folders of *.yaml files, some of them, or the name of a profile; none: those of this shop.",
+        ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings end with status 1.")] = False,
     form: Annotated[
@@ -58,7 +63,11 @@ def policy_check(
 def policy_fmt(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="FOLDER|FILES", help="Files, or folders of *.yaml; none: those of this shop."),
+        typer.Argument(
+            metavar="FOLDER|FILES",
+            parser=folder_called,
+            help="Files, folders of *.yaml, or the name of a profile; none: those of this shop.",
+        ),
     ] = None,
     only_check: Annotated[
         bool, typer.Option("--check", help="Write nothing; status 1 if a file would change.")
@@ -135,7 +144,12 @@ def policy_explain(
         typer.Option(metavar="'NAME: VALUE'", help="A field of the origin's answer, as if it were known; repeat it."),
     ] = None,
     policies: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where the *.yaml files are; none: those of this shop.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            parser=folder_called,
+            help="Where the *.yaml files are, or the name of a profile; none: those of this shop.",
+        ),
     ] = None,
     live: Annotated[
         str, typer.Option(metavar="EDGE|URL", help="Ask a running edge, too: us, eu, ap, or a worker's admin URL.")
@@ -219,7 +233,12 @@ def policy_test(
         ),
     ] = None,
     policies: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where the *.yaml files are; none: those of this shop.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            parser=folder_called,
+            help="Where the *.yaml files are, or the name of a profile; none: those of this shop.",
+        ),
     ] = None,
     min_coverage: Annotated[
         float, typer.Option(metavar="PERCENT", min=0, max=100, help="Fail when fewer of the routes are exercised.")

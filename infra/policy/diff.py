@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cache_policies.codes import Severity
+from cache_policies.folder import folder_called
 from cache_policies.market_values import Markets
 from cache_policies.origins import Origins
 from cache_policies.reading import Place
@@ -153,12 +154,13 @@ class Side:
 
 
 def read_side(name: str) -> Side:
-    """The policies of a folder, or of `REV:FOLDER` in the git repository here; of `REV` alone, its cache_policies.
+    """The policies of a folder, of a profile by its name, or of `REV:FOLDER` in the git repository here; of `REV`
+    alone, its cache_policies.
 
     Raises CommandError when there are none, or no edge would start with them.
     """
-    if Path(name).is_dir():
-        return _side(name, Path(name))
+    if (folder := folder_called(name)).is_dir():
+        return _side(name, folder)
     with _revision(name) as folder:
         return _side(name, folder)
 
@@ -176,7 +178,9 @@ def _revision(name: str) -> Iterator[Path]:
     revision, colon, folder = name.partition(":")
     git = shutil.which("git")
     if git is None:
-        raise CommandError(f"{name} is not a folder, and there is no git here to look for it in a revision")
+        raise CommandError(
+            f"{name} is neither a folder nor a profile, and there is no git here to look for it in a revision"
+        )
     tree = _git(git, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}:{folder or PACKAGED_FOLDER}")
     if tree is None or not revision:
         where = f"{revision}:{folder}" if colon else f"{revision}:{PACKAGED_FOLDER}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from cache_policies.folder import profiles
 from cache_policies.market_values import UNKNOWN_COUNTRY, Market
 from cache_policies.markets import MARKETS_FILE
 from cache_policies.positions import MAX_TAGS_PER_RESPONSE
@@ -101,7 +102,10 @@ class Explainer:
     def __init__(self, folder: Path | None = None) -> None:
         folder = folder or PACKAGED_POLICIES
         if not folder.is_dir():
-            raise CommandError(f"{folder} is not a folder; name the one that holds the policies' *.yaml files")
+            raise CommandError(
+                f"{folder} is neither a folder nor a profile ({', '.join(profiles())}); name the folder that holds the "
+                "policies' *.yaml files"
+            )
         found = read_policies(folder)
         if found.policies is None:
             raise CommandError(

@@ -85,7 +85,7 @@ _LIFETIME = _Writes(LIFETIME_FIELDS)
 _A_TIME: Schema = {"pattern": "^[1-9]"}
 _NO_TIME: Schema = {"pattern": "^0"}
 _PUBLIC_METHODS: Schema = {"items": {"enum": ["GET", "HEAD"]}}
-_WITH_AUTHORIZATION: Schema = {"contains": {"const": "authorization"}}
+_WITH_AUTHORIZATION: Schema = {"type": "array", "contains": {"const": "authorization"}}
 _GENERATION = "generation"
 
 CONTRADICTIONS: tuple[tuple[str, tuple[_Condition, ...]], ...] = (
@@ -94,16 +94,18 @@ CONTRADICTIONS: tuple[tuple[str, tuple[_Condition, ...]], ...] = (
     ("NS202", (_UNSTORED, _LIFETIME)),
     ("NS203", (*_STORED, _Says("fresh", _NEVER, or_silent=True))),
     ("NS205", (*_STORED, _Says("cookies", _TRUE))),
-    ("NS206", (*_STORED, _Says("query", {"const": "all"}))),
     ("NS207", (*_STORED, _Says("refuse", {"type": "integer"}))),
     ("NS208", (*_STORED, _Says("methods", {"not": _PUBLIC_METHODS}))),
-    (
-        "NS210",
+    *(
         (
-            _Says("stale_if_error", _A_TIME),
-            _Says("shows_price", _TRUE),
-            _Says("on_lease_lapse", {"const": "fail"}, or_silent=True),
-        ),
+            "NS210",
+            (
+                _Says(name, _A_TIME),
+                _Says("shows_price", _TRUE),
+                _Says("on_lease_lapse", {"const": "fail"}, or_silent=True),
+            ),
+        )
+        for name in ("stale_if_error", "stale_if_unreachable")
     ),
     (
         "NS211",
@@ -117,7 +119,14 @@ CONTRADICTIONS: tuple[tuple[str, tuple[_Condition, ...]], ...] = (
     ("NS213", (_Says("redirect", {"const": "market"}), _Says("refuse", {"type": "integer"}))),
     ("NS214", (*_STORED, _Says("auth", {"const": "required"}))),
     ("NS215", (*_STORED, _Says("residency", _other_than("none")))),
-    ("NS216", (*_STORED, _Says("compress", _TRUE), _Says("vary", {"contains": {"const": "accept-encoding"}}))),
+    (
+        "NS216",
+        (
+            *_STORED,
+            _Says("compress", _TRUE),
+            _Says("vary", {"type": "array", "contains": {"const": "accept-encoding"}}),
+        ),
+    ),
     ("NS218", (_Says("tags", {"minItems": MAX_TAGS_PER_RESPONSE + 1}),)),
     ("NS220", (_Says(_GENERATION, _other_than("none")), _Says("path", {"not": {"pattern": _passing("market")}}))),
     (
@@ -130,6 +139,11 @@ CONTRADICTIONS: tuple[tuple[str, tuple[_Condition, ...]], ...] = (
     ),
     ("NS221", (*_STORED, _Says("request_fields", _WITH_AUTHORIZATION))),
     ("NS221", (*_STORED, _Says("vary", _WITH_AUTHORIZATION))),
+    ("NS222", (*_STORED, _Says("heuristic", {"minimum": 1}), _Says("fresh", _A_TIME))),
+    ("NS223", (*_STORED, _Says("vary", {"const": "any"}), _Says("request_fields", {"type": "array"}, or_silent=True))),
+    ("NS224", (_PERSONAL, _Says("auth", {"const": "shared"}))),
+    ("NS224", (_UNSTORED, _Says("auth", {"const": "shared"}))),
+    ("NS225", (*_STORED, _Says("request_directives", {"const": "honour"}), _Says("shows_price", _TRUE))),
 )
 """What `edge.policy_checks` refuses in one route, as far as a schema can say it: code, and the conditions that hold
 together."""

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from iso4217 import Currency
 
+from cache_policies.codes import Severity
 from cache_policies.currencies import DIGITS
-from cache_policies.markets import MARKET_FIELDS, MARKETS_FIELDS, ROUNDING_FIELDS, Market, load_markets
+from cache_policies.markets import MARKET_FIELDS, MARKETS_FIELDS, ROUNDING_FIELDS, Market, Markets, load_markets
 from cache_policies.origins import Origin
 from cache_policies.origins_file import ORIGIN_FIELDS, ORIGINS_FIELDS
 from edge.core.policy import (
+    ALL,
     ALL_QUERY,
     Auth,
     CachePolicy,
@@ -23,7 +25,7 @@ from edge.core.policy import (
     Redirect,
     Throttle,
 )
-from edge.policy_files import PACKAGED_POLICIES, POLICY_FIELDS, PolicyError, load_policies
+from edge.policy_files import PACKAGED_POLICIES, POLICY_FIELDS, PolicyError, load_policies, read_policies
 from edge.route_fields import ROUTE_FIELDS, THROTTLE_FIELDS
 
 DEFAULT = """\
@@ -136,7 +138,13 @@ def test_what_is_left_out_has_its_default(folder):
         ("request_fields: [accept]", "3:22 routes.a.request_fields[0]", "accept is forwarded but not in vary"),
         ("max_fresh: 1s\n    fresh: 5s", "3:5 routes.a.max_fresh", "less than fresh"),
         ("cookies: true", "3:5 routes.a.cookies", "true on a stored route"),
-        ("query: all", "3:5 routes.a.query", "all on a stored route"),
+        ("heuristic: 10\n    fresh: 5s", "3:5 routes.a.heuristic", "beside fresh"),
+        ("heuristic: 101", "3:16 routes.a.heuristic", "101, expected a share in percent from 0 to 100"),
+        ("statuses: all", "3:15 routes.a.statuses", "all, expected one of cacheable, any"),
+        ("request_directives: honor", "3:25 routes.a.request_directives", "did you mean honour?"),
+        ("forward_methods: any", "3:22 routes.a.forward_methods", "a list of methods in capitals, or the word all"),
+        ("vary: any", "3:5 routes.a.vary", "any where the origin gets to see the fields of a list only"),
+        ("store: false\n    auth: shared", "4:5 routes.a.auth", "shared with store false"),
         ("refuse: 404", "3:5 routes.a.refuse", "on a stored route"),
         ("redirect: market", "3:5 routes.a.redirect", "on a route that is stored"),
         ("methods: [GET, POST]", "3:20 routes.a.methods[1]", "more than GET and HEAD on a stored route"),
@@ -248,8 +256,50 @@ def test_an_empty_folder_says_what_is_missing(tmp_path):
     assert str(caught.value).splitlines() == [
         "default.yaml:1:1: cannot be read: No such file or directory [NS001]",
         "default.yaml:1:1: the last route must have the path /{rest...}, so that every request has one [NS303]",
-        "markets.yaml:1:1: cannot be read: No such file or directory [NS001]",
     ]
+
+
+@pytest.mark.parametrize(
+    ("route", "why"),
+    [
+        ("path: /{market}/sale\n    fresh: 5s", "its path has {market}"),
+        ("path: /\n    store: false\n    redirect: market", "redirect: market leads to one"),
+        ("path: /a\n    store: false\n    residency: route", "residency: route goes by the jurisdiction of one"),
+    ],
+)
+def test_without_markets_no_route_may_need_one(tmp_path, route, why):
+    (tmp_path / "default.yaml").write_text(
+        f"routes:\n  a:\n    {route}\n  rest:\n    path: /{{rest...}}\n    store: false\n"
+    )
+    (fault,) = (fault for fault in read_policies(tmp_path).faults if fault.severity is Severity.ERROR)
+    cannot = "markets.yaml:1:1: cannot be read: No such file or directory"
+    assert str(fault) == f"{cannot}; a (default.yaml:2:3) needs a market: {why} [NS001]"
+
+
+def test_without_markets_there_are_none(tmp_path):
+    (tmp_path / "default.yaml").write_text(
+        "routes:\n  a:\n    path: /eu-eur/{x}\n    fresh: 5s\n  b:\n    path: /{rest...}\n    store: false\n"
+    )
+    policies = load_policies(tmp_path)
+    assert policies.markets == Markets()
+    assert policies.match("/eu-eur/x")[1:] == ("/eu-eur/x", "")
+    assert {policy.blocked_countries for policy in policies.policies} == {()}
+
+
+def test_what_passes_everything_is_read_as_such(folder):
+    (folder / "a.yaml").write_text(
+        "routes:\n  a:\n    path: /a\n    fresh: 0s\n    forward_methods: all\n    query: all\n"
+        "    request_fields: all\n    vary: any\n    statuses: any\n    heuristic: 10\n"
+        "    request_directives: honour\n    auth: shared\n    stale_if_unreachable: 1d\n"
+    )
+    policy = load_policies(folder).by_id("a")
+    assert policy is not None
+    assert policy.forward_methods == policy.request_fields == policy.vary == ALL
+    assert policy.query == ALL_QUERY
+    assert (policy.any_status, policy.heuristic_percent, policy.honour_request) == (True, 10, True)
+    assert (policy.auth, policy.stale_if_unreachable_s) == (Auth.SHARED, 86_400.0)
+    # What Last-Modified promises is not more than a day.
+    assert policy.max_fresh_s == 86_400.0
 
 
 @pytest.mark.parametrize(
