@@ -1,4 +1,4 @@
-"""Sizes of the Functions and Lambda packages, and what the handlers cost: `python -m loadtests.bench.handlers`.
+"""Sizes of the Functions and Lambda packages, and what the handlers cost: `python -m loadtests.bench handlers`.
 
 Compiles the policies as a platform engineer does, and runs the packages as Lambda does: unpacked, site-packages off, no
 bytecode (their folder is read-only there, and none is shipped). Each import is one of a fresh interpreter. All times
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ print(json.dumps(times))
 """
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; 1 when a median is over our budgets."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument(
@@ -65,7 +66,7 @@ def main() -> int:
     )
     parser.add_argument("--python", default=sys.executable, help="the interpreter to measure with (default: this one)")
     parser.add_argument("--runs", type=int, default=21, help="fresh interpreters for each import (default 21)")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="nearshelf-handlers-") as scratch:
         compiled = options.compiled
         if compiled is None:

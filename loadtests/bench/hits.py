@@ -1,425 +1,312 @@
-"""Hits on one core beside nginx, in one interleaved run: `python -m loadtests.bench.hits`.
+"""Hits on one core beside nginx, Varnish and HAProxy, in interleaved runs: `python -m loadtests.bench hits`.
 
-An 8 KB page, keep-alive, 32 connections, the same request fields for everybody. The server is pinned to core 0 and wrk
-to core 1. Runs alternate A B C A B C ..., because this kind of figure moves by a quarter between blocks minutes apart:
-compare only inside one table. CPU microseconds a request are utime and stime of the server's processes over the
-requests wrk counted: the steadier figure. A run during which anything else took more than 0.12 of a core is repeated.
+Thousands of objects, and thousands of different requests for them: each with a cookie, a session's address and
+advertising parameters of its own, the parameters that count in any order. Everybody has the shop's routing and keys
+(`peers.py`). The server has one core and wrk the other. CPU microseconds a request are utime and stime of the server's
+processes over the requests that wrk counted.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import getpass
 import http.client
-import os
-import re
-import shutil
+import random
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from cache_policies.feed import FEED_PATH, Answer, Question
-from cache_policies.positions import Position
+import brotli  # type: ignore[import-untyped]
 
-PATH = "/eu-eur/products/bench"
-BODY = (b"<!doctype html><title>bench</title>" + b"<p>A lamp that is as plain as the page it stands on.</p>" * 200)[
-    :8192
-]
-FIELDS = {
-    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36",
-    "Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8",
-    "Accept-Language": "de-DE,de;q=0.9,en;q=0.8",
-    # Nobody compresses: the same 8 KB for everybody.
-    "Accept-Encoding": "identity",
-    "Referer": "https://shop.example/eu-eur/c/lamps",
-}
-TICKS = os.sysconf("SC_CLK_TCK")
-MAX_FOREIGN_CORES = 0.12
+from loadtests.bench import measuring, ours, peers
+from loadtests.bench.measuring import BenchError, Row, Server, Verdict
+from loadtests.bench.origins import BenchOrigin, Page, labelled, running
+
+SEED = 4
+BROTLI_QUALITY = 5
+"""What our edge compresses with, so that the peers get the same bytes from the origin."""
+NGINX_STOCK, NGINX_TUNED = "nginx, stock", "nginx, tmpfs + open_file_cache"
+VARNISH, HAPROXY = "Varnish", "HAProxy"
+BROWSERS = (
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:128.0) Gecko/20100101 Firefox/128.0",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5",
+)
+LANGUAGES = ("de-DE,de;q=0.9,en;q=0.8", "en-GB,en;q=0.9", "fr-FR,fr;q=0.9,en;q=0.7", "en-US,en;q=0.5")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m loadtests.bench.hits", description=__doc__.partition("\n")[0])
-    parser.add_argument("--pairs", type=int, default=7, help="rounds of the interleaved run (default 7)")
+class Series(NamedTuple):
+    """One table: which bytes are served, and what is aimed at beside whom."""
+
+    mark: str
+    about: str
+    octets: int
+    accept_encoding: str
+    aims: tuple[tuple[str, float], ...]
+
+
+SERIES = (
+    Series("hits-8k", "8 KB, uncompressed", 8_192, "identity", ((NGINX_TUNED, 0.85), (VARNISH, 0.75))),
+    Series("hits-60k", "60 KB of HTML, served in Brotli", 61_440, "gzip, deflate, br, zstd", ((NGINX_TUNED, 1.0),)),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """1: an aim was missed; 2: it could not run."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.bench hits", description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of the interleaved run (default 7)")
     parser.add_argument("--seconds", type=int, default=3, help="length of one run (default 3)")
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--objects", type=int, default=4_000)
+    parser.add_argument("--requests", type=int, default=8_000, help="different requests (default 8000)")
     parser.add_argument("--tries", type=int, default=6, help="repetitions of a run that was disturbed (default 6)")
-    parser.add_argument("--write", type=Path, help="put the table into this file, between its `hits` marks")
-    parser.add_argument("--only", default="", help="comma list of targets, by the start of their names")
-    parser.add_argument("--loop", default="asyncio", help="the gateway's event loop: asyncio, uvloop or both")
-    options = parser.parse_args()
+    parser.add_argument("--series", default="", help=f"comma list of {', '.join(each.mark for each in SERIES)}")
+    parser.add_argument("--only", default="", help="comma list of rows, by the start of their names")
+    parser.add_argument("--logs", action="store_true", help="with an access log, everybody")
+    parser.add_argument("--loop", default="", help="comma list of event loops of the gateway; default: its own choice")
+    parser.add_argument("--write", type=Path, help="put the tables into this file, between the marks of each series")
+    options = parser.parse_args(argv)
+    reason = measuring.cannot_run(["wrk", "taskset"])
+    if reason is not None:
+        return measuring.complain(reason)
+    lacking = measuring.missing(["nginx", "varnishd", "haproxy"])
+    if lacking:
+        print(f"without some peers: {measuring.how_to_get(lacking)}", file=sys.stderr)
+    missed = False
+    for series in SERIES:
+        if options.series and series.mark not in options.series.split(","):
+            continue
+        text, verdicts = run_series(series, options, lacking)
+        print(f"\n{text}\n", flush=True)
+        missed = missed or not all(verdict.met for verdict in verdicts)
+        if options.write is not None:
+            mark = f"{series.mark}-logs" if options.logs else series.mark
+            measuring.write_between_marks(options.write, mark, text)
+    return int(missed)
 
-    missing = [name for name in ("wrk", "nginx", "taskset") if shutil.which(name) is None]
-    if missing:
-        print(
-            f"not found: {', '.join(missing)}. On Debian: apt-get install nginx-light wrk util-linux", file=sys.stderr
-        )
-        return 2
-    if (os.cpu_count() or 1) < 2:
-        print("this takes two cores: one for the server, one for wrk", file=sys.stderr)
-        return 2
 
+def run_series(series: Series, options: argparse.Namespace, lacking: Sequence[str]) -> tuple[str, list[Verdict]]:
+    """The table of one series with its verdicts."""
+    shop = Shop(options.objects, series.octets)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nearshelf-bench-")))
         memory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nearshelf-bench-", dir="/dev/shm")))
-        origin = stack.enter_context(running_origin())
-        makers: dict[str, Callable[[], Target]] = {}
-        loops = ["asyncio", "uvloop"] if options.loop == "both" else [options.loop]
-        for loop in loops:
-            name = "nearshelf" if loop == "asyncio" else f"nearshelf, {loop}"
-            for log_name, log in (("no log", ""), ("access log", str(scratch / f"{loop}.log"))):
-                called = f"{name}, {log_name}"
-                makers[called] = partial(start_gateway, stack, called, origin, scratch, log=log, loop=loop)
-        makers["nginx, stock"] = lambda: start_nginx(stack, "nginx, stock", origin, scratch, tuned=False)
-        makers["nginx, tmpfs + open_file_cache"] = lambda: start_nginx(
-            stack, "nginx, tmpfs + open_file_cache", origin, memory, tuned=True
-        )
+        origin = stack.enter_context(running(BenchOrigin(shop.page_for)))
+        makers = _makers(stack, origin.url, scratch, memory, options, series)
         wanted = [start.strip() for start in options.only.split(",") if start.strip()]
-        targets = [
-            make() for name, make in makers.items() if not wanted or any(name.startswith(start) for start in wanted)
-        ]
-        for target in targets:
-            target.warm()
-        for number in range(options.pairs):
-            for target in targets:
-                run = measure(target, options.seconds, options.connections, options.tries)
-                target.runs.append(run)
-                print(
-                    f"round {number + 1}: {target.name:32} {run.per_s:9,.0f} req/s {run.cpu_us:6.2f} us "
-                    f"p99 {run.p99_ms:5.2f} ms  foreign {run.foreign:.2f} core, try {run.tries}",
-                    flush=True,
-                )
-        table = report(targets, options.seconds, options.connections)
-        print(f"\n{table}")
-    if options.write is not None:
-        write_between_marks(options.write, table)
-    return 0
-
-
-def write_between_marks(document: Path, table: str) -> None:
-    """Replace what stands between the two marks. Raises ValueError when the document has none."""
-    before, begin, rest = document.read_text().partition("<!-- hits -->\n")
-    _, end, after = rest.partition("<!-- /hits -->")
-    if not (begin and end):
-        raise ValueError(f"{document} has no <!-- hits --> ... <!-- /hits --> to write between")
-    document.write_text(f"{before}{begin}\n{table}\n\n{end}{after}")
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    per_s: float
-    cpu_us: float
-    p99_ms: float
-    foreign: float
-    """Cores taken by anything but the server and wrk."""
-    tries: int
-
-
-@dataclass
-class Target:
-    name: str
-    port: int
-    process: subprocess.Popen[bytes]
-    hit_mark: tuple[str, str]
-    """A response field, and what it holds on a hit."""
-    runs: list[Run] = field(default_factory=list)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{PATH}"
-
-    def pids(self) -> list[int]:
-        """The server's process and its children."""
-        own = self.process.pid
-        children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
-        return [own, *map(int, children)]
-
-    def ticks(self) -> int:
-        total = 0
-        for pid in self.pids():
-            parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(parts[11]) + int(parts[12])
-        return total
-
-    def warm(self) -> None:
-        """Ask until it is a hit. Raises RuntimeError when it never is."""
-        name, mark = self.hit_mark
-        said = ""
-        for _ in range(200):
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
-            try:
-                connection.request("GET", PATH, headers=FIELDS)
-                response = connection.getresponse()
-                said = response.headers.get(name, "")
-                if mark in said and response.read() == BODY:
-                    return
-            except OSError as exc:
-                said = str(exc)
-            finally:
-                connection.close()
-            if self.process.poll() is not None:
-                raise RuntimeError(f"{self.name} ended with status {self.process.returncode}")
-            time.sleep(0.05)
-        raise RuntimeError(f"{self.name} gives no hit: {name}: {said}")
-
-
-def measure(target: Target, seconds: int, connections: int, max_tries: int) -> Run:
-    """One run of wrk; the quietest of `max_tries` when none is quiet enough."""
-    best: Run | None = None
-    for tries in range(1, max_tries + 1):
-        run = measure_once(target, seconds, connections, tries)
-        if best is None or run.foreign < best.foreign:
-            best = run
-        if best.foreign <= MAX_FOREIGN_CORES:
-            break
-    assert best is not None
-    return best
-
-
-def measure_once(target: Target, seconds: int, connections: int, tries: int) -> Run:
-    command = [*pinned(1), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", target.url]
-    for name, value in FIELDS.items():
-        command += ["-H", f"{name}: {value}"]
-    server_before, all_before, began = target.ticks(), busy_ticks(), time.monotonic()
-    children_before = os.times()
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    elapsed = time.monotonic() - began
-    children = os.times()
-    server, everything = target.ticks() - server_before, busy_ticks() - all_before
-    wrk = (
-        children.children_user + children.children_system - children_before.children_user
-        - children_before.children_system
-    )  # fmt: skip
-    if "Non-2xx" in output or "Socket errors" in output:
-        raise RuntimeError(f"{target.name}: wrk reports errors:\n{output}")
-    requests = int(_found(r"(\d+) requests in", output))
-    unit = _found(r"99%\s+[\d.]+(us|ms|s)", output)
-    p99_ms = float(_found(r"99%\s+([\d.]+)", output)) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
-    return Run(
-        per_s=float(_found(r"Requests/sec:\s+([\d.]+)", output)),
-        cpu_us=server / TICKS / requests * 1e6,
-        p99_ms=p99_ms,
-        foreign=max(0.0, (everything - server) / TICKS - wrk) / elapsed,
-        tries=tries,
-    )
-
-
-def _found(pattern: str, text: str) -> str:
-    match = re.search(pattern, text)
-    if match is None:
-        raise RuntimeError(f"wrk's output is not understood:\n{text}")
-    return match[1]
-
-
-def busy_ticks() -> int:
-    """Ticks that any process took on any core, since the machine started."""
-    user, nice, system, _idle, _wait, irq, soft, *_ = map(
-        int, Path("/proc/stat").read_text().split("\n")[0].split()[1:]
-    )
-    return user + nice + system + irq + soft
-
-
-def report(targets: list[Target], seconds: int, connections: int) -> str:
-    """A Markdown table: medians with quartiles, and the ratio to each nginx."""
-    peers = [target for target in targets if target.name.startswith("nginx")]
-    nginx = subprocess.run([shutil.which("nginx") or "nginx", "-v"], capture_output=True, text=True, check=True).stderr
-    version = nginx.strip().rpartition("/")[2]
-    about = f"{len(targets[0].runs)} rounds of {seconds} s, {connections} connections"
-    lines = [
-        f"{time.strftime('%Y-%m-%d', time.gmtime())}: {about}, Python {sys.version.split()[0]}, nginx {version}",
-        "",
-        "| | req/s, median (quartiles) | CPU us/req, median (quartiles) | p99 ms |"
-        + "".join(f" CPU x {peer.name} |" for peer in peers),
-        "|---|---|---|---|" + "---|" * len(peers),
+        rows: list[Row] = []
+        digests: set[int] = set()
+        for name, (command, make) in makers.items():
+            if command in lacking or (wanted and not any(name.startswith(start) for start in wanted)):
+                continue
+            server = make()
+            requests = shop.requests(options.requests, f"127.0.0.1:{server.port}", series.accept_encoding)
+            digests.add(warm(server, shop, series.accept_encoding))
+            if len(digests) > 1:
+                raise BenchError(f"{name} serves other bytes than the rows before it")
+            script = measuring.wrk_script(scratch / f"{server.port}.lua", requests)
+            once = partial(
+                measuring.wrk, server, script, seconds=options.seconds, connections=options.connections
+            )  # fmt: skip
+            rows.append(Row(name, once))
+        measuring.take_turns(rows, options.rounds, options.tries, heading=f"{series.mark}, ")
+    verdicts = [
+        Verdict(f"CPU of {row.name} to {peer.name}, {series.about}", measuring.cpu_ratio(row, peer), aim)
+        for row in rows
+        if row.name.startswith("nearshelf")
+        for peer_name, aim in series.aims
+        for peer in rows
+        if peer.name == peer_name
     ]
-    for target in targets:
-        per_s = [run.per_s for run in target.runs]
-        cpu = [run.cpu_us for run in target.runs]
-        row = f"| {target.name} | {_spread(per_s, ',.0f')} | {_spread(cpu, '.1f')} | "
-        row += f"{statistics.median(run.p99_ms for run in target.runs):.2f} |"
-        for peer in peers:
-            ratios = [ours.cpu_us / theirs.cpu_us for ours, theirs in zip(target.runs, peer.runs, strict=True)]
-            row += f" {statistics.median(ratios):.2f} |"
-        lines.append(row)
-    foreign = max(run.foreign for target in targets for run in target.runs)
-    lines += ["", f"The most that anything else took during a run that counts: {foreign:.2f} core, of two."]
-    if foreign > MAX_FOREIGN_CORES:
-        lines.append(
-            f"**Disturbed**: more than {MAX_FOREIGN_CORES} core. Take the ratios with care, and measure again."
-        )
-    return "\n".join(lines)
-
-
-def _spread(values: list[float], form: str) -> str:
-    if len(values) < 2:
-        return f"{values[0]:{form}}"
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return f"{middle:{form}} ({low:{form}} - {high:{form}})"
-
-
-# -- what is measured --------------------------------------------------------------------------------------------------
-
-
-def pinned(core: int) -> list[str]:
-    taskset = shutil.which("taskset")
-    assert taskset is not None
-    return [taskset, "-c", str(core)]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def start_gateway(stack: ExitStack, name: str, origin: str, scratch: Path, *, log: str, loop: str) -> Target:
-    port = free_port()
-    env = {
-        **os.environ,
-        "NEARSHELF_EDGE": "bench",
-        "NEARSHELF_LISTEN": f"127.0.0.1:{port}",
-        "NEARSHELF_ADMIN_LISTEN": f"127.0.0.1:{free_port()}",
-        "NEARSHELF_PUBLIC_URL": f"http://127.0.0.1:{port}",
-        "NEARSHELF_ORIGIN_URL": origin,
-        "NEARSHELF_EDGE_KEY": "bench",
-        "NEARSHELF_ADMIN_TOKEN": "bench",
-        "NEARSHELF_ACCESS_LOG": log,
-        "NEARSHELF_LOOP": loop,
-    }
-    errors = (scratch / f"gateway-{port}.err").open("wb")
-    stack.callback(errors.close)
-    process = stack.enter_context(
-        ending(subprocess.Popen([*pinned(0), sys.executable, "-m", "edge.gateway"], env=env, stderr=errors))
+    about = (
+        f"{time.strftime('%Y-%m-%d', time.gmtime())}: {series.about}; {options.objects:,} objects, "
+        f"{options.requests:,} different requests, {options.rounds} rounds of {options.seconds} s, "
+        f"{options.connections} connections, access logs {'on' if options.logs else 'off'}; {versions(lacking)}"
     )
-    return Target(name, port, process, ("Cache-Status", "; hit"))
+    against = [name for name, _ in series.aims]
+    return f"{about}\n\n{measuring.table(rows, against)}\n\n{measuring.told(verdicts)}", verdicts
 
 
-def start_nginx(stack: ExitStack, name: str, origin: str, folder: Path, *, tuned: bool) -> Target:
-    port = free_port()
-    home = folder / f"nginx-{port}"
-    home.mkdir(parents=True)
-    # tcp_nopush stays off: it cost nginx 40 ms stalls in an earlier series.
-    user = f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
-    (home / "nginx.conf").write_text(f"""
-{user} daemon off; worker_processes 1; pid {home}/pid; error_log {home}/error.log;
-events {{ worker_connections 1024; }}
-http {{
-  access_log off; keepalive_requests 1000000000; sendfile on;
-  {"open_file_cache max=10000 inactive=600s; open_file_cache_valid 600s;" if tuned else ""}
-  proxy_cache_path {home}/cache keys_zone=hits:10m max_size=200m inactive=1h;
-  proxy_temp_path {home}/temp; client_body_temp_path {home}/body;
-  fastcgi_temp_path {home}/f; uwsgi_temp_path {home}/u; scgi_temp_path {home}/s;
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass {origin}; proxy_cache hits; proxy_cache_key $host$uri;
-      proxy_cache_valid 200 1h; proxy_ignore_headers Cache-Control Expires Vary;
-      add_header X-Cache $upstream_cache_status;
-    }}
-  }}
-}}
-""")
-    nginx = shutil.which("nginx")
-    assert nginx is not None
-    process = stack.enter_context(
-        ending(
-            subprocess.Popen(
-                [*pinned(0), nginx, "-p", str(home), "-c", str(home / "nginx.conf")],
-                stderr=subprocess.DEVNULL,
-            )
+def _makers(
+    stack: ExitStack, origin: str, scratch: Path, memory: Path, options: argparse.Namespace, series: Series
+) -> dict[str, tuple[str, Callable[[], Server]]]:
+    """By the name of its row: the command that it needs, and what starts it."""
+
+    def log(name: str) -> Path | None:
+        return memory / f"{name}.log" if options.logs else None
+
+    policies = ours.lasting_policies(scratch / "policies")
+    accepts = "br" if "br" in series.accept_encoding else ""
+    makers: dict[str, tuple[str, Callable[[], Server]]] = {}
+    for loop in options.loop.split(","):
+        name = f"nearshelf, {loop}" if loop else "nearshelf"
+        own = log(f"nearshelf-{loop}")
+        makers[name] = (
+            "",
+            partial(
+                ours.start_gateway,
+                stack,
+                name,
+                origin,
+                scratch,
+                log="" if own is None else str(own),
+                loop=loop,
+                policies=policies,
+                settings={"NEARSHELF_STORE_BYTES": str(peers.STORE_MB << 20)},
+            ),
         )
-    )
-    return Target(name, port, process, ("X-Cache", "HIT"))
+    for name, folder, tuned in ((NGINX_STOCK, scratch, False), (NGINX_TUNED, memory, True)):
+        nginx = partial(peers.start_nginx, stack, name, origin, folder, tuned=tuned, accept_encoding=accepts)
+        makers[name] = ("nginx", partial(nginx, log=log(f"nginx-{tuned}")))
+    makers[VARNISH] = ("varnishd", partial(peers.start_varnish, stack, VARNISH, origin, memory, log=log("varnish")))
+    makers[HAPROXY] = ("haproxy", partial(peers.start_haproxy, stack, HAPROXY, origin, memory, log=log("haproxy")))
+    return makers
 
 
-@contextmanager
-def ending(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+def versions(lacking: Sequence[str]) -> str:
+    """What was measured."""
+    told = [f"Python {sys.version.split()[0]}"]
+    for command, flag in (("nginx", "-v"), ("varnishd", "-V"), ("haproxy", "-v")):
+        if command not in lacking:
+            run = subprocess.run([measuring.path_of(command), flag], capture_output=True, text=True, check=True)
+            first = (run.stderr or run.stdout).partition("\n")[0]
+            found = next((word for word in first.replace("/", " ").replace("-", " ").split() if word[0].isdigit()), "")
+            told.append(f"{command} {found}")
+    return ", ".join(told)
 
 
-@contextmanager
-def running_origin() -> Iterator[str]:
-    """An origin in a thread of this process: one page, and a purge log in which nothing happens."""
-    ready = threading.Event()
-    loop = asyncio.new_event_loop()
-    port = 0
-
-    async def start() -> None:
-        nonlocal port
-        server = await asyncio.start_server(_serve, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        ready.set()
-
-    def run() -> None:
-        loop.run_until_complete(start())
-        loop.run_forever()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    ready.wait()
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+# -- what is asked for -------------------------------------------------------------------------------------------------
 
 
-async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while True:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            length = re.search(r"(?i)\ncontent-length: (\d+)", head)
-            body = await reader.readexactly(int(length[1])) if length else b""
-            if f" {FEED_PATH} " in head:
-                writer.write(_response("application/x-ndjson", _feed(body)))
+class Object(NamedTuple):
+    """One thing that is stored, and the parameters that name it."""
+
+    path: str
+    query: tuple[tuple[str, str], ...]
+
+
+class Shop:
+    """`count` objects over the shop's routes, each with a body of `octets` of its own, and requests for them."""
+
+    def __init__(self, count: int, octets: int) -> None:
+        self._random = random.Random(SEED)
+        self._octets = octets
+        self._words = [self._word() for _ in range(4_000)]
+        self.objects = [self._object(number) for number in range(count)]
+        self._text = self._sentences(2 * octets)
+
+    def page_for(self, target: str, head: str) -> Page:
+        """What the origin answers: by the key's part of the target alone. Compressed where it is asked for Brotli."""
+        path, _, query = target.partition("?")
+        counted = "&".join(sorted(pair for pair in query.split("&") if pair.startswith(("page=", "sort=", "variant="))))
+        name = f"{path}?{counted}"
+        chosen = random.Random(name)
+        begin = f"<!doctype html><title>{name}</title>".encode()
+        start = chosen.randrange(self._octets)
+        body = (begin + self._text[start : start + self._octets])[: self._octets]
+        fields = labelled(f"p:{chosen.getrandbits(48):x}")
+        if "accept-encoding: br" in head.lower():
+            return Page(brotli.compress(body, quality=BROTLI_QUALITY), fields=(*fields, "content-encoding: br"))
+        return Page(body, fields=fields)
+
+    def requests(self, count: int, host: str, accept_encoding: str) -> list[bytes]:
+        """Whole requests, no two alike; every object is asked for, some more often than others."""
+        chosen = random.Random(SEED + 1)
+        wanted = [*self.objects, *chosen.choices(self.objects, k=max(0, count - len(self.objects)))][:count]
+        chosen.shuffle(wanted)
+        return [self._request(chosen, each, host, accept_encoding) for each in wanted]
+
+    @staticmethod
+    def _request(chosen: random.Random, wanted: Object, host: str, accept_encoding: str) -> bytes:
+        pairs = [
+            *wanted.query,
+            ("utm_source", chosen.choice(("newsletter", "search", "partner"))),
+            ("utm_campaign", f"{chosen.getrandbits(32):x}"),
+            ("gclid", f"{chosen.getrandbits(96):x}"),
+        ]
+        chosen.shuffle(pairs)
+        target = f"{wanted.path}?{'&'.join(f'{name}={value}' for name, value in pairs)}"
+        lines = [
+            f"GET {target} HTTP/1.1",
+            f"Host: {host}",
+            f"User-Agent: {chosen.choice(BROWSERS)}",
+            "Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8",
+            f"Accept-Language: {chosen.choice(LANGUAGES)}",
+            f"Accept-Encoding: {accept_encoding}",
+            f"Referer: https://shop.example/eu-eur/c/{chosen.getrandbits(20):x}",
+            f"Cookie: session={chosen.getrandbits(128):x}; cart={chosen.getrandbits(64):x}; consent=1",
+        ]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+    def _object(self, number: int) -> Object:
+        market = peers.MARKETS[number % len(peers.MARKETS)]
+        kind = number % 20
+        if kind < 10:
+            return Object(f"/{market}/products/lamp-{number}", (("variant", f"v{number % 7}"),))
+        if kind < 15:
+            query = (("sort", ("price", "name", "new")[number % 3]), ("page", str(1 + number % 9)))
+            return Object(f"/{market}/c/lighting/range-{number}", query)
+        return Object(f"/api/v1/{market}/prices/SKU-{number}", ())
+
+    def _word(self) -> str:
+        return "".join(self._random.choices("abcdefghijklmnoprstuvw", k=self._random.randint(2, 9)))
+
+    def _sentences(self, octets: int) -> bytes:
+        """Text that compresses about as pages do: words from a vocabulary, with the tags around them repeating."""
+        parts: list[str] = []
+        size = 0
+        while size < octets:
+            words = " ".join(self._random.choices(self._words, k=self._random.randint(4, 9)))
+            price = f"{self._random.randint(1, 999)}.{self._random.randint(0, 99):02}"
+            parts.append(f'<li class="product"><a href="/products/{words[:9]}">{words}</a><span>{price}</span></li>\n')
+            size += len(parts[-1])
+        return "".join(parts).encode()
+
+
+def warm(server: Server, shop: Shop, accept_encoding: str) -> int:
+    """Ask for every object until it is a hit; a digest of all bodies. Raises BenchError when one never is."""
+    requests = shop.requests(len(shop.objects), f"127.0.0.1:{server.port}", accept_encoding)
+    connection = _connected(server)
+    with connection:
+        for request in requests:
+            _ask(server, connection, request)
+        bodies: list[bytes] = []
+        for request in requests:
+            for _ in range(50):
+                hit, body = _ask(server, connection, request)
+                if hit:
+                    break
+                time.sleep(0.02)
             else:
-                writer.write(
-                    _response(
-                        "text/html; charset=utf-8",
-                        BODY,
-                        "catalog-version: 1.1",
-                        "cache-tag: p:eu-eur:bench",
-                        "cdn-cache-control: max-age=3600",
-                        "cache-control: max-age=3600",
-                        'etag: "bench"',
-                    )
-                )
-            await writer.drain()
-            if "connection: close" in head.lower() or "http/1.0" in head.lower():
-                break
-    except (asyncio.IncompleteReadError, ConnectionError):
-        pass
-    finally:
-        writer.close()
+                raise BenchError(f"{server.name} gives no hit for {request.split()[1].decode()}")
+            bodies.append(body)
+    return zlib.crc32(b"".join(sorted(bodies)))
 
 
-def _feed(body: bytes) -> bytes:
-    head = Position(1, 1)
-    start = (head, "first") if body and Question.from_json(body).after is None else None
-    return Answer((), head, "first", start).to_json() + b"\n"
+def _connected(server: Server) -> socket.socket:
+    """A connection to a server that has begun to listen. Raises BenchError when it does not within ten seconds."""
+    for _ in range(100):
+        server.check_alive()
+        try:
+            return socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        except OSError:
+            time.sleep(0.1)
+    raise BenchError(f"{server.name} does not listen")
 
 
-def _response(media_type: str, body: bytes, *lines: str) -> bytes:
-    fields = [f"content-type: {media_type}", f"content-length: {len(body)}", *lines]
-    return ("HTTP/1.1 200 OK\r\n" + "\r\n".join(fields) + "\r\n\r\n").encode() + body
+def _ask(server: Server, connection: socket.socket, request: bytes) -> tuple[bool, bytes]:
+    """Whether the answer to `request` was a hit, and its body."""
+    connection.sendall(request)
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    return server.is_hit(response.headers.get(server.hit_field, "")), response.read()
 
 
 if __name__ == "__main__":
