@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import orjson
-import uvicorn
 
 from cache_policies.feed import FEED_PATH, LEASE_S, LEAVE_PATH, Question
 from cache_policies.fields import EDGE_KEY_FIELD
@@ -30,16 +27,19 @@ from edge.gateway.exchange import Exchange
 from edge.gateway.explain import decide, told, told_stored
 from edge.gateway.fills import Fills
 from edge.gateway.flights import Flights
+from edge.gateway.listening import HelperServer, bind
 from edge.gateway.origin import Deadlines, OriginPool, PoolTransport
 from edge.gateway.origins import OriginPools
 from edge.gateway.record import AccessLog, RecordBook
 from edge.gateway.reload import PolicyReload
 from edge.gateway.server import GatewayServer
-from edge.gateway.settings import Address, GatewaySettings
+from edge.gateway.settings import GatewaySettings
+from edge.gateway.tls import HANDSHAKE_S, TlsFiles
 from edge.gateway.visitors import Visitors, countries_of, registered_country
 from edge.policy_files import PACKAGED_POLICIES
 from edge.purge.follower import MAX_OPEN_STREAMS, Follower, FollowerLoop, QuestionRefused
 from edge.store.memory import MemoryStore
+from edge.store.regional import RegionalTier
 from edge.store.siblings import Siblings
 
 logger = logging.getLogger("nearshelf.edge")
@@ -48,14 +48,6 @@ DRAIN_S = 5.0
 """How long a stopping worker finishes what it is answering."""
 LEAVE_S = 1.0
 SWEEP_EVERY_S = 1.0
-
-
-class _AdminServer(uvicorn.Server):
-    """uvicorn in this process and loop; signals are the worker's own business."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class Gateway:
@@ -85,8 +77,9 @@ class Gateway:
         self.siblings = (
             None
             if settings.siblings is None
-            else Siblings(settings.siblings, self.worker, self.version_of, self.store.put, clock)
+            else Siblings(settings.siblings, self.worker, self.version_of, self.store.put, self.store.drop, clock)
         )
+        self.regional = RegionalTier(settings.regional, settings.edge, clock, wall) if settings.regional else None
         self.follower = Follower(self.worker, settings.edge, settings.public_url, self.floors, self.lease)
         self.origins = OriginPools(settings.origin_url, settings.origins, policies.origins, clock)
         self.stopped = asyncio.Event()
@@ -95,6 +88,8 @@ class Gateway:
         self.admin_address: tuple[str, int] = ("", 0)
         self._clock = clock
         self._wall = wall
+        cert, key = settings.tls_cert, settings.tls_key
+        self._tls = None if cert is None or key is None else TlsFiles(cert, key)
         self._log = AccessLog(settings.access_log) if settings.access_log else None
         self._book = RecordBook(settings.edge, self._log, clock, wall)
         country_of = registered_country if settings.mmdb is None else countries_of(settings.mmdb)
@@ -128,17 +123,19 @@ class Gateway:
         self.follower_loop = FollowerLoop(self.follower, self._ask, clock, self._on_lost_history)
         self.server: GatewayServer | None = None
         self._exchange: Exchange | None = None
-        self._admin: _AdminServer | None = None
+        self._admin: HelperServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Listen and begin to follow the log. Raises OSError when an address is taken."""
         if self.siblings is not None:
             self.siblings.open()
-        self._admin_socket = _bind(self.settings.admin_listen)
+        if self.regional is not None:
+            self.regional.start()
+        self._admin_socket = bind(self.settings.admin_listen)
         self.admin_address = self._admin_socket.getsockname()[:2]
         listen = self.settings.listen
-        data_socket = _bind(listen, reuse_port=True)
+        data_socket = bind(listen, reuse_port=True)
         self.address = data_socket.getsockname()[:2]
         self._exchange = Exchange(
             edge=self.settings.edge,
@@ -157,29 +154,29 @@ class Gateway:
             wall=self._wall,
         )
         self.server = GatewayServer(self._exchange, self._clock, self.settings.limits)
-        await self.server.listen(data_socket)
-        self._admin = _AdminServer(
-            uvicorn.Config(
-                admin_app(
-                    self.settings.admin_token,
-                    self.status,
-                    self.explain,
-                    lambda: self.follower.caught_up,
-                    lambda: not self.lease.held(self._clock()),
-                ),
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=1,
-            )
+        if self._tls is None:
+            await self.server.listen(data_socket)
+        else:
+            await self.server.listen(data_socket, self._tls.context, HANDSHAKE_S)
+        self._admin = HelperServer(
+            admin_app(
+                self.settings.admin_token,
+                self.status,
+                self.explain,
+                lambda: self.follower.caught_up,
+                lambda: not self.lease.held(self._clock()),
+            ),
+            self._admin_socket,
         )
+        self._admin.start()
         loop = asyncio.get_running_loop()
         self._follower_task = loop.create_task(self.follower_loop.run())
         self._tasks = [
-            loop.create_task(self._admin.serve(sockets=[self._admin_socket])),
             loop.create_task(self._sweep_store()),
             loop.create_task(self.reload.run()),
         ]
+        if self._tls is not None:
+            self._tasks.append(loop.create_task(self._tls.run()))
 
     async def stop(self) -> None:
         """Serve nothing more from the store, leave, finish what was begun, close everything (rule 6)."""
@@ -194,14 +191,15 @@ class Gateway:
         if self.server is not None:
             await self.server.drain(DRAIN_S)
         await self._flights.stop()
+        if self.regional is not None:
+            await self.regional.close()
         await self._feed.aclose()
         self.origins.close()
-        if self._admin is not None:
-            self._admin.should_exit = True
-        for task in self._tasks[1:]:
+        for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._admin_socket.close()
+        if self._admin is not None:
+            await self._admin.stop()
         if self._log is not None:
             self._log.close()
 
@@ -230,6 +228,7 @@ class Gateway:
             "siblings": None
             if self.siblings is None
             else {"told": self.siblings.told, "heard": self.siblings.heard, "lost": self.siblings.lost},
+            "regional": None if self.regional is None else self.regional.status(),
             "log_lines_lost": 0 if self._log is None else self._log.lost_lines,
         }
 
@@ -305,6 +304,8 @@ class Gateway:
         if self.siblings is not None:
             # First of all: what a fill under way brings may come from the history that is lost.
             self.siblings.close()
+        if self.regional is not None:
+            self.regional.leave()
         logger.error(
             "the purge log ends before what this worker has applied (%s): its store cannot be trusted, stopping; "
             "the supervisor starts it again with an empty one",
@@ -318,19 +319,3 @@ class Gateway:
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
             self.store.sweep()
-
-
-def _bind(address: Address, *, reuse_port: bool = False) -> socket.socket:
-    """A bound socket, not yet listening. Raises OSError naming the address."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        bound.bind((address.host, address.port))
-    except OSError as exc:
-        bound.close()
-        raise OSError(exc.errno, f"cannot listen on {address}: {exc.strerror}") from exc
-    bound.setblocking(False)
-    return bound

@@ -8,6 +8,9 @@ from typing import Protocol
 from edge.core.key import CacheKey
 from edge.core.stored import StoredResponse
 
+MAX_VARIANTS = 8
+"""Variants under one key; beyond it the oldest goes. A key with more is a policy whose `vary` is too wide."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoreStats:

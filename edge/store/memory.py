@@ -11,10 +11,7 @@ import cachetools
 from edge.core.floors import Floors, Verdict
 from edge.core.key import CacheKey
 from edge.core.stored import StoredResponse
-from edge.store.base import StoreStats
-
-MAX_VARIANTS = 8
-"""Variants under one key; beyond it the oldest goes. A key with more is a policy whose `vary` is too wide."""
+from edge.store.base import MAX_VARIANTS, StoreStats
 
 LOOKED_AT = 16
 """How many of the least recently used keys are looked at for one that is dead, before one that is alive must go."""

@@ -12,29 +12,28 @@ fill (docs/freshness.md, rule 5); what its route lets be shown stale-marked is s
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from cache_policies.positions import Position, WireError
-from edge.core.http import Headers
 from edge.core.key import CacheKey
 from edge.core.stored import StoredResponse
+from edge.store.codec import Unreadable, decode, encode, key_record, key_recorded
 
-VERSION = 2
 MAX_DATAGRAM_BYTES = 200_000
 """Linux takes about this much in one; what is larger each worker fetches for itself."""
 LOOK_EVERY_S = 1.0
 """How long the list of siblings is believed; who starts in between has an empty store anyway."""
 AT_ONCE = 32
 """Datagrams read before viewers get their turn again."""
+STORED, DROPPED = b"s", b"d"
+"""What a datagram begins with: a stored response follows, or a key."""
 
 
 class Siblings:
-    """One worker's end. `on_stored` takes what a sibling stored.
+    """One worker's end. `on_stored` takes what a sibling stored, `on_dropped` the key of what one forgot because a
+    write went through it (RFC 9111 §4.4).
 
     `version_of` gives the version of the policy that a key falls under here and now: what was stored under another one
     is not taken, for while a change of policies goes round, workers do not agree for a moment. `clock` gives seconds of
@@ -47,12 +46,14 @@ class Siblings:
         worker: str,
         version_of: Callable[[CacheKey], str],
         on_stored: Callable[[StoredResponse], object],
+        on_dropped: Callable[[CacheKey], object],
         clock: Callable[[], float],
     ) -> None:
         self._folder = folder
         self._own = folder / worker
         self._version_of = version_of
         self._on_stored = on_stored
+        self._on_dropped = on_dropped
         self._clock = clock
         self._others: list[str] = []
         self._looked_at = float("-inf")
@@ -90,14 +91,25 @@ class Siblings:
 
     def tell(self, stored: StoredResponse) -> None:
         """Offer `stored` to the others. Never waits, never raises."""
-        if self._socket is None or len(stored.body) >= MAX_DATAGRAM_BYTES:
-            return
+        if self._hears_anybody() and len(stored.body) < MAX_DATAGRAM_BYTES:
+            message = STORED + encode(stored)
+            if len(message) <= MAX_DATAGRAM_BYTES:
+                self._send(message)
+
+    def tell_dropped(self, key: CacheKey) -> None:
+        """Let the others forget every variant under `key`: called before the answer to the write goes out. Never waits,
+        never raises; a sibling whose socket is full keeps what it has."""
+        if self._hears_anybody():
+            self._send(DROPPED + key_record(key))
+
+    def _hears_anybody(self) -> bool:
+        if self._socket is None:
+            return False
         self._look()
-        if not self._others:
-            return
-        message = encode(stored)
-        if len(message) > MAX_DATAGRAM_BYTES:
-            return
+        return bool(self._others)
+
+    def _send(self, message: bytes) -> None:
+        assert self._socket is not None
         for path in list(self._others):
             try:
                 self._socket.sendto(message, path)
@@ -126,67 +138,19 @@ class Siblings:
             except OSError:
                 return
             try:
-                stored = decode(bytes(self._buffer[:size]))
-            except (ValueError, KeyError, TypeError):
+                self._take(bytes(self._buffer[:1]), bytes(self._buffer[1:size]))
+            except Unreadable:
                 self.lost += 1
-                continue
-            if stored.policy_version == self._version_of(stored.key):
-                self.heard += 1
-                self._on_stored(stored)
 
-
-def encode(stored: StoredResponse) -> bytes:
-    """One line of JSON, and the body as it is."""
-    about: dict[str, Any] = {
-        "v": VERSION,
-        "key": [stored.key.authority, stored.key.path, stored.key.query, stored.key.market],
-        "policy": stored.policy_version,
-        "status": stored.status,
-        "headers": stored.headers.pairs,
-        "vary": stored.vary,
-        "etag": stored.etag,
-        "position": str(stored.position),
-        "tags": stored.tags,
-        "no_cache": stored.no_cache,
-        "times": [
-            stored.stored_at,
-            stored.initial_age_s,
-            stored.fresh_until,
-            stored.revalidate_until,
-            stored.error_until,
-            stored.keep_until,
-        ],
-    }
-    return json.dumps(about).encode() + b"\n" + stored.body
-
-
-def decode(message: bytes) -> StoredResponse:
-    """The response in a message. Raises ValueError, KeyError and TypeError for one that cannot be read."""
-    head, newline, body = message.partition(b"\n")
-    about = json.loads(head)
-    if not newline or about["v"] != VERSION:
-        raise ValueError("not a message of this version")
-    authority, path, query, market = about["key"]
-    stored_at, initial_age_s, fresh_until, revalidate_until, error_until, keep_until = map(float, about["times"])
-    try:
-        position = Position.parse(about["position"])
-    except WireError as exc:
-        raise ValueError(str(exc)) from exc
-    return StoredResponse(
-        key=CacheKey(authority, path, tuple((name, value) for name, value in query), market),
-        policy_version=about["policy"],
-        status=about["status"],
-        headers=Headers((name, value) for name, value in about["headers"]),
-        body=body,
-        vary=tuple((name, value) for name, value in about["vary"]),
-        etag=about["etag"],
-        position=position,
-        tags=tuple(about["tags"]),
-        stored_at=stored_at,
-        initial_age_s=initial_age_s,
-        no_cache=about["no_cache"],
-        fresh_until=fresh_until,
-        revalidate_until=revalidate_until,
-        error_until=error_until,
-        keep_until=keep_until,
-    )
+    def _take(self, kind: bytes, record: bytes) -> None:
+        """Raises Unreadable."""
+        if kind == DROPPED:
+            self.heard += 1
+            self._on_dropped(key_recorded(record))
+            return
+        if kind != STORED:
+            raise Unreadable(f"a message of kind {kind!r}")
+        stored = decode(record)
+        if stored.policy_version == self._version_of(stored.key):
+            self.heard += 1
+            self._on_stored(stored)

@@ -44,6 +44,32 @@ def test_every_fault_is_named():
         assert f"NEARSHELF_{name}: " in str(found.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["redis://127.0.0.1", "redis://:secret@cache.example:6379/1", "rediss://cache.example:6380", "unix:///run/redis"],
+)
+def test_the_store_of_a_site_is_a_redis(url):
+    assert GatewaySettings.from_env(GOOD | {"NEARSHELF_REGIONAL": url}).regional == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:6379",
+        "http://127.0.0.1",
+        "redis://",
+        "redis://h:x",
+        "redis://h/zero",
+        "unix://run",
+        "redis://:secret@/",
+    ],
+)
+def test_what_is_no_redis_is_named_without_its_password(url):
+    with pytest.raises(SettingsError, match=r"NEARSHELF_REGIONAL: .* expected redis://HOST:PORT/DB") as found:
+        GatewaySettings.from_env(GOOD | {"NEARSHELF_REGIONAL": url})
+    assert "secret" not in str(found.value)
+
+
 def test_a_loop_that_is_not_installed_is_named_with_what_brings_it(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(SettingsError, match=r"NEARSHELF_LOOP: uvloop is not installed.*nearshelf\[fast\]"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +13,12 @@ from cache_policies.positions import Position
 from edge.core.http import Headers
 from edge.core.key import CacheKey
 from edge.core.stored import StoredResponse
-from edge.store.siblings import MAX_DATAGRAM_BYTES, Siblings, decode, encode
+from edge.store.codec import encode, key_record
+from edge.store.siblings import DROPPED, MAX_DATAGRAM_BYTES, STORED, Siblings
 from tests.support.clock import ManualClock
 from tests.support.edge_shop import EdgeShop
 
-STORED = StoredResponse(
+PAGE = StoredResponse(
     key=CacheKey("shop", "/eu-eur/c/shoes", (("page", "2"), ("q", "ü")), "eu-eur"),
     policy_version="0123456789abcdef",
     status=200,
@@ -44,7 +45,8 @@ STORED = StoredResponse(
 class Worker(Siblings):
     def __init__(self, folder: Path, name: str, clock: Callable[[], float], version: str = "0123456789abcdef") -> None:
         self.got: list[StoredResponse] = []
-        super().__init__(folder, name, lambda key: version, self.got.append, clock)
+        self.dropped: list[CacheKey] = []
+        super().__init__(folder, name, lambda key: version, self.got.append, self.dropped.append, clock)
 
     async def until_got(self, count: int) -> None:
         async with asyncio.timeout(5):
@@ -52,32 +54,39 @@ class Worker(Siblings):
                 await asyncio.sleep(0)
 
 
-def test_a_message_holds_everything_but_what_each_worker_finds_for_itself():
-    found = decode(encode(STORED))
-    assert (found.judged_at, found.hit_head, found.coded, found.coded_hit_head) == (-1, None, None, None)
-    for field in fields(STORED):
-        if field.name not in {"judged_at", "hit_head", "coded", "coded_hit_head"}:
-            assert getattr(found, field.name) == getattr(STORED, field.name), field.name
-
-
 async def test_what_was_stored_under_another_version_of_its_policy_is_not_taken(tmp_path):
     clock = ManualClock()
     one, two = Worker(tmp_path / "eu", "one", clock), Worker(tmp_path / "eu", "two", clock)
     one.open()
     two.open()
-    one.tell(replace(STORED, policy_version="of other policies"))
-    one.tell(STORED)
+    one.tell(replace(PAGE, policy_version="of other policies"))
+    one.tell(PAGE)
     await two.until_got(1)
-    assert [stored.policy_version for stored in two.got] == [STORED.policy_version]
+    assert [stored.policy_version for stored in two.got] == [PAGE.policy_version]
     assert (two.heard, two.lost) == (1, 0)
     one.close()
     two.close()
 
 
-OF_ANOTHER_RELEASE = encode(STORED).replace(b'"v": 2', b'"v": 1')
+RECORD = encode(PAGE)
 
 
-@pytest.mark.parametrize("message", [b"", b"{}\n", b"null\nx", b"[1]\n", encode(STORED)[:50], OF_ANOTHER_RELEASE])
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"x",
+        STORED,
+        STORED + b"null\nx",
+        STORED + RECORD[:50],
+        STORED + RECORD.replace(b'"v":3', b'"v":2'),
+        DROPPED,
+        DROPPED + RECORD[:50],
+        STORED + key_record(PAGE.key),
+        b"n" + RECORD,
+        RECORD,
+    ],
+)
 async def test_what_cannot_be_read_is_counted_and_forgotten(tmp_path, message):
     worker = Worker(tmp_path / "eu", "one", ManualClock())
     worker.open()
@@ -89,8 +98,29 @@ async def test_what_cannot_be_read_is_counted_and_forgotten(tmp_path, message):
         while not worker.lost:
             await asyncio.sleep(0)
     assert not worker.got
+    assert not worker.dropped
     worker.close()
     other.close()
+
+
+async def test_what_one_worker_forgot_because_of_a_write_its_siblings_forget_in_its_order(tmp_path):
+    clock = ManualClock()
+    one, two = Worker(tmp_path / "eu", "one", clock), Worker(tmp_path / "eu", "two", clock)
+    heard: list[StoredResponse | CacheKey] = []
+    two._on_stored = two._on_dropped = heard.append
+    one.tell_dropped(PAGE.key)
+    one.open()
+    two.open()
+    one.tell(PAGE)
+    one.tell_dropped(PAGE.key)
+    async with asyncio.timeout(5):
+        while two.heard < 2:
+            await asyncio.sleep(0)
+    stored, dropped = heard
+    assert isinstance(stored, StoredResponse)
+    assert (stored.body, dropped) == (PAGE.body, PAGE.key)
+    one.close()
+    two.close()
 
 
 async def test_every_sibling_hears_of_it_and_the_teller_does_not(tmp_path):
@@ -98,7 +128,7 @@ async def test_every_sibling_hears_of_it_and_the_teller_does_not(tmp_path):
     workers = [Worker(tmp_path / "eu", name, clock) for name in ("one", "two", "three")]
     for worker in workers:
         worker.open()
-    workers[0].tell(STORED)
+    workers[0].tell(PAGE)
     for worker in workers[1:]:
         await worker.until_got(1)
     assert not workers[0].got
@@ -115,7 +145,7 @@ async def test_a_sibling_that_crashed_is_swept_away(tmp_path):
     assert two._socket is not None
     asyncio.get_running_loop().remove_reader(two._socket.fileno())
     two._socket.close()
-    one.tell(STORED)
+    one.tell(PAGE)
     assert not (tmp_path / "eu" / "two").exists()
     one.close()
 
@@ -125,11 +155,11 @@ async def test_a_sibling_that_does_not_read_costs_nothing_but_misses(tmp_path):
     one, two = Worker(tmp_path / "eu", "one", clock), Worker(tmp_path / "eu", "two", clock)
     one.open()
     two.open()
-    large = replace(STORED, body=b"x" * 100_000)
+    large = replace(PAGE, body=b"x" * 100_000)
     for _ in range(100):
         one.tell(large)
     assert one.lost > 0
-    one.tell(replace(STORED, body=b"x" * (MAX_DATAGRAM_BYTES + 1)))
+    one.tell(replace(PAGE, body=b"x" * (MAX_DATAGRAM_BYTES + 1)))
     await two.until_got(1)
     one.close()
     two.close()
@@ -146,11 +176,11 @@ async def test_a_folder_that_others_may_write_to_is_refused(tmp_path):
 async def hears(shop: EdgeShop, other: Siblings) -> bool:
     """Whether the shop's worker takes a datagram sent now."""
     gateway = shop.gateway
-    version = gateway.version_of(STORED.key)
+    version = gateway.version_of(PAGE.key)
     assert gateway.siblings is not None
     heard = gateway.siblings.heard
     other._looked_at = float("-inf")
-    other.tell(replace(STORED, policy_version=version, headers=Headers(())))
+    other.tell(replace(PAGE, policy_version=version, headers=Headers(())))
     for _ in range(20):
         await asyncio.sleep(0)
     return gateway.siblings.heard > heard
@@ -162,7 +192,9 @@ async def test_a_worker_that_trusts_itself_no_more_neither_tells_nor_hears(tmp_p
     async with EdgeShop(tmp_path) as shop:
         gateway = shop.gateway
         folder = tmp_path / "siblings"
-        siblings = Siblings(folder, gateway.worker, gateway.version_of, gateway.store.put, gateway._clock)
+        siblings = Siblings(
+            folder, gateway.worker, gateway.version_of, gateway.store.put, gateway.store.drop, gateway._clock
+        )
         gateway.siblings = siblings
         siblings.open()
         other = Worker(folder, "other", shop.clock)
@@ -170,7 +202,7 @@ async def test_a_worker_that_trusts_itself_no_more_neither_tells_nor_hears(tmp_p
         assert await hears(shop, other)
 
         async def leave() -> None:
-            gateway._tell_siblings(STORED)
+            gateway._tell_siblings(PAGE)
             later.append((await hears(shop, other), siblings.told))
 
         gateway._leave = leave  # type: ignore[method-assign]  # to listen at that moment

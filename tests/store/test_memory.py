@@ -10,7 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from cache_policies.positions import Position, PurgeKind
 from edge.core.floors import Floors
 from edge.core.key import CacheKey
-from edge.store.memory import LOOKED_AT, MAX_VARIANTS, MemoryStore
+from edge.store.base import MAX_VARIANTS
+from edge.store.memory import LOOKED_AT, MemoryStore
 from tests.support.builders import KEY, stored
 
 ROOM = stored().size
