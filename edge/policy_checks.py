@@ -33,8 +33,8 @@ DEFAULT_FILE = "default.yaml"
 """Tried last; its last route must match every path."""
 
 LIFETIME_FIELDS = (
-    "fresh", "heuristic", "max_fresh", "stale_while_revalidate", "stale_if_error", "stale_if_unreachable", "keep",
-    "negative",
+    "fresh", "heuristic", "max_fresh", "stale_while_revalidate", "max_stale_while_revalidate", "stale_if_error",
+    "max_stale_if_error", "stale_if_unreachable", "keep", "negative",
 )  # fmt: skip
 _PRICE_SEGMENTS = frozenset({"prices", "stock"})
 _IN_TAG = re.compile(r"\{([^{}]*)\}")
@@ -212,13 +212,18 @@ def _check_stored(about: Remarks) -> None:
             "missing on a stored route, expected the lifetime where the origin is silent (0s: none)",
             "Add fresh, such as fresh: 300s; or say store: false.",
         )
-    if policy.max_fresh_s < policy.fresh_s:
-        about.at(
-            "max_fresh",
-            "NS204",
-            "less than fresh, expected at least as much: it is the ceiling of what the origin may propose",
-            "Raise max_fresh, lower fresh, or leave max_fresh out: then fresh is the ceiling.",
-        )
+    for name, default_s, ceiling_s in (
+        ("fresh", policy.fresh_s, policy.max_fresh_s),
+        ("stale_while_revalidate", policy.stale_while_revalidate_s, policy.max_stale_while_revalidate_s),
+        ("stale_if_error", policy.stale_if_error_s, policy.max_stale_if_error_s),
+    ):
+        if ceiling_s < default_s:
+            about.at(
+                f"max_{name}",
+                "NS204",
+                f"less than {name}, expected at least as much: it is the ceiling of what the origin may propose",
+                f"Raise max_{name}, lower {name}, or leave max_{name} out: then {name} is the ceiling.",
+            )
     if policy.cookies:
         about.at(
             "cookies",
@@ -310,6 +315,7 @@ def _check_prices(about: Remarks) -> None:
     policy = about.policy
     for name, stale_s in (
         ("stale_if_error", policy.stale_if_error_s),
+        ("max_stale_if_error", 0.0 if policy.stale_if_error_s else policy.max_stale_if_error_s),
         ("stale_if_unreachable", policy.stale_if_unreachable_s),
     ):
         if stale_s and policy.shows_price and policy.on_lease_lapse is OnLeaseLapse.FAIL:

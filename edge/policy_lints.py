@@ -13,6 +13,7 @@ from math import prod
 from cache_policies.markets import Markets
 from cache_policies.origins import Origins
 from cache_policies.positions import MAX_TAGS_PER_RESPONSE
+from edge.core.freshness import MAX_HEURISTIC_S
 from edge.core.policy import (
     ALL,
     ALL_QUERY,
@@ -306,7 +307,8 @@ def _prices(about: Remarks) -> None:
     policy = about.policy
     if not policy.shows_price:
         return
-    shown_s = max(policy.fresh_s, policy.max_fresh_s) + policy.stale_while_revalidate_s
+    guessed_s = MAX_HEURISTIC_S if policy.heuristic_percent else 0.0
+    shown_s = max(policy.fresh_s, policy.max_fresh_s, guessed_s) + policy.max_stale_while_revalidate_s
     if shown_s > PRICE_FRESHNESS_BUDGET_S:
         about.at(
             "stale_while_revalidate" if about.writes("stale_while_revalidate") else "fresh",
@@ -330,7 +332,7 @@ def _prices(about: Remarks) -> None:
             "shows a price and has no {market}: whoever asks first decides the currency that all are shown",
             "Put {market} in the path.",
         )
-    if policy.on_lease_lapse is OnLeaseLapse.FAIL and policy.stale_while_revalidate_s:
+    if policy.on_lease_lapse is OnLeaseLapse.FAIL and policy.max_stale_while_revalidate_s:
         about.at(
             "stale_while_revalidate",
             "NS411",
@@ -352,8 +354,8 @@ def _stored(about: Remarks) -> None:
     lifetimes = (
         policy.fresh_s,
         policy.max_fresh_s,
-        policy.stale_while_revalidate_s,
-        policy.stale_if_error_s,
+        policy.max_stale_while_revalidate_s,
+        policy.max_stale_if_error_s,
         policy.stale_if_unreachable_s,
     )
     if not any(lifetimes) and not policy.keep_s:

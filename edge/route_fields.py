@@ -34,6 +34,7 @@ from cache_policies.kinds import (
 )
 from cache_policies.markets import Markets
 from cache_policies.reading import Fault, Refused, Value
+from edge.core.freshness import MAX_HEURISTIC_S
 from edge.core.http import HOP_BY_HOP
 from edge.core.policy import (
     ALL,
@@ -67,8 +68,6 @@ class RouteField(Field[Any]):
     def becomes(self) -> str:
         return self.attribute or self.name
 
-
-_A_DAY_S = 86_400.0
 
 _DEFAULTS = {each.name: each.default for each in fields(CachePolicy) if each.init}
 
@@ -349,25 +348,45 @@ ROUTE_FIELDS: tuple[RouteField, ...] = (
         "ceiling of the freshness lifetime that the origin may propose",
         ("max_ttl",),
         attribute="max_fresh_s",
-        otherwise=lambda known, _: _A_DAY_S if known["heuristic_percent"] else known["fresh_s"],
+        otherwise=lambda known, _: MAX_HEURISTIC_S if known["heuristic_percent"] else known["fresh_s"],
     ),
     RouteField(
         "stale_while_revalidate",
         DURATION,
         "duration",
         "`0s`",
-        "default and ceiling: after freshness, served while one refresh runs in the background (RFC 5861)",
+        "after freshness, served while one refresh runs in the background, where the origin is silent (RFC 5861)",
         ("swr",),
         attribute="stale_while_revalidate_s",
+    ),
+    RouteField(
+        "max_stale_while_revalidate",
+        DURATION,
+        "duration",
+        "as `stale_while_revalidate`",
+        "ceiling of what the origin may propose of it",
+        ("max_swr",),
+        attribute="max_stale_while_revalidate_s",
+        otherwise=lambda known, _: known["stale_while_revalidate_s"],
     ),
     RouteField(
         "stale_if_error",
         DURATION,
         "duration",
         "`0s`",
-        "default and ceiling: after freshness, served when the origin fails (RFC 5861)",
+        "after freshness, served when the origin fails, where it is silent (RFC 5861)",
         ("sie", "grace"),
         attribute="stale_if_error_s",
+    ),
+    RouteField(
+        "max_stale_if_error",
+        DURATION,
+        "duration",
+        "as `stale_if_error`",
+        "ceiling of what the origin may propose of it",
+        ("max_sie", "max_grace"),
+        attribute="max_stale_if_error_s",
+        otherwise=lambda known, _: known["stale_if_error_s"],
     ),
     RouteField(
         "stale_if_unreachable",

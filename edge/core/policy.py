@@ -109,7 +109,7 @@ class CachePolicy:
     max_fresh_s: float = 0.0
     """Ceiling of what the origin may propose; below `fresh_s` it counts as `fresh_s`."""
     stale_while_revalidate_s: float = 0.0
-    """Default where the origin is silent, and ceiling; counted from the end of freshness."""
+    """Default where the origin is silent; counted from the end of freshness."""
     stale_if_error_s: float = 0.0
     """The same, for when the origin fails."""
     keep_s: float = 0.0
@@ -117,6 +117,9 @@ class CachePolicy:
     stale_if_unreachable_s: float = 0.0
     """After freshness, served when no connection to the origin can be made or it breaks, whether or not the response
     asks for that (RFC 9111 §4.2.4); what forbids stale answers forbids these. An error answer does not count."""
+    max_stale_while_revalidate_s: float = 0.0
+    """Ceiling of what the origin may propose; below the default it counts as that. So for the next."""
+    max_stale_if_error_s: float = 0.0
     any_status: bool = False
     """Whether every final status is stored that states its freshness, unknown ones included (RFC 9111 §3)."""
     heuristic_percent: int = 0

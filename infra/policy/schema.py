@@ -33,7 +33,7 @@ BEYOND_A_SCHEMA = {
     "NS132": "that no country is led to two markets",
     "NS133": "that a market's own country is one of its countries",
     "NS134": "that the default origin is one of the origins",
-    "NS204": "that `max_fresh` is at least `fresh`",
+    "NS204": "that `max_fresh` is at least `fresh`, and so for the stale windows",
     "NS209": "that each of `request_fields` is in `vary`, on a stored route",
     "NS217": "that the names in `tags` are captured by `path`",
     "NS219": "that a tag without its braces has at most 256 characters",
@@ -105,7 +105,7 @@ CONTRADICTIONS: tuple[tuple[str, tuple[_Condition, ...]], ...] = (
                 _Says("on_lease_lapse", {"const": "fail"}, or_silent=True),
             ),
         )
-        for name in ("stale_if_error", "stale_if_unreachable")
+        for name in ("stale_if_error", "max_stale_if_error", "stale_if_unreachable")
     ),
     (
         "NS211",

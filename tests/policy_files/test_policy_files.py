@@ -443,7 +443,9 @@ def test_everything_that_decides_can_be_written():
     assert {each.name for each in ORIGIN_FIELDS} == {name.removesuffix("_s") for name in attributes(Origin) - {"name"}}
 
 
-BY_OTHER_FIELDS = {"path", "store", "fresh", "max_fresh", "auth", "blocked_countries", "burst", "origin"}
+BY_OTHER_FIELDS = {"path", "store", "fresh", "max_fresh", "auth", "blocked_countries", "burst", "origin"} | {
+    "max_stale_while_revalidate", "max_stale_if_error",
+}  # fmt: skip
 LITERAL_DEFAULTS = [each for each in ROUTE_FIELDS if each.name not in BY_OTHER_FIELDS]
 
 
@@ -465,6 +467,8 @@ def test_defaults_that_depend_on_other_fields(folder):
   stored:
     path: /a
     fresh: 5s
+    stale_while_revalidate: 6s
+    stale_if_error: 7s
     throttle: 90/m
   unstored:
     path: /b
@@ -476,12 +480,17 @@ def test_defaults_that_depend_on_other_fields(folder):
     path: /c
     data_class: personal
     throttle: {rate: 5/s, burst: 50}
+  guessed:
+    path: /d
+    fresh: 0s
+    heuristic: 10
 """,
     )
-    stored, unstored, personal = found.policies[:3]
+    stored, unstored, personal, guessed = found.policies[:4]
     assert (stored.store, unstored.store, personal.store) == (True, False, False)
     assert (stored.auth, unstored.auth, personal.auth) == (Auth.NONE, Auth.OPTIONAL, Auth.OPTIONAL)
-    assert (stored.max_fresh_s, unstored.max_fresh_s) == (5.0, 0.0)
+    assert (stored.max_fresh_s, unstored.max_fresh_s, guessed.max_fresh_s) == (5.0, 0.0, 86_400.0)
+    assert (stored.max_stale_while_revalidate_s, stored.max_stale_if_error_s) == (6.0, 7.0)
     assert (stored.throttle, unstored.throttle) == (Throttle(1.5, 2), Throttle(5 / 3600, 1))
     assert personal.throttle == Throttle(5.0, 50)
     assert (stored.blocked_countries, unstored.blocked_countries) == (("KP", "SY"), ())
