@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -333,7 +334,8 @@ class ViewerConnection(asyncio.BufferedProtocol):
         if self._body is not None and not self._body.complete:
             self._body.cut(Refusal.MALFORMED)
         self._at_end = True
-        return self._busy is not None or bool(self._queue)
+        # TLS has no half of a connection to wait on: it is closed from both sides.
+        return not self._server.over_tls and (self._busy is not None or bool(self._queue))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._server.buffer
@@ -705,15 +707,23 @@ class GatewayServer:
         self.buffer = memoryview(bytearray(READ_BYTES))
         self.connections: set[ViewerConnection] = set()
         self.accepted = 0
+        self.over_tls = False
         self._listener: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._empty: asyncio.Future[None] | None = None
         """Resolved when the last viewer has left; only waited for while draining."""
 
-    async def listen(self, bound: socket.socket) -> None:
-        """Start accepting on a socket that is bound already."""
+    async def listen(self, bound: socket.socket, tls: ssl.SSLContext | None = None, handshake_s: float = 10.0) -> None:
+        """Start accepting on a socket that is bound already; over TLS, where there is a context for it."""
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(lambda: ViewerConnection(self), sock=bound, backlog=1024)
+        self.over_tls = tls is not None
+        self._listener = await loop.create_server(
+            lambda: ViewerConnection(self),
+            sock=bound,
+            backlog=1024,
+            ssl=tls,
+            ssl_handshake_timeout=None if tls is None else handshake_s,
+        )
         self._sweeper = loop.create_task(self._sweep())
 
     def joined(self, viewer: ViewerConnection) -> None:
