@@ -28,7 +28,7 @@ from edge.gateway.explain import decide, told, told_stored
 from edge.gateway.fills import Fills
 from edge.gateway.flights import Flights
 from edge.gateway.listening import HelperServer, bind
-from edge.gateway.origin import Deadlines, OriginPool, PoolTransport
+from edge.gateway.origin import Caps, Deadlines, OriginPool, PoolTransport, tls_context
 from edge.gateway.origins import OriginPools
 from edge.gateway.record import AccessLog, RecordBook
 from edge.gateway.reload import PolicyReload
@@ -81,7 +81,15 @@ class Gateway:
         )
         self.regional = RegionalTier(settings.regional, settings.edge, clock, wall) if settings.regional else None
         self.follower = Follower(self.worker, settings.edge, settings.public_url, self.floors, self.lease)
-        self.origins = OriginPools(settings.origin_url, settings.origins, policies.origins, clock)
+        self.origins = OriginPools(
+            settings.origin_urls,
+            settings.origins,
+            policies.origins,
+            clock,
+            caps=settings.origin_caps,
+            tls=None if settings.origin_ca is None else tls_context(str(settings.origin_ca)),
+            health=settings.origin_health,
+        )
         self.stopped = asyncio.Event()
         self.lost_history = False
         self.address: tuple[str, int] = ("", 0)
@@ -107,15 +115,16 @@ class Gateway:
         self._flights = Flights(self._fills.fetch, self.floors, clock)
         # Pools of their own for questions: they must get through when fills queue, and fail apart from them.
         self._feed_pool = OriginPool(
-            settings.feed_url,
+            settings.feed_urls,
             clock,
             deadlines=Deadlines(connect_s=LEASE_S, head_s=LEASE_S, idle_s=LEASE_S),
-            max_connections=MAX_OPEN_STREAMS + 1,
+            caps=Caps(connections=MAX_OPEN_STREAMS + 1),
+            tls=None if settings.origin_ca is None else tls_context(str(settings.origin_ca)),
             patient=True,
         )
         self._feed = httpx.AsyncClient(
             transport=PoolTransport(self._feed_pool),
-            base_url=settings.feed_url,
+            base_url=settings.feed_urls[0],
             headers={EDGE_KEY_FIELD: settings.edge_key},
             timeout=LEASE_S,
             trust_env=False,
@@ -174,6 +183,7 @@ class Gateway:
         self._tasks = [
             loop.create_task(self._sweep_store()),
             loop.create_task(self.reload.run()),
+            loop.create_task(self.origins.watch()),
         ]
         if self._tls is not None:
             self._tasks.append(loop.create_task(self._tls.run()))

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cache_policies.origins import Origin, Origins
-from edge.gateway.origin import Deadlines, OriginPool
+from edge.gateway.origin import Caps, Deadlines, OriginPool
 
 
 class OriginPools:
-    """Pools by the name of their origin.
+    """Pools by the name of their origin, so that one that is slow or gone takes nothing from the others.
 
-    `url` is the address of the default origin, `others` has those of all the others, by name; they stay what they are,
-    whatever policies come later. `clock` gives seconds of the edge's clock.
+    `urls` are the addresses of the default origin, `others` has those of all the others, by name; they stay what they
+    are, whatever policies come later. `clock` gives seconds of the edge's clock. `health` is the path by which every
+    address is checked; empty: none is.
     """
 
-    def __init__(self, url: str, others: Mapping[str, str], origins: Origins, clock: Callable[[], float]) -> None:
-        self._default = OriginPool(url, clock)
-        self._pools = {name: OriginPool(address, clock) for name, address in others.items()}
+    def __init__(
+        self,
+        urls: Sequence[str],
+        others: Mapping[str, Sequence[str]],
+        origins: Origins,
+        clock: Callable[[], float],
+        *,
+        caps: Caps | None = None,
+        tls: ssl.SSLContext | None = None,
+        health: str = "",
+    ) -> None:
+        self._default = OriginPool(urls, clock, caps=caps, tls=tls)
+        self._pools = {name: OriginPool(theirs, clock, caps=caps, tls=tls) for name, theirs in others.items()}
+        self._health = health
         self.failed_over = 0
         """Reads that the first origin gave no usable answer to."""
         self.use(origins)
@@ -42,12 +56,14 @@ class OriginPools:
     def default(self) -> OriginPool:
         return self._default
 
+    async def watch(self) -> None:
+        """Check the health of every address, for ever, where a path to ask for is set."""
+        if self._health:
+            await asyncio.gather(*(pool.watch(self._health) for pool in set(self._pools.values())))
+
     def status(self) -> dict[str, dict[str, Any]]:
         """What `/status` shows of each origin."""
-        return {
-            name: {"connections_opened": pool.opened, "left_alone": pool.breaker.is_open}
-            for name, pool in ((name, self._pools[name]) for name in self._names)
-        }
+        return {name: self._pools[name].status() for name in self._names}
 
     def close(self) -> None:
         for pool in self._pools.values():

@@ -15,6 +15,7 @@ from cache_policies.kinds import NAME
 from cache_policies.origins import Origins
 from cache_policies.reading import did_you_mean
 from edge.core.hops import TrustedHops
+from edge.gateway.origin import Caps, is_origin_url, tls_context
 from edge.gateway.server import Limits
 from edge.gateway.tls import TlsUnusable, server_context
 from edge.gateway.visitors import countries_of
@@ -65,9 +66,9 @@ class GatewaySettings:
     """Where operators look in, one address per worker: NEARSHELF_ADMIN_LISTEN."""
     public_url: str
     """How viewers spell this edge: NEARSHELF_PUBLIC_URL, default http:// and the listen address."""
-    origin_url: str
-    """Where fills and forwarded writes go: NEARSHELF_ORIGIN_URL."""
-    feed_url: str
+    origin_urls: tuple[str, ...]
+    """Where fills and forwarded writes go, one or several addresses of the default origin: NEARSHELF_ORIGIN_URL."""
+    feed_urls: tuple[str, ...]
     """Where questions go: NEARSHELF_FEED_URL, default the origin's."""
     edge_key: str = field(repr=False)
     """Secret shared with the origin: NEARSHELF_EDGE_KEY."""
@@ -87,8 +88,15 @@ class GatewaySettings:
     regional: str = field(default="", repr=False)
     """The store that the workers of this edge's site share, redis://, rediss:// or unix://: NEARSHELF_REGIONAL, default
     none."""
-    origins: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Addresses of the origins of origins.yaml by name, the default one's left out: NEARSHELF_ORIGINS."""
+    origin_caps: Caps = field(default_factory=Caps)
+    """How much of each origin this worker takes: NEARSHELF_ORIGIN_CONNECTIONS, NEARSHELF_ORIGIN_QUEUE and
+    NEARSHELF_ORIGIN_QUEUE_S."""
+    origin_health: str = ""
+    """Path by which addresses of origins are checked: NEARSHELF_ORIGIN_HEALTH, default none."""
+    origin_ca: Path | None = None
+    """Certificates of whom origins on https may be vouched for by, PEM: NEARSHELF_ORIGIN_CA, default the system's."""
     loop: str = "asyncio"
     """`asyncio`, or `uvloop` where the extra `fast` is installed: NEARSHELF_LOOP."""
     trusted_hops: TrustedHops = field(default_factory=TrustedHops)
@@ -135,20 +143,48 @@ class GatewaySettings:
 
         def url(name: str, default: str = "") -> str:
             text = env.get(name) or default or needed(name)
-            if text and not _is_address(text):
+            if text and not is_origin_url(text):
                 faults.append(f"{name}: {text!r}, expected http://HOST:PORT without a path")
             return text.rstrip("/")
 
-        def origins(name: str) -> dict[str, str]:
-            found: dict[str, str] = {}
-            for member in _members(env.get(name, "")):
-                origin, _, text = (part.strip() for part in member.partition("="))
-                if not (re.fullmatch(NAME, origin) and _is_address(text)):
-                    faults.append(f"{name}: {member!r}, expected NAME=http://HOST:PORT, the name as in origins.yaml")
-                elif origin in found:
-                    faults.append(f"{name}: {origin} is there twice, expected one address")
-                found[origin] = text.rstrip("/")
+        def urls(name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+            found = tuple(text.rstrip("/") for text in _members(env.get(name, ""))) or default
+            if not found:
+                needed(name)
+            faults.extend(
+                f"{name}: {text!r}, expected http://HOST:PORT without a path"
+                for text in found
+                if not is_origin_url(text)
+            )
+            if len(set(found)) < len(found):
+                faults.append(f"{name}: the same address twice, expected each once")
             return found
+
+        def origins(name: str) -> dict[str, tuple[str, ...]]:
+            found: dict[str, tuple[str, ...]] = {}
+            for member in _members(env.get(name, "")):
+                origin, _, listed = (part.strip() for part in member.partition("="))
+                theirs = tuple(text.strip().rstrip("/") for text in listed.split("|"))
+                if not (re.fullmatch(NAME, origin) and all(map(is_origin_url, theirs))):
+                    faults.append(
+                        f"{name}: {member!r}, expected NAME=http://HOST:PORT, the name as in origins.yaml; "
+                        "several addresses with | between them"
+                    )
+                elif origin in found:
+                    faults.append(f"{name}: {origin} is there twice, expected once: NAME=URL|URL for several addresses")
+                elif len(set(theirs)) < len(theirs):
+                    faults.append(f"{name}: {member!r}, the same address twice, expected each once")
+                found[origin] = theirs
+            return found
+
+        def number(name: str, default: str, least: float, unit: str) -> float:
+            text = env.get(name) or default
+            if re.fullmatch(r"\d{1,6}" if unit != "seconds" else r"\d{1,6}(\.\d+)?", text, re.ASCII) is None or (
+                float(text) < least
+            ):
+                faults.append(f"{name}: {text!r}, expected {unit}, {least:g} or more")
+                return least
+            return float(text)
 
         listen = address("NEARSHELF_LISTEN")
         store_bytes = env.get("NEARSHELF_STORE_BYTES") or "256000000"
@@ -205,14 +241,29 @@ class GatewaySettings:
         if lifeline and not lifeline.isdigit():
             faults.append(f"NEARSHELF_LIFELINE: {lifeline!r}, expected the number of a descriptor")
             lifeline = ""
-        origin_url = url("NEARSHELF_ORIGIN_URL")
+        origin_urls = urls("NEARSHELF_ORIGIN_URL")
+        caps = Caps(
+            connections=int(number("NEARSHELF_ORIGIN_CONNECTIONS", "64", 1, "connections")),
+            queue=int(number("NEARSHELF_ORIGIN_QUEUE", "128", 0, "requests")),
+            queue_s=number("NEARSHELF_ORIGIN_QUEUE_S", "1", 0, "seconds"),
+        )
+        health = env.get("NEARSHELF_ORIGIN_HEALTH", "")
+        if health and re.fullmatch(r"/[\x21-\x22\x24-\x7e]*", health) is None:
+            faults.append(f"NEARSHELF_ORIGIN_HEALTH: {health!r}, expected a path such as /healthz")
+            health = ""
+        ca = env.get("NEARSHELF_ORIGIN_CA")
+        if ca:
+            try:
+                tls_context(ca)
+            except OSError as exc:
+                faults.append(f"NEARSHELF_ORIGIN_CA: {ca!r} holds no certificates that can be read: {exc}")
         settings = cls(
             edge=needed("NEARSHELF_EDGE"),
             listen=listen,
             admin_listen=address("NEARSHELF_ADMIN_LISTEN"),
             public_url=url("NEARSHELF_PUBLIC_URL", f"{'https' if tls else 'http'}://{listen}"),
-            origin_url=origin_url,
-            feed_url=url("NEARSHELF_FEED_URL", origin_url or "http://unset"),
+            origin_urls=origin_urls,
+            feed_urls=urls("NEARSHELF_FEED_URL", origin_urls or ("http://unset",)),
             edge_key=needed("NEARSHELF_EDGE_KEY"),
             admin_token=needed("NEARSHELF_ADMIN_TOKEN"),
             policies=policies,
@@ -222,6 +273,9 @@ class GatewaySettings:
             siblings=Path(env["NEARSHELF_SIBLINGS"]) if env.get("NEARSHELF_SIBLINGS") else None,
             regional=regional,
             origins=origins("NEARSHELF_ORIGINS"),
+            origin_caps=caps,
+            origin_health=health,
+            origin_ca=Path(ca) if ca else None,
             loop=loop,
             trusted_hops=trusted_hops,
             mmdb=Path(mmdb) if mmdb else None,
@@ -263,17 +317,6 @@ class GatewaySettings:
         usual = 80 if self.tls_cert is None else 443
         bare = {"127.0.0.1", "localhost", "[::1]"} if port == usual else set()
         return frozenset(loopback | bare | {public} | set(self.hosts))
-
-
-def _is_address(text: str) -> bool:
-    """Whether it is an http address without a path, a query or anybody's name in it."""
-    try:
-        parts = urlsplit(text)
-        _ = parts.port
-    except ValueError:
-        return False
-    usable = parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc
-    return bool(usable and parts.path in {"", "/"} and not parts.query and not parts.fragment)
 
 
 def _is_redis(text: str) -> bool:

@@ -31,7 +31,8 @@ from edge.core.reuse import FwdReason
 from edge.core.stored import StoredResponse
 from edge.gateway.exchange import Exchange
 from edge.gateway.fills import Fills
-from edge.gateway.flights import Errand, Flights, Kept, Landed, NotKept, Overtaken
+from edge.gateway.flights import Fate, Flights
+from edge.gateway.landings import Errand, Fetched, Kept, NotKept, Overtaken
 from edge.gateway.origin import OriginResponse
 from edge.gateway.origins import OriginPools
 from edge.gateway.record import ExchangeRecord, RecordBook
@@ -105,7 +106,7 @@ class Caused:
     """What the requests of one step made the edge do."""
 
     fetches: list[Fetch] = field(default_factory=list)
-    landed: list[Landed] = field(default_factory=list)
+    landed: list[Fetched] = field(default_factory=list)
     """What came of each fill."""
 
 
@@ -147,8 +148,8 @@ class _WatchedStore(MemoryStore):
 
 
 class _WatchedFills(Fills):
-    async def fetch(self, errand: Errand) -> Landed:
-        landed = await super().fetch(errand)
+    async def fetch(self, errand: Errand, fate: Fate) -> Fetched:
+        landed = await super().fetch(errand, fate)
         _viewed.get().caused.landed.append(landed)
         return landed
 
@@ -205,7 +206,7 @@ class VirtualShop:
         self._unheard: list[PurgeEntry] = []
         self._follower = Follower("policy-test", EDGE, f"http://{HOST}", self.floors, self.lease)
         names = [origin.name for origin in policies.origins.all]
-        urls = {name: f"http://{name}" for name in names}
+        urls = {name: (f"http://{name}",) for name in names}
         self.origins = {name: VirtualOrigin(name, self) for name in names}
         loop.listeners = {name: origin.connect for name, origin in self.origins.items()}
         self._pools = OriginPools(urls.pop(policies.origins.default), urls, policies.origins, loop.time)

@@ -11,14 +11,15 @@ import pytest_asyncio
 
 from edge.core.http import Headers
 from edge.gateway.origin import (
+    Caps,
     Deadlines,
     ErrorKind,
     OriginError,
     OriginPool,
     PoolTransport,
-    _Breaker,
-    render_request_head,
 )
+from edge.gateway.origin.breaker import Breaker
+from edge.gateway.origin.request_head import render_request_head
 from tests.support.clock import ManualClock
 from tests.support.scripted_origin import Reply, ScriptedOrigin
 
@@ -33,7 +34,8 @@ async def origin() -> AsyncIterator[ScriptedOrigin]:
 
 
 def pool_to(origin: ScriptedOrigin, clock: ManualClock | None = None, *, max_connections: int = 4) -> OriginPool:
-    return OriginPool(origin.url, clock or ManualClock(), deadlines=SHORT, max_connections=max_connections)
+    caps = Caps(connections=max_connections, queue_s=0.1)
+    return OriginPool((origin.url,), clock or ManualClock(), deadlines=SHORT, caps=caps)
 
 
 async def body_of(pool: OriginPool, target: str, method: str = "GET") -> bytes:
@@ -97,7 +99,7 @@ async def test_an_old_connection_is_not_used_again_and_a_write_wants_a_young_one
 async def test_a_patient_pool_keeps_spare_connections_in_use_also_for_questions(origin):
     clock = ManualClock()
     origin.on("/a", Reply(b"hello"))
-    pool = OriginPool(origin.url, clock, deadlines=SHORT, patient=True)
+    pool = OriginPool((origin.url,), clock, deadlines=SHORT, patient=True)
     open_at_once = [await pool.send("POST", "/a", HOST, b"x") for _ in range(3)]
     for response in open_at_once:
         await response.read(100)
@@ -192,16 +194,18 @@ async def test_a_body_that_proves_too_long_can_still_be_streamed_whole(origin):
 
 
 def test_the_breaker_lets_one_request_try_and_doubles_its_pause():
-    breaker = _Breaker()
+    breaker = Breaker()
     for _ in range(breaker.FAILURES):
         assert breaker.admits(100.0)
         breaker.failed(100.0)
     assert not breaker.admits(100.4)
     assert breaker.admits(100.5)
+    breaker.began(100.5)
     assert not breaker.admits(100.6)
     breaker.failed(100.7)
     assert not breaker.admits(101.6)
     assert breaker.admits(101.8)
+    breaker.began(101.8)
     breaker.succeeded()
     assert breaker.admits(101.9)
     assert not breaker.is_open

@@ -24,7 +24,7 @@ def test_what_is_not_said_has_a_default():
     settings = GatewaySettings.from_env(GOOD)
     assert settings.listen == Address("127.0.0.1", 8082)
     assert settings.public_url == "http://127.0.0.1:8082"
-    assert settings.feed_url == settings.origin_url
+    assert settings.feed_urls == settings.origin_urls
     assert (settings.store_bytes, settings.access_log, settings.loop) == (256_000_000, "", "asyncio")
 
 
@@ -116,7 +116,7 @@ SECOND = Origins((Origin("shop"), Origin("second"), Origin("third")), "shop")
 def test_every_origin_but_the_default_has_an_address():
     told = "second=http://10.0.0.2:80/, third = https://third.example"
     settings = GatewaySettings.from_env(GOOD | {"NEARSHELF_ORIGINS": told})
-    assert settings.origins == {"second": "http://10.0.0.2:80", "third": "https://third.example"}
+    assert settings.origins == {"second": ("http://10.0.0.2:80",), "third": ("https://third.example",)}
     assert settings.address_faults(SECOND) == ()
     assert GatewaySettings.from_env(GOOD).address_faults(Origins()) == ()
 
@@ -163,7 +163,7 @@ def test_origins_and_addresses_that_do_not_go_together(told, faults):
         ("second=http://b/path", "expected NAME="),
         ("second=http://user@b", "expected NAME="),
         ("second=http://b:port", "expected NAME="),
-        ("second=http://b,second=http://c", "second is there twice, expected one address"),
+        ("second=http://b,second=http://c", "second is there twice, expected once: NAME=URL|URL"),
     ],
 )
 def test_addresses_that_cannot_be(told, said):

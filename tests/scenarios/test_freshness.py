@@ -563,7 +563,7 @@ async def test_a_viewer_who_hangs_up_frees_the_connection_of_an_answer_that_is_n
         await shop.until(lambda: all(connection.gone for connection in server.connections))
         held.answer(Reply(b"broken", 503))
         await shop.until(lambda: not len(shop.gateway._flights))
-    await shop.until(lambda: shop.gateway.origins.default._open == len(shop.gateway.origins.default._idle))
+    await shop.until(lambda: not shop.gateway.origins.default.under_way)
 
 
 async def test_a_body_cut_short_is_neither_kept_nor_passed_as_whole(shop):

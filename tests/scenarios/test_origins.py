@@ -53,7 +53,7 @@ class TwoOrigins(EdgeShop):
     def __init__(self, tmp_path: Path, second: ScriptedOrigin, chosen: PolicySet) -> None:
         self.second = second
         names = {origin.name for origin in chosen.origins.all} - {chosen.origins.default}
-        super().__init__(tmp_path, policies=chosen, settings={"origins": dict.fromkeys(names, second.url)})
+        super().__init__(tmp_path, policies=chosen, settings={"origins": dict.fromkeys(names, (second.url,))})
 
     async def __aenter__(self) -> TwoOrigins:
         await super().__aenter__()

@@ -1,0 +1,332 @@
+"""The pool of one origin: which of its addresses is asked, who waits for a free place, what is sent again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import Any
+
+from edge.core.http import Headers
+from edge.gateway.origin.address import Address
+from edge.gateway.origin.breaker import RetryBudget
+from edge.gateway.origin.connection import Connection, OnInterim
+from edge.gateway.origin.errors import ErrorKind, OriginError
+from edge.gateway.origin.health import keep_checking
+from edge.gateway.origin.limits import KEEP_IDLE_S, UNSAFE_REUSE_S, Caps, Deadlines
+from edge.gateway.origin.request_head import Body, render_request_head
+from edge.gateway.origin.response import OriginResponse
+
+logger = logging.getLogger("nearshelf.origin")
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""What may be sent again."""
+NEW_ONLY_S = -1.0
+"""In place of how long a connection may have been idle: only a new one will do."""
+
+
+class OriginPool:
+    """Connections to the addresses of one origin, kept open between requests.
+
+    `clock` gives seconds of the edge's clock. A request goes to the address with the fewest requests under way, among
+    those that are up and not left alone; when all are down, to any of them, because the checks may be wrong. Beyond
+    `caps` it waits its turn, or is refused. A `patient` pool, for requests that are always asked again, never leaves an
+    origin alone, and takes the connection that has been idle longest, also for unsafe methods: so spare ones stay open,
+    and none of its requests has to wait for a connection to be made.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        clock: Callable[[], float],
+        *,
+        deadlines: Deadlines | None = None,
+        caps: Caps | None = None,
+        tls: ssl.SSLContext | None = None,
+        patient: bool = False,
+    ) -> None:
+        self.addresses = tuple(Address(url, tls, clock, self._on_freed, oldest_first=patient) for url in urls)
+        if not self.addresses:
+            raise ValueError("an origin without an address")
+        self.deadlines = deadlines or Deadlines()
+        self.caps = caps or Caps()
+        self.retries = RetryBudget()
+        self.passed_on = 0
+        """Requests that were sent to another address because the first could not be connected to."""
+        self.turned_away = 0
+        """Requests that were refused because everything was in use."""
+        self._clock = clock
+        self._patient = patient
+        self._turn = 0
+        self._waiting: deque[asyncio.Future[Address | None]] = deque()
+        self._closing = False
+
+    async def send(
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        body: Body = None,
+        *,
+        deadlines: Deadlines | None = None,
+        wait_s: float | None = None,
+        on_interim: OnInterim | None = None,
+    ) -> OriginResponse:
+        """Send one request and wait for the head of its response.
+
+        `headers` hold everything but framing, which is written here: a body of bytes with its length, a streamed one
+        chunked unless `headers` carry its `content-length`. `deadlines` and `wait_s` (for a free place) instead of the
+        pool's. `on_interim` gets every 103 before this returns.
+
+        What could not be sent at all, because there was no connection, goes to another address. A safe request without
+        a body that got no head of a response is sent once more, to another address or, when a kept connection turned
+        out dead, over a new one: within the retry budget. Raises OriginError.
+        """
+        allowed = deadlines or self.deadlines
+        head = render_request_head(method, target, headers, body)
+        repeatable = body is None and method in SAFE_METHODS
+        max_idle_s = KEEP_IDLE_S if repeatable or self._patient else UNSAFE_REUSE_S
+        self.retries.request()
+        address = self._take((), target) or await self._queue(target, wait_s)
+        tried: tuple[Address, ...] = ()
+        while True:
+            connection: Connection | None = None
+            try:
+                connection = address.idle(max_idle_s) or await address.connect(target, allowed.connect_s)
+                response = await self._exchange(address, connection, method, target, head, body, allowed, on_interim)
+            except OriginError as exc:
+                found_dead = connection is not None and connection.used and exc.kind is ErrorKind.CONNECTION_TERMINATED
+                if not found_dead:
+                    self._failed(address)
+                    tried = (*tried, address)
+                if not self._may_go_on(connection, repeatable, tried):
+                    if found_dead:
+                        self._failed(address)
+                    raise
+                if connection is not None:
+                    # Once: what fails again, elsewhere or over a new connection, is not the connection's fault.
+                    repeatable = False
+                if found_dead:
+                    max_idle_s = NEW_ONLY_S
+                address = self._take(tried, target) or await self._queue(target, wait_s)
+            else:
+                if address.breaker.is_open:
+                    logger.info("the origin at %s answers again", address.authority)
+                address.breaker.succeeded()
+                return response
+
+    def _may_go_on(self, connection: Connection | None, repeatable: bool, tried: tuple[Address, ...]) -> bool:
+        """Whether a request that failed is sent to an address that is not in `tried`; counts it."""
+        if not any(self._candidates(tried)):
+            return False
+        if connection is None:
+            self.passed_on += 1
+            return True
+        return repeatable and self.retries.take(self._clock())
+
+    def _failed(self, address: Address) -> None:
+        was_open = address.breaker.is_open
+        address.failures += 1
+        address.breaker.failed(self._clock())
+        if address.breaker.is_open and not was_open:
+            logger.warning(
+                "the origin at %s failed %d times in a row and is left alone for a moment",
+                address.authority,
+                address.breaker.FAILURES,
+            )
+
+    async def _exchange(
+        self,
+        address: Address,
+        connection: Connection,
+        method: str,
+        target: str,
+        head: bytes,
+        body: Body,
+        allowed: Deadlines,
+        on_interim: OnInterim | None,
+    ) -> OriginResponse:
+        sent_at = self._clock()
+        try:
+            connection.begin(method, target, head + body if isinstance(body, bytes) else head, on_interim)
+            if body is not None and not isinstance(body, bytes):
+                await _send_body(connection, body, allowed, chunked=b"\r\ntransfer-encoding: chunked\r\n" in head)
+            await connection.wait_for_head(allowed.head_s)
+        except BaseException:
+            connection.close()
+            address.give_back(connection)
+            raise
+        return OriginResponse(address, connection, allowed, target, sent_at, self._clock())
+
+    # -- whose turn it is ----------------------------------------------------------------------------------------------
+
+    def _candidates(self, avoid: tuple[Address, ...]) -> Sequence[Address]:
+        """The addresses that may be asked now, full ones included."""
+        now = self._clock()
+        if len(self.addresses) == 1 and not avoid:
+            return self.addresses if self._patient or self.addresses[0].breaker.admits(now) else ()
+        open_ones = [address for address in self.addresses if address not in avoid and address.breaker.admits(now)]
+        up = [address for address in open_ones if address.health.is_up]
+        if up or open_ones or not self._patient:
+            return up or open_ones
+        return [address for address in self.addresses if address not in avoid]
+
+    def _choose(self, candidates: Sequence[Address]) -> Address | None:
+        """The one with the fewest requests under way, each in turn among equals; None: all are full."""
+        most = self.caps.connections
+        if len(candidates) == 1:
+            return candidates[0] if candidates[0].under_way < most else None
+        self._turn += 1
+        start = self._turn % len(candidates)
+        best = min((*candidates[start:], *candidates[:start]), key=_under_way)
+        return best if best.under_way < most else None
+
+    def _take(self, avoid: tuple[Address, ...], target: str) -> Address | None:
+        """A place at one of the addresses, at once; None when others wait or all are full. Raises OriginError when all
+        are left alone."""
+        candidates = self._candidates(avoid)
+        if not candidates:
+            raise OriginError(ErrorKind.DESTINATION_UNAVAILABLE, target)
+        if self._waiting:
+            # A pause may have ended since the last of them looked.
+            self._on_freed()
+            if self._waiting:
+                return None
+        address = self._choose(candidates)
+        if address is not None:
+            address.under_way += 1
+            address.breaker.began(self._clock())
+        return address
+
+    async def _queue(self, target: str, wait_s: float | None) -> Address:
+        """A place at an address, when it is this request's turn. Raises OriginError."""
+        if self._closing or len(self._waiting) >= self.caps.queue:
+            self.turned_away += 1
+            raise OriginError(ErrorKind.CONNECTION_LIMIT_REACHED, target)
+        loop = asyncio.get_running_loop()
+        place: asyncio.Future[Address | None] = loop.create_future()
+        self._waiting.append(place)
+        wait_s = self.caps.queue_s if wait_s is None else wait_s
+        timer = None if wait_s == float("inf") else loop.call_later(wait_s, self._expire, place)
+        try:
+            address = await place
+        except BaseException:
+            if place.done() and not place.cancelled():
+                # Called off in the turn of the loop in which it got its place: that goes to the next in line.
+                given = place.result()
+                if given is not None:
+                    given.under_way -= 1
+                    self._on_freed()
+            elif place in self._waiting:
+                self._waiting.remove(place)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if address is None:
+            self.turned_away += 1
+            candidates = self._candidates(())
+            kind = ErrorKind.CONNECTION_LIMIT_REACHED if candidates else ErrorKind.DESTINATION_UNAVAILABLE
+            raise OriginError(kind, target)
+        return address
+
+    def _expire(self, place: asyncio.Future[Address | None]) -> None:
+        if not place.done():
+            self._waiting.remove(place)
+            place.set_result(None)
+
+    def _on_freed(self) -> None:
+        """A place is free, or another address may be asked: hand it to whoever waits longest."""
+        while self._waiting:
+            candidates = () if self._closing else self._candidates(())
+            address = self._choose(candidates) if candidates else None
+            if candidates and address is None:
+                return
+            place = self._waiting.popleft()
+            if place.done():
+                continue
+            place.set_result(address)
+            if address is not None:
+                address.under_way += 1
+                address.breaker.began(self._clock())
+
+    # -- the rest ------------------------------------------------------------------------------------------------------
+
+    @property
+    def under_way(self) -> int:
+        """Requests that hold a place."""
+        return sum(address.under_way for address in self.addresses)
+
+    @property
+    def opened(self) -> int:
+        """Connections made since the start."""
+        return sum(address.opened for address in self.addresses)
+
+    async def watch(self, path: str) -> None:
+        """Check every address now and then, for ever: whether it answers a GET of `path`."""
+        await asyncio.gather(*(keep_checking(partial(self.check, address, path)) for address in self.addresses))
+
+    async def check(self, address: Address, path: str) -> None:
+        """One check of one address."""
+        if not address.health.heard(await address.answers(path)):
+            return
+        if address.health.is_up:
+            logger.info("the origin at %s passes its health checks again", address.authority)
+            # The checks found it out first: no need to wait for the end of a pause.
+            address.breaker.succeeded()
+            self._on_freed()
+        else:
+            logger.warning("the origin at %s fails its health checks and is not asked", address.authority)
+
+    def status(self) -> dict[str, Any]:
+        """What `/status` shows of this origin."""
+        return {
+            "connections_opened": self.opened,
+            "left_alone": all(address.breaker.is_open for address in self.addresses),
+            "waiting": len(self._waiting),
+            "turned_away": self.turned_away,
+            "sent_again": self.retries.used,
+            "not_sent_again": self.retries.refused,
+            "passed_on": self.passed_on,
+            "addresses": [address.status() for address in self.addresses],
+        }
+
+    def close(self) -> None:
+        """Hang up everywhere; exchanges under way end with an error."""
+        self._closing = True
+        for address in self.addresses:
+            address.close()
+        self._on_freed()
+
+
+def _under_way(address: Address) -> int:
+    return address.under_way
+
+
+async def _send_body(connection: Connection, body: AsyncIterator[bytes], allowed: Deadlines, *, chunked: bool) -> None:
+    """Send the pieces as they come, until the last or until the origin answers before it.
+
+    An early answer is usually a refusal, and the sender may be waiting for it. The connection cannot be used again
+    then, because the origin still waits for the rest.
+    """
+    sending = asyncio.create_task(_send_pieces(connection, body, allowed.idle_s, chunked=chunked))
+    try:
+        await asyncio.wait((sending, connection.head), return_when=asyncio.FIRST_COMPLETED)
+        if sending.done():
+            sending.result()
+        else:
+            connection.may_keep = False
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+
+async def _send_pieces(connection: Connection, body: AsyncIterator[bytes], idle_s: float, *, chunked: bool) -> None:
+    async for data in body:
+        if data:
+            await connection.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data, idle_s)
+    if chunked:
+        await connection.write(b"0\r\n\r\n", idle_s)
