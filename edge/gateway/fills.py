@@ -1,13 +1,15 @@
 """Journey 1, steps 7 and 8: ask the origin, and keep what may be kept.
 
 An answer below the floors of its own tags is asked for again with that floor. Judging and storing are one step: no
-await lies between them, so that no purge can be applied in between (docs/freshness.md, rules 2 and 3).
+await lies between them, so that no purge can be applied in between (docs/freshness.md, rules 2 and 3). An answer longer
+than `WHOLE_BYTES` is judged when it begins, handed on as it grows, and judged again before it is stored.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Literal, Protocol
 
 from cache_policies.fields import EDGE_KEY_FIELD, REFUSED_EDGE_KEY, REFUSED_FIELD
@@ -21,11 +23,13 @@ from edge.core.request_rules import forward_request
 from edge.core.residency import Placed
 from edge.core.stored import StoredResponse
 from edge.core.storing import DoNotStore, Label, Reason, label_of, may_store
-from edge.core.tags import policy_tags
-from edge.core.validation import freshen
-from edge.gateway.flights import Errand, Failed, Kept, Landed, NotKept, Overtaken
+from edge.core.validation import conditions, freshen
+from edge.gateway.flights import Fate
+from edge.gateway.growing import WHOLE_BYTES, Growing
+from edge.gateway.landings import Errand, Failed, Fetched, Kept, NotKept, Overtaken
 from edge.gateway.origin import SERVER_FAULTS, EdgeKeyRefused, OriginError, OriginResponse
 from edge.gateway.origins import OriginPools
+from edge.gateway.regional import Regional
 
 logger = logging.getLogger("nearshelf.fills")
 
@@ -47,8 +51,12 @@ class Keeps(Protocol):
 
 
 class Fills:
-    """`applied` gives the position this worker has applied; `on_kept` hears of what was stored; `clock` and `wall` are
-    edge.clock's two readings."""
+    """`applied` gives the position this worker has applied; `on_kept` hears of what was stored; `regional` is asked
+    before the origin is; `clock` and `wall` are edge.clock's two readings.
+
+    `own_positions`: the purge log is the site's own, of which the origin knows nothing. What it says is as new as what
+    this worker had applied when the request was sent, and it is told nothing of positions, countries and keys.
+    """
 
     def __init__(
         self,
@@ -61,6 +69,8 @@ class Fills:
         on_kept: Callable[[StoredResponse], None],
         clock: Callable[[], float],
         wall: Callable[[], float],
+        regional: Regional | None = None,
+        own_positions: bool = False,
     ) -> None:
         self._origins = origins
         self._store = store
@@ -70,11 +80,30 @@ class Fills:
         self._on_kept = on_kept
         self._clock = clock
         self._wall = wall
+        self._regional = regional
+        self._own_positions = own_positions
         self._refusal_said_at = float("-inf")
 
-    async def fetch(self, errand: Errand) -> Landed:
-        """Forward `errand` and store the answer if it may be stored. Never raises for what the origin does."""
+    async def fetch(self, errand: Errand, fate: Fate) -> Fetched:
+        """Bring what `errand` asks for, and store it if it may be stored. Never raises for what the origin does."""
         began_at = self._clock()
+        regional = self._regional
+        if regional is None or not fate.shared or not regional.may_answer(errand):
+            return await self._from_origin(errand, fate, began_at)
+        found = await regional.ask(errand)
+        try:
+            if found.fresh is not None and not fate.outdated:
+                taken = self._store.put(found.fresh)
+                now = self._clock()
+                return Kept(found.fresh, taken, None, began_at, now - began_at, regional=True)
+            if found.validate is not None:
+                errand = replace(errand, validate=found.validate, known_tags=found.validate.tags)
+            return await self._from_origin(errand, fate, began_at)
+        finally:
+            if found.claim is not None:
+                found.claim.release()
+
+    async def _from_origin(self, errand: Errand, fate: Fate, began_at: float) -> Fetched:
         validate, placed = errand.validate, errand.placed
         minimum = self._first_minimum(errand)
         overtaken: Overtaken | None
@@ -82,7 +111,7 @@ class Fills:
         try:
             for ask in range(MAX_ASKS):
                 overtaken = cut_short = None
-                if ask == MAX_ASKS - 1 and minimum != "head":
+                if ask == MAX_ASKS - 1 and minimum != "head" and not self._own_positions:
                     # So that at least those who have arrived by now can take what comes.
                     minimum = self._applied() or minimum
                 forward = forward_request(
@@ -90,9 +119,11 @@ class Fills:
                     errand.match,
                     errand.key,
                     minimum=minimum,
-                    country=errand.country,
-                    stored=validate,
+                    country=None if self._own_positions else errand.country,
+                    conditions=self._conditions(validate),
                 )
+                # Read before the request is sent: what is purged from here on may be missing in the answer.
+                counter = (self._applied() or ZERO) if self._own_positions else None
                 response = await self.send(forward, errand.key, placed)
                 if response.status == 304 and validate is not None:
                     await response.discard()
@@ -100,6 +131,7 @@ class Fills:
                         validate,
                         Response(304, response.headers),
                         errand.match,
+                        counter=counter,
                         sent_at=response.sent_at,
                         received_at=response.head_at,
                         wall_now=self._wall_at(response.head_at),
@@ -109,14 +141,32 @@ class Fills:
                         continue
                     stored = decision.stored
                 else:
-                    try:
-                        found = await self._storable(forward, response, errand.match, errand.key)
-                    except OriginError as exc:
-                        if placed.fail_over is None:
-                            raise
-                        cut_short, placed = exc, Placed(placed.fail_over)
-                        self._origins.failed_over += 1
-                        continue
+                    found = self._storable(forward, response, errand.match, errand.key, counter)
+                    if isinstance(found, StoredResponse):
+                        # What is below the floors is asked for again, or read to its end: whoever may have it gets it
+                        # whole.
+                        current = self._floors.judge(found) is Verdict.CURRENT
+                        limit = errand.match.policy.max_body_bytes
+                        at_once = min(WHOLE_BYTES, limit) if current else limit
+                        try:
+                            body = await response.read(at_once)
+                        except OriginError as exc:
+                            if placed.fail_over is None:
+                                raise
+                            cut_short, placed = exc, Placed(placed.fail_over)
+                            self._origins.failed_over += 1
+                            continue
+                        if body is not None:
+                            found.body = body
+                        elif at_once == limit:
+                            found = Reason.BODY_TOO_LARGE
+                        elif self._floors.judge(found) is Verdict.CURRENT:
+                            return await self._grow(found, response, errand, fate, began_at)
+                        else:
+                            # Purged while it began, which is too soon to say who might have it.
+                            response.abandon()
+                            minimum = self._higher(minimum, found)
+                            continue
                     if isinstance(found, Reason):
                         again = self._better_minimum(response, errand.match, minimum)
                         if again is not None:
@@ -126,22 +176,18 @@ class Fills:
                         return NotKept(response, found.value, response.sent_at, self._clock() - began_at)
                     stored = found
                 # From here to `put` there is no await.
-                if self._floors.judge(stored) is Verdict.CURRENT:
-                    taken = self._store.put(stored)
-                    if taken:
-                        self._on_kept(stored)
+                if fate.outdated or self._floors.judge(stored) is Verdict.CURRENT:
                     return Kept(
                         stored,
-                        taken,
+                        self._keep(stored, fate),
                         response.status,
                         response.sent_at,
                         self._clock() - began_at,
                         validated=response.status == 304,
                     )
-                if minimum == "head" or (minimum is not None and stored.position >= minimum):
+                if counter is not None or minimum == "head" or (minimum is not None and stored.position >= minimum):
                     overtaken = Overtaken(stored, response.status, response.sent_at, self._clock() - began_at)
-                if minimum != "head":
-                    minimum = self._floors.refill_floor(stored.tags)
+                minimum = self._higher(minimum, stored)
             if overtaken is not None:
                 return overtaken
             if cut_short is not None:
@@ -149,6 +195,47 @@ class Fills:
             return Failed(None, Reason.BELOW_FLOOR.value, self._clock() - began_at)
         except OriginError as exc:
             return Failed(exc, exc.reason, self._clock() - began_at)
+
+    async def _grow(
+        self, stored: StoredResponse, response: OriginResponse, errand: Errand, fate: Fate, began_at: float
+    ) -> Fetched:
+        """Hand `response` on as it comes, and keep it in the end if it is not too large. Raises OriginError."""
+        origin_s = self._clock() - began_at
+        growing = Growing(
+            stored, response.length, fate, fwd_status=response.status, sent_at=response.sent_at, origin_s=origin_s
+        )
+        fate.grows(growing)
+        limit = errand.match.policy.max_body_bytes
+        outgrown = False
+        try:
+            async for data in response.chunks():
+                growing.feed(data)
+                if not outgrown and growing.size > limit:
+                    outgrown = True
+                    growing.outgrow()
+                    fate.outgrown()
+                if outgrown and not await growing.room():
+                    response.abandon()
+                    break
+        except BaseException as exc:
+            growing.cut(exc.reason if isinstance(exc, OriginError) else "stopping")
+            response.abandon()
+            raise
+        stored.body = growing.finish()
+        if outgrown:
+            return Failed(None, Reason.BODY_TOO_LARGE.value, origin_s, response.status)
+        return Kept(stored, self._keep(stored, fate), response.status, response.sent_at, origin_s)
+
+    def _keep(self, stored: StoredResponse, fate: Fate) -> bool:
+        """Store what is not below the floors now, and was not invalidated meanwhile; whether it was taken."""
+        if fate.outdated or self._floors.judge(stored) is not Verdict.CURRENT:
+            return False
+        taken = self._store.put(stored)
+        if taken:
+            self._on_kept(stored)
+            if self._regional is not None:
+                self._regional.keep(stored)
+        return taken
 
     async def send(
         self,
@@ -186,7 +273,9 @@ class Fills:
         length: int | None = None,
     ) -> OriginResponse:
         """One forward request, with the fields that belong to this connection. Raises OriginError."""
-        pairs = [("host", key.authority), (EDGE_KEY_FIELD, self._edge_key), *forward.headers.pairs]
+        pairs = [("host", key.authority), *forward.headers.pairs]
+        if not self._own_positions:
+            pairs.insert(1, (EDGE_KEY_FIELD, self._edge_key))
         if body is not None and length is not None:
             pairs.append(("content-length", str(length)))
         target = f"{forward.path}?{forward.query}" if forward.query else forward.path
@@ -203,31 +292,47 @@ class Fills:
             self._refusal_said_at = now
             logger.error("the origin refuses fills: NEARSHELF_EDGE_KEY of this edge is not the origin's")
 
-    def passing_minimum(self, *, demand_head: bool) -> Minimum | None:
-        """What a read asks for on a route that is never stored: everything this worker has heard of."""
-        return "head" if demand_head else self._applied()
+    def passing(self, request: Request, match: Match, key: CacheKey, *, demand_head: bool, country: str) -> Request:
+        """The forward request for an answer that is this viewer's alone. A read asks for everything that this worker
+        has heard of."""
+        minimum: Minimum | None = None
+        if request.method in READS and not self._own_positions:
+            minimum = "head" if demand_head else self._applied()
+        told = None if self._own_positions else country
+        return forward_request(request, match, key, minimum=minimum, country=told, past_store=True)
 
     def shows_purged(self, response: OriginResponse, match: Match) -> bool:
         """Whether an answer that is passed on is labelled, and below the floors of its own tags: for nobody's eyes."""
-        label = label_of(response.headers, policy_tags(match))
+        if self._own_positions:
+            return False
+        label = label_of(response.headers, match, None)
         return isinstance(label, Label) and self._floors.judge(label) is Verdict.PURGED
+
+    def _conditions(self, validate: StoredResponse | None) -> tuple[tuple[str, str], ...]:
+        if validate is None:
+            return ()
+        purged = self._floors.judge(validate) is Verdict.PURGED
+        return conditions(validate, labelled=not self._own_positions, purged=purged)
 
     def _first_minimum(self, errand: Errand) -> Minimum | None:
         """The highest known floor of the key's last tags, else of `*` (rule 3)."""
+        if self._own_positions:
+            return None
         if errand.demand_head:
             return "head"
         floor = self._floors.refill_floor(errand.known_tags or ())
         return None if floor == ZERO else floor
 
-    async def _storable(
-        self, forward: Request, response: OriginResponse, match: Match, key: CacheKey
+    def _storable(
+        self, forward: Request, response: OriginResponse, match: Match, key: CacheKey, counter: Position | None
     ) -> StoredResponse | Reason:
-        """The response with its whole body, ready to be kept; or why not, with its body still to be read."""
+        """The response as it is to be kept, still without its body; or why not."""
         decision = may_store(
             forward,
             Response(response.status, response.headers),
             match,
             key,
+            counter=counter,
             sent_at=response.sent_at,
             received_at=response.head_at,
             wall_now=self._wall_at(response.head_at),
@@ -236,17 +341,21 @@ class Fills:
             return decision.reason
         if response.close_delimited:
             return Reason.LENGTH_UNKNOWN
-        body = await response.read(match.policy.max_body_bytes)
-        if body is None:
+        if response.length is not None and response.length > match.policy.max_body_bytes:
             return Reason.BODY_TOO_LARGE
-        decision.stored.body = body
         return decision.stored
+
+    def _higher(self, minimum: Minimum | None, stored: StoredResponse) -> Minimum | None:
+        """What to ask again for, instead of a response that is below the floors."""
+        if minimum == "head" or self._own_positions:
+            return minimum
+        return self._floors.refill_floor(stored.tags)
 
     def _better_minimum(self, response: OriginResponse, match: Match, minimum: Minimum | None) -> Minimum | None:
         """What to ask again for, when an answer that is not stored would show what was purged; None: use it."""
-        if minimum == "head" or not 200 <= response.status < 300:
+        if minimum == "head" or self._own_positions or not 200 <= response.status < 300:
             return None
-        label = label_of(response.headers, policy_tags(match))
+        label = label_of(response.headers, match, None)
         if isinstance(label, Label):
             return self._floors.refill_floor(label.tags) if self._floors.judge(label) is Verdict.PURGED else None
         applied = self._applied()

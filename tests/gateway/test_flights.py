@@ -12,7 +12,8 @@ from edge.core.http import Headers, Request
 from edge.core.key import CacheKey
 from edge.core.policy import CachePolicy, Match
 from edge.core.residency import Placed
-from edge.gateway.flights import Errand, Failed, Flights, Landed
+from edge.gateway.flights import Fate, Flights
+from edge.gateway.landings import Errand, Failed, Fetched
 from tests.support.clock import ManualClock
 
 WAIT_S = 0.05
@@ -29,10 +30,10 @@ class Sky:
     """Flights whose landing the test decides."""
 
     def __init__(self) -> None:
-        self.landings: list[asyncio.Future[Landed]] = []
+        self.landings: list[asyncio.Future[Fetched]] = []
         self.flights = Flights(self._fetch, Floors(), ManualClock())
 
-    async def _fetch(self, _errand: Errand) -> Landed:
+    async def _fetch(self, _errand: Errand, _fate: Fate) -> Fetched:
         self.landings.append(asyncio.get_running_loop().create_future())
         return await self.landings[-1]
 

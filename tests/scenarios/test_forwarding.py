@@ -86,15 +86,31 @@ async def test_a_key_that_proved_not_storable_is_not_queued_on(shop):
     assert (await shop.get(PAGE)).is_hit
 
 
-async def test_a_failing_leader_does_not_send_everybody_to_the_origin(shop):
+async def test_a_failing_origin_is_asked_twice_for_a_whole_crowd(shop):
+    shop.origin.on(PAGE, Reply(b"broken", 500))
     with shop.origin.holding(PAGE) as held:
         crowd = [shop.asking(PAGE) for _ in range(10)]
         await held.arrived()
         await shop.has_waiters(10)
-        held.answer(Reply(b"broken", 500))
+        held.answer()
         answers = await asyncio.gather(*crowd)
     assert all(answer.status >= 500 for answer in answers)
-    assert shop.origin.count(PAGE) == 1
+    assert shop.origin.count(PAGE) == 2
+
+
+@pytest.mark.parametrize("failure", [Reply(b"broken", 500), changed(page(b"x" * 100), cut_after=10)])
+async def test_a_failed_leader_fails_nobody_else(shop, failure):
+    shop.origin.on(PAGE, page(b"lamp"))
+    with shop.origin.holding(PAGE) as held:
+        leader = shop.asking(PAGE)
+        await held.arrived()
+        crowd = [shop.asking(PAGE) for _ in range(9)]
+        await shop.has_waiters(10)
+        held.answer(failure)
+        assert (await leader).status in {500, 502}
+        answers = await asyncio.gather(*crowd)
+    assert {answer.body for answer in answers} == {b"lamp"}
+    assert shop.origin.count(PAGE) == 2
 
 
 async def test_a_follower_waits_no_longer_than_its_policy_says(tmp_path):

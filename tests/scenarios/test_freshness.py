@@ -101,8 +101,8 @@ async def test_a_purge_in_the_very_turn_in_which_a_flight_lands_reaches_its_foll
     flights = shop.gateway._flights
     original = flights._fetch
 
-    async def purging(errand):
-        landed = await original(errand)
+    async def purging(errand, fate):
+        landed = await original(errand, fate)
         if not purges:
             # Stored, and not yet handed over: now the change goes live.
             purges.append(shop.purge(TAG))

@@ -1,0 +1,312 @@
+"""Journey 1, step 8: handing an answer to its viewer, whole or as it comes, and noting what became of it.
+
+What may be shown is decided before (`exchange.py`), in the same step of the loop in which the head is written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from email.utils import formatdate
+
+from edge.core.compression import chosen_by_coding, may_be_coded
+from edge.core.delivery import deliver, deliver_forwarded, deliver_marked, not_modified, response_head
+from edge.core.floors import Floors, Lease
+from edge.core.freshness import current_age
+from edge.core.http import Headers, Request, Response
+from edge.core.key import CacheKey
+from edge.core.policy import CachePolicy, Match
+from edge.core.residency import Placed
+from edge.core.reuse import FwdReason, Why, on_error
+from edge.core.status import CacheStatus
+from edge.core.stored import StoredResponse
+from edge.core.viewer_fields import viewer_headers
+from edge.gateway.answers import unavailable
+from edge.gateway.coder import Coder
+from edge.gateway.growing import PIECE_BYTES, WHOLE_BYTES, CutShort, Growing, Reader
+from edge.gateway.origin import READ_AHEAD_BYTES, EdgeKeyRefused, ErrorKind, OriginError, OriginResponse
+from edge.gateway.record import ExchangeRecord, RecordBook
+from edge.gateway.server import Parsed, RequestBody, ViewerGone
+from edge.store.base import Store
+
+AT_ONCE_BYTES = 262_144
+"""A longer body goes to its viewer piece by piece, as it is taken: one viewer never has more than this waiting."""
+
+_TOO_SLOW = {ErrorKind.HTTP_RESPONSE_TIMEOUT, ErrorKind.CONNECTION_TIMEOUT}
+_UNUSABLE = {
+    ErrorKind.HTTP_RESPONSE_INCOMPLETE,
+    ErrorKind.HTTP_RESPONSE_HEADER_SECTION_SIZE,
+    ErrorKind.HTTP_PROTOCOL_ERROR,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One viewer's request that goes the long way."""
+
+    parsed: Parsed
+    request: Request
+    match: Match
+    key: CacheKey
+    placed: Placed
+    record: ExchangeRecord
+
+    @property
+    def policy(self) -> CachePolicy:
+        return self.match.policy
+
+
+class Handover:
+    """One worker's. `clock` gives seconds of the edge's clock, `wall` seconds since the epoch."""
+
+    def __init__(
+        self,
+        *,
+        edge: str,
+        store: Store,
+        floors: Floors,
+        lease: Lease,
+        book: RecordBook,
+        coder: Coder,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._cache = f"nearshelf-{edge}"
+        self._store = store
+        self._floors = floors
+        self._lease = lease
+        self._book = book
+        self._coder = coder
+        self._clock = clock
+        self._wall = wall
+
+    # -- at once -------------------------------------------------------------------------------------------------------
+
+    def own_answer(self, response: Response, parsed: Parsed | None, record: ExchangeRecord, reason: str) -> bytes:
+        """An answer that the edge makes itself."""
+        record.outcome, record.reason = "edge", reason
+        response = self._with_status(response, record)
+        head = self._head(parsed, response, record)
+        record.bytes_sent += len(response.body)
+        self._book.note(record)
+        return head + response.body
+
+    def from_store(
+        self, visit: Visit, stored: StoredResponse, now: float, why: Why | None
+    ) -> bytes | Callable[[], Awaitable[None]]:
+        """A stored response, fresh (`why` is None) or stale while it is refreshed in the background. What is too long
+        to be written at once is written by what this returns, which is to be awaited in the same step."""
+        record = visit.record
+        record.outcome = "hit" if why is None else "stale"
+        record.reason = "" if why is None else why.value
+        record.ttl_s = int(stored.fresh_until - now)
+        record.age_s = int(current_age(stored, now))
+        self._coder.prepare(visit.request, stored, visit.policy)
+        response = deliver(visit.request, stored, visit.policy, now, self._status(record, hit=True))
+        if len(response.body) > AT_ONCE_BYTES:
+
+            async def write() -> None:
+                await self.write(visit, response)
+
+            return write
+        head = self._head(visit.parsed, response, record)
+        record.bytes_sent += len(response.body)
+        self._book.note(record)
+        return head + response.body
+
+    # -- awaited -------------------------------------------------------------------------------------------------------
+
+    async def write(self, visit: Visit, response: Response) -> None:
+        """A whole answer: in one piece, or piece by piece as the viewer takes them. The first is written at once."""
+        viewer, record, body = visit.parsed.viewer, visit.record, response.body
+        head = self._head(visit.parsed, response, record)
+        if len(body) <= AT_ONCE_BYTES:
+            record.bytes_sent += len(body)
+            self._book.note(record)
+            viewer.write(head + body)
+            return
+        view = memoryview(body)
+        try:
+            viewer.write(head)
+            for start in range(0, len(body), PIECE_BYTES):
+                piece = view[start : start + PIECE_BYTES]
+                viewer.write(piece)
+                record.bytes_sent += len(piece)
+                await viewer.drain()
+        except ViewerGone:
+            self._book.note(ended(record, "gone", record.reason))
+            raise
+        self._book.note(record)
+
+    async def kept(self, visit: Visit, stored: StoredResponse, now: float) -> None:
+        """A whole response that was just fetched; `visit.record` says how."""
+        record = visit.record
+        self._coder.prepare(visit.request, stored, visit.policy)
+        await self.write(visit, deliver(visit.request, stored, visit.policy, now, self._status(record, hit=False)))
+
+    async def growing(self, visit: Visit, growing: Growing, reader: Reader, now: float) -> None:
+        """A response whose body is still on its way: its head at once, its body as it comes. Raises ViewerGone."""
+        try:
+            response = self._growing_head(visit, growing, now)
+            if visit.request.method == "HEAD" or response.status != growing.stored.status:
+                await self.write(visit, replace(response, body=b""))
+                return
+            await self._streamed(visit, response, growing.length, _pieces(reader))
+        finally:
+            reader.leave()
+        if growing.stored.body:
+            # It has come to its end: whoever asks next finds its coded copy.
+            self._coder.prepare(visit.request, growing.stored, visit.policy)
+
+    async def instead(self, visit: Visit, now: float, *, unreachable: bool) -> bool:
+        """Serve what may stand in for a failed origin, if there is anything (RFC 5861 §4, rule 5). `unreachable`: it
+        did not even answer (RFC 9111 §4.2.4)."""
+        request, policy, record = visit.request, visit.policy, visit.record
+        found = on_error(
+            self._store.get(visit.key), request, policy, self._floors, self._lease, now, unreachable=unreachable
+        )
+        if found is None:
+            return False
+        record.outcome, record.reason, record.fwd = "stale", found.why.value, FwdReason.STALE
+        record.ttl_s = int(found.stored.fresh_until - now)
+        record.age_s = int(current_age(found.stored, now))
+        status = self._status(record, hit=False)
+        if found.why is Why.STALE_MARKED:
+            response = deliver_marked(request, found.stored, policy, now, status)
+        else:
+            self._coder.prepare(request, found.stored, policy)
+            response = deliver(request, found.stored, policy, now, status)
+        await self.write(visit, response)
+        return True
+
+    async def error(self, visit: Visit, error: OriginError | None, reason: str, now: float, *, leased: bool) -> None:
+        """No usable response, and nothing to show instead. `leased`: with the lease held there might have been."""
+        record = visit.record
+        record.reason = reason
+        if isinstance(error, EdgeKeyRefused):
+            # The questions are refused, too: a lease that has run out would hide why.
+            status, why = 503, "The shop cannot be reached at the moment. Please try again shortly."
+            record.reason = error.reason
+        elif leased and not self._lease.held(now):
+            status, why = 503, "This cannot be confirmed at the moment. Please try again shortly."
+            record.reason = Why.LEASE_LAPSED.value
+        elif error is not None and error.kind in _TOO_SLOW:
+            status, why = 504, "The shop takes too long to answer. Please try again shortly."
+        elif error is not None and error.kind in _UNUSABLE:
+            status, why = 502, "The shop's answer was not usable. Please try again shortly."
+        else:
+            status, why = 503, "The shop cannot be reached at the moment. Please try again shortly."
+        response = unavailable(status, why, visit.request)
+        if error is not None:
+            said = ("proxy-status", f"{self._cache}; error={error.kind.value}")
+            response = Response(status, response.headers.with_(said), response.body)
+        record.outcome = "error"
+        await self.write(visit, self._with_status(response, record))
+
+    async def forwarded(self, visit: Visit, response: OriginResponse) -> None:
+        """A response for this viewer alone: in one piece when it is short, else streamed. Raises ViewerGone."""
+        request, policy, record = visit.request, visit.policy, visit.record
+        status = self._status(record, hit=False)
+        conditional = policy.store and not_modified(request.headers, response.status, response.headers)
+        short = response.length is not None and response.length <= READ_AHEAD_BYTES
+        if conditional or short or request.method == "HEAD" or response.status in (204, 304):
+            try:
+                body = await response.read(READ_AHEAD_BYTES)
+            except OriginError as exc:
+                await self.error(visit, exc, exc.reason, self._clock(), leased=False)
+                return
+            if body is None:
+                response.abandon()
+            whole = Response(response.status, response.headers, body or b"")
+            await self.write(visit, deliver_forwarded(request, whole, policy, status))
+            return
+        pairs = [*viewer_headers(response.headers, policy), ("cache-status", status.text())]
+        try:
+            await self._streamed(visit, Response(response.status, Headers(pairs)), response.length, response.chunks())
+        except ViewerGone:
+            response.abandon()
+            raise
+
+    async def _streamed(
+        self, visit: Visit, response: Response, length: int | None, body: AsyncIterator[bytes | memoryview]
+    ) -> None:
+        """Head and body as they come; the body waits while the viewer does. Raises ViewerGone."""
+        viewer, record = visit.parsed.viewer, visit.record
+        chunked = length is None
+        framing = ("transfer-encoding", "chunked") if chunked else ("content-length", str(length))
+        headers = Headers((*response.headers.without(("content-length",)), framing))
+        try:
+            viewer.write(self._head(visit.parsed, Response(response.status, headers), record))
+            async for data in body:
+                viewer.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+                record.bytes_sent += len(data)
+                await viewer.drain()
+            if chunked:
+                viewer.write(b"0\r\n\r\n")
+        except ViewerGone:
+            self._book.note(ended(record, "gone", record.reason))
+            raise
+        except (CutShort, OriginError) as exc:
+            # The head is out: hanging up is the only way left to say that the rest is missing.
+            viewer.cut_short()
+            self._book.note(ended(record, "error", exc.reason if isinstance(exc, OriginError) else str(exc)))
+            return
+        self._book.note(record)
+
+    # -- small parts ---------------------------------------------------------------------------------------------------
+
+    def _growing_head(self, visit: Visit, growing: Growing, now: float) -> Response:
+        """What `deliver` says of a stored response whose body is not there yet, its preconditions evaluated."""
+        stored, policy = growing.stored, visit.policy
+        response = deliver(visit.request, stored, policy, now, self._status(visit.record, hit=False))
+        if response.status != stored.status:
+            return response
+        headers = response.headers.without(("content-length",))
+        if may_be_coded(policy, stored.status, stored.headers, growing.length or WHOLE_BYTES):
+            headers = chosen_by_coding(headers)
+        if growing.length is not None:
+            headers = headers.with_(("content-length", str(growing.length)))
+        return Response(response.status, headers)
+
+    def _head(self, parsed: Parsed | None, response: Response, record: ExchangeRecord) -> bytes:
+        """The head as it is written, with a Date, as a recipient with a clock adds it (RFC 9110 §6.6.1)."""
+        pairs = list(response.headers)
+        if parsed is None or not _stays_open(parsed):
+            pairs.append(("connection", "close"))
+        if "date" not in response.headers:
+            pairs.append(("date", formatdate(self._wall(), usegmt=True)))
+        head = response_head(Response(response.status, Headers(pairs)))
+        record.status, record.bytes_sent = response.status, len(head)
+        return head
+
+    def _status(self, record: ExchangeRecord, *, hit: bool) -> CacheStatus:
+        return CacheStatus(
+            self._cache,
+            hit=hit,
+            fwd=None if hit else record.fwd,
+            fwd_status=None if hit else record.fwd_status,
+            ttl=record.ttl_s,
+            stored=record.stored,
+            collapsed=record.collapsed,
+            detail=record.reason or None,
+        )
+
+    def _with_status(self, response: Response, record: ExchangeRecord) -> Response:
+        said = ("cache-status", self._status(record, hit=False).text())
+        return Response(response.status, response.headers.with_(said), response.body)
+
+
+async def _pieces(reader: Reader) -> AsyncIterator[bytes | memoryview]:
+    while data := await reader.next():
+        yield data
+
+
+def _stays_open(parsed: Parsed) -> bool:
+    """Whether another request can follow: not after a body that was not read to its end."""
+    body: RequestBody | None = parsed.body
+    return parsed.keep_alive and (body is None or (body.complete and not body.buffered))
+
+
+def ended(record: ExchangeRecord, outcome: str, reason: str) -> ExchangeRecord:
+    record.outcome, record.reason = outcome, reason
+    return record

@@ -1,0 +1,83 @@
+"""What a flight asks of the tier that the workers of its site share, before it asks the origin.
+
+Nothing in memory answers, so that another worker is asked first: whether it has the response, or is fetching it. What
+comes from there is held against this worker's floors, its lease, its policies and the viewer's request like what this
+worker stored itself. Never past the lease: what another worker fetched then may be older than this viewer's arrival
+(docs/freshness.md, rule 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from edge.core.floors import Floors, Lease
+from edge.core.key import CacheKey
+from edge.core.policy import ALL
+from edge.core.reuse import Fresh, MustValidate, Stale, decide_reuse
+from edge.core.stored import StoredResponse
+from edge.core.storing import vary_values
+from edge.gateway.landings import Errand
+from edge.store.base import Claim, Tier
+
+
+class Found(NamedTuple):
+    """What the tier gave: a response to answer with, else one to validate, if any."""
+
+    fresh: StoredResponse | None = None
+    validate: StoredResponse | None = None
+    claim: Claim | None = None
+    """Of a flight that this worker is to fly: to be released whatever happens."""
+
+
+class Regional:
+    """One worker's dealings with `tier`. `clock` gives seconds of the edge's clock."""
+
+    def __init__(self, tier: Tier, floors: Floors, lease: Lease, clock: Callable[[], float]) -> None:
+        self._tier = tier
+        self._floors = floors
+        self._lease = lease
+        self._clock = clock
+
+    def may_answer(self, errand: Errand) -> bool:
+        """Whether it is asked at all."""
+        return not errand.demand_head and self._lease.held(self._clock())
+
+    async def ask(self, errand: Errand) -> Found:
+        """What the tier has for `errand`, waiting for another worker's flight while there is one. A fresh response is
+        not below the floors at the moment this returns."""
+        candidates = await self._tier.find(errand.key, errand.match.policy.version)
+        found = self._judged(errand, candidates)
+        if found.fresh is not None:
+            return found
+        wait_s = errand.match.policy.collapse_wait_s
+        # A worker that dies holds its claim for no longer than others wait for it.
+        claim = await self._tier.claim(_name_of(errand, candidates), wait_s)
+        if claim.mine:
+            return found._replace(claim=claim)
+        await claim.landed(wait_s)
+        return self._judged(errand, await self._tier.find(errand.key, errand.match.policy.version))
+
+    def keep(self, stored: StoredResponse) -> None:
+        self._tier.keep(stored)
+
+    def drop(self, key: CacheKey) -> None:
+        self._tier.drop(key)
+
+    def _judged(self, errand: Errand, candidates: Sequence[StoredResponse]) -> Found:
+        match decide_reuse(errand.request, candidates, errand.match.policy, self._floors, self._lease, self._clock()):
+            case Fresh(stored):
+                return Found(fresh=stored)
+            case Stale(stored) | MustValidate(stored):
+                return Found(validate=stored)
+            case _:
+                return Found()
+
+
+def _name_of(errand: Errand, candidates: Sequence[StoredResponse]) -> bytes:
+    """What every worker of the site calls this flight: as `Flights` tells variants apart."""
+    policy = errand.match.policy
+    names = policy.vary
+    if names == ALL:
+        names = tuple([name for name, _ in candidates[0].vary]) if candidates else ()
+    return repr((tuple(errand.key), policy.version, vary_values(errand.request.headers, policy, names))).encode()
