@@ -124,19 +124,20 @@ class Floors:
 class Lease:
     """How long this worker may call anything fresh (rule 5). Times are seconds of the edge's clock."""
 
-    __slots__ = ("_until", "length_s")
+    __slots__ = ("length_s", "until")
 
     def __init__(self, length_s: float) -> None:
         self.length_s = length_s
-        self._until = float("-inf")
+        self.until = float("-inf")
+        """Nothing is fresh from this moment on."""
 
     def renew(self, asked_at: float) -> None:
         """Count from when the question was *sent*: its answer vouches for no later moment."""
-        self._until = max(self._until, asked_at + self.length_s)
+        self.until = max(self.until, asked_at + self.length_s)
 
     def held(self, now: float) -> bool:
-        return now < self._until
+        return now < self.until
 
     def give_up(self) -> None:
         """Nothing is fresh any more: this worker is stopping, or no longer trusts what it applied."""
-        self._until = float("-inf")
+        self.until = float("-inf")

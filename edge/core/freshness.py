@@ -11,6 +11,11 @@ from edge.core.http import Headers
 from edge.core.policy import CachePolicy
 from edge.core.stored import StoredResponse
 
+CACHEABLE_BY_DEFAULT = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 451, 501})
+"""Statuses whose freshness may be guessed (RFC 9110 §15.1, RFC 7725 §3)."""
+MAX_HEURISTIC_S = 86_400.0
+"""One day: what the origin did not say is not believed for longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
@@ -18,33 +23,59 @@ class Lifetimes:
 
     fresh_s: float
     stale_while_revalidate_s: float
-    """Counted from the end of freshness, like the next."""
+    """Counted from the end of freshness, like the next ones."""
     stale_if_error_s: float
+    stale_if_unreachable_s: float = 0.0
 
 
 def lifetimes(status: int, headers: Headers, directives: Directives, policy: CachePolicy) -> Lifetimes:
     """What the origin proposes, capped by the policy; the policy's own values where the origin is silent.
 
-    Freshness: targeted max-age, else s-maxage, max-age, Expires minus Date, and the policy's default. Error answers
-    live by `negative_s` at the most and are never served stale.
+    Freshness: s-maxage, else max-age, Expires minus Date, and the policy's default or its heuristic. Error answers
+    live by `negative_s` at the most; they are never served stale, nor is any other of 500 and above.
     """
     proposed = proposed_freshness(headers, directives)
     negative_s = dict(policy.negative_s).get(status)
     if negative_s is not None:
         fresh_s = negative_s if proposed is None else min(proposed, negative_s)
         return Lifetimes(0.0 if directives.no_cache else fresh_s, 0.0, 0.0)
-    fresh_s = policy.fresh_s if proposed is None else min(proposed, max(policy.fresh_s, policy.max_fresh_s))
-    if directives.forbids_stale:
-        return Lifetimes(0.0 if directives.no_cache else fresh_s, 0.0, 0.0)
+    if proposed is not None:
+        fresh_s = min(proposed, max(policy.fresh_s, policy.max_fresh_s))
+    else:
+        fresh_s = policy.fresh_s or heuristic_freshness(status, headers, directives, policy)
+    if directives.no_cache:
+        fresh_s = 0.0
+    if directives.forbids_stale or status >= 500:
+        return Lifetimes(fresh_s, 0.0, 0.0)
     return Lifetimes(
         fresh_s,
-        _capped(directives.stale_while_revalidate_s, policy.stale_while_revalidate_s),
-        _capped(directives.stale_if_error_s, policy.stale_if_error_s),
+        _capped(
+            directives.stale_while_revalidate_s, policy.stale_while_revalidate_s, policy.max_stale_while_revalidate_s
+        ),
+        _capped(directives.stale_if_error_s, policy.stale_if_error_s, policy.max_stale_if_error_s),
+        policy.stale_if_unreachable_s,
     )
 
 
-def _capped(proposed: int | None, ceiling: float) -> float:
-    return ceiling if proposed is None else min(float(proposed), ceiling)
+def may_guess(status: int, directives: Directives, policy: CachePolicy) -> bool:
+    """Whether a response without a stated lifetime may have one guessed (RFC 9111 §4.2.2). Never one of 500 and above,
+    501 too: a failure is not kept because it did not say for how long."""
+    return policy.heuristic_percent > 0 and status < 500 and (status in CACHEABLE_BY_DEFAULT or directives.public)
+
+
+def heuristic_freshness(status: int, headers: Headers, directives: Directives, policy: CachePolicy) -> float:
+    """The policy's share of the time since Last-Modified, as Date has it; 0 where nothing may be guessed."""
+    if not may_guess(status, directives, policy):
+        return 0.0
+    made = parse_http_date(headers.get("date") or "")
+    modified = parse_http_date(headers.get("last-modified") or "")
+    if made is None or modified is None:
+        return 0.0
+    return min(max(0, made - modified) * policy.heuristic_percent / 100, MAX_HEURISTIC_S)
+
+
+def _capped(proposed: int | None, default: float, ceiling: float) -> float:
+    return default if proposed is None else min(float(proposed), max(default, ceiling))
 
 
 def proposed_freshness(headers: Headers, directives: Directives) -> float | None:
@@ -53,7 +84,7 @@ def proposed_freshness(headers: Headers, directives: Directives) -> float | None
     Expires counts against the response's own Date, so that a wrong clock at the origin is wrong twice; an Expires
     that is malformed, or there twice, means already stale (§5.3).
     """
-    if not directives.targeted and directives.s_maxage_s is not None:
+    if directives.s_maxage_s is not None:
         return float(directives.s_maxage_s)
     if directives.max_age_s is not None:
         return float(directives.max_age_s)
@@ -71,11 +102,12 @@ def initial_age(headers: Headers, *, sent_at: float, received_at: float, wall_no
     """Corrected initial age (RFC 9111 §4.2.3): the larger of what Date and what Age and the forward delay say.
 
     `sent_at` and `received_at` are moments of the edge's clock; `wall_now` is the wall clock at `received_at`, in
-    seconds since the epoch, and is only compared with Date. Never negative, even when the origin's clock runs ahead.
+    seconds since the epoch, and is only compared with Date. Never negative, even when the origin's clock runs ahead; at
+    most MAX_DELTA_S, however old a Date pretends to be. A Date that cannot be read says nothing.
     """
     corrected = parse_age(headers) + max(0.0, received_at - sent_at)
     made = parse_http_date(headers.get("date") or "")
-    return corrected if made is None else max(corrected, wall_now - made)
+    return min(corrected if made is None else max(corrected, wall_now - made), float(MAX_DELTA_S))
 
 
 def current_age(stored: StoredResponse, now: float) -> float:

@@ -7,22 +7,21 @@ is not in the key or listed by the policy, so that no answer can depend on what 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from cache_policies.fields import MIN_VERSION_FIELD
 from cache_policies.positions import Position
-from edge.core.http import Headers, Request, Response, end_to_end, one_spelling
+from edge.core.http import Headers, Request, Response, end_to_end
 from edge.core.key import CacheKey, query_text
-from edge.core.policy import Auth, CachePolicy, Match
-
-if TYPE_CHECKING:
-    from edge.core.stored import StoredResponse
+from edge.core.policy import ALL, Auth, CachePolicy, Match
+from edge.core.variants import AUTHORIZATION_FIELD, PREFERENCES, forwards, may_pass, spelling
 
 COUNTRY_FIELD = "nearshelf-country"
-AUTHORIZATION_FIELD = "authorization"
 CHALLENGE = 'Bearer realm="shop"'
 """WWW-Authenticate of the edge's own 401: the least that one must say (RFC 9110 §11.6.1). What the credentials are, and
 whether they are right, is the origin's business."""
+
+OWN_VIA = "1.1 nearshelf"
 
 FORWARDED_ALWAYS = frozenset({"traceparent", "tracestate"})
 """Fields that change no answer."""
@@ -70,6 +69,8 @@ class RefusedBecause(StrEnum):
     REFUSED = "refused"
     """The policy says `refuse`."""
     METHOD = "method"
+    MAX_FORWARDS = "max-forwards"
+    """An OPTIONS that was not to go any further (RFC 9110 §7.6.2)."""
     AUTHORIZATION_MISSING = "authorization-missing"
 
 
@@ -83,19 +84,32 @@ class Refused(NamedTuple):
 def refusal(request: Request, match: Match) -> Refused | None:
     """The edge's own answer to what it never forwards; None: go on.
 
-    The policy's `refuse` status; 405 with Allow for a method that the route neither answers nor forwards; 401 for a
-    request without Authorization where the policy requires one.
+    The policy's `refuse` status; 405 with Allow for a method that the route neither answers nor forwards; 204 with
+    Allow for an OPTIONS that says `Max-Forwards: 0`; 401 for a request without Authorization where the policy requires
+    one.
     """
     policy = match.policy
     if policy.refuse_status:
         return Refused(edge_answer(policy.refuse_status), RefusedBecause.REFUSED)
-    if request.method not in policy.methods and request.method not in policy.forward_methods:
-        allowed = dict.fromkeys((*policy.methods, *policy.forward_methods))
-        return Refused(edge_answer(405, ("allow", ", ".join(allowed))), RefusedBecause.METHOD)
+    if not policy.takes(request.method):
+        return Refused(edge_answer(405, _allowed(policy)), RefusedBecause.METHOD)
+    if request.method == "OPTIONS" and _max_forwards(request.headers) == 0:
+        return Refused(edge_answer(204, _allowed(policy)), RefusedBecause.MAX_FORWARDS)
     if policy.auth is Auth.REQUIRED and AUTHORIZATION_FIELD not in request.headers:
         response = edge_answer(401, ("www-authenticate", CHALLENGE))
         return Refused(response, RefusedBecause.AUTHORIZATION_MISSING)
     return None
+
+
+def _allowed(policy: CachePolicy) -> tuple[str, str]:
+    forwarded = ("OPTIONS",) if policy.forward_methods == ALL else policy.forward_methods
+    return "allow", ", ".join(dict.fromkeys((*policy.methods, *forwarded)))
+
+
+def _max_forwards(headers: Headers) -> int | None:
+    """How many more hops a request may take; None where it does not say so in digits."""
+    text = headers.get("max-forwards") or ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
 
 
 def edge_answer(status: int, *fields: tuple[str, str], text: str = "") -> Response:
@@ -113,38 +127,61 @@ def forward_request(
     key: CacheKey,
     *,
     minimum: Position | Literal["head"] | None,
-    country: str,
-    stored: StoredResponse | None = None,
+    country: str | None,
+    conditions: tuple[tuple[str, str], ...] = (),
+    past_store: bool = False,
     scheme: str = "http",
 ) -> Request:
     """The request to send to the origin for `request`; its target is rebuilt from `key`.
 
-    On a stored route HEAD is asked for as GET, so that the answer can be kept, and the precondition is the edge's own,
-    from `stored`. What passes the store (`passes_store`) takes its Authorization along and is otherwise asked for with
-    the same fields. The country goes only where nothing is stored. `minimum` becomes Min-Catalog-Version. Left to the
-    connection that sends it: Host, the edge's key, and the framing of a body.
+    Where the answer may be kept, HEAD is asked for as GET, and the precondition is the edge's own: `conditions`
+    (`validation.conditions`). What goes past the store (`past_store`, `passes_store`) keeps its method, and takes its
+    own conditions along where every field is forwarded. `minimum` becomes Min-Catalog-Version; `country` goes only
+    where nothing is stored. An edge with a purge log of its own has None for both. Left to the connection that sends
+    it: Host, the edge's key, and the framing of a body.
     """
     policy = match.policy
     stored_route = policy.store and request.method in policy.methods
-    storing = stored_route and not passes_store(request, policy)
-    allowed = (FORWARDED_ALWAYS if stored_route else FORWARDED_UNSTORED) | set(policy.request_fields)
-    if policy.auth is not Auth.NONE:
-        allowed |= {AUTHORIZATION_FIELD}
-    if policy.cookies and not stored_route:
-        allowed |= {"cookie"}
-    pairs = [(name, value) for name, value in end_to_end(request.headers) if name in allowed]
-    if stored_route and policy.vary:
+    storing = stored_route and not past_store and not passes_store(request, policy)
+    seen = end_to_end(request.headers)
+    if storing:
+        pairs = [(name, value) for name, value in seen if name in FORWARDED_ALWAYS or forwards(name, policy)]
+    else:
+        pairs = [(name, value) for name, value in seen if _passes(name, policy, stored_route=stored_route)]
+    if stored_route:
         # What requests share an answer by is what the origin gets to see: another spelling must not choose it for them.
-        seen = Headers(pairs)
-        pairs = list(seen.with_(*[(name, one_spelling(seen, name)) for name in policy.vary if name in seen]))
-    if storing and stored is not None:
-        pairs.extend(stored.conditional_fields)
+        kept = Headers(pairs)
+        listed = PREFERENCES if policy.vary == ALL else policy.vary
+        pairs = list(kept.with_(*[(name, spelling(kept, name, policy)) for name in listed if name in kept]))
+    pairs.extend(conditions if storing else ())
     if not stored_route:
-        pairs.append((COUNTRY_FIELD, country))
+        if country is not None:
+            pairs.append((COUNTRY_FIELD, country))
         if request.peer:
             pairs.append(("x-forwarded-for", request.peer))
+    hops = _max_forwards(seen)
+    if request.method == "OPTIONS" and hops is not None:
+        pairs.append(("max-forwards", str(max(0, hops - 1))))
     if minimum is not None:
         pairs.append((MIN_VERSION_FIELD, str(minimum)))
-    pairs += [("x-forwarded-host", key.authority), ("x-forwarded-proto", scheme), ("via", "1.1 nearshelf")]
+    pairs += [("x-forwarded-host", key.authority), ("x-forwarded-proto", scheme), ("via", _via(seen, policy))]
     method = "GET" if storing and request.method == "HEAD" else request.method
     return Request(method, key.authority, key.path, query_text(key), Headers(pairs), request.peer)
+
+
+def _passes(name: str, policy: CachePolicy, *, stored_route: bool) -> bool:
+    """Whether a field reaches the origin with a request whose answer is not kept."""
+    if name == AUTHORIZATION_FIELD:
+        return policy.auth is not Auth.NONE
+    if policy.request_fields == ALL:
+        return may_pass(name)
+    if name == "cookie" and not stored_route:
+        return policy.cookies
+    return name in (FORWARDED_ALWAYS if stored_route else FORWARDED_UNSTORED) or name in policy.request_fields
+
+
+def _via(seen: Headers, policy: CachePolicy) -> str:
+    """Ours after those before it (RFC 9110 §7.6.3), which on a stored route with an allow-list are a viewer's own words
+    and must choose nobody's answer."""
+    before = seen.joined("via") if policy.request_fields == ALL or not policy.store else None
+    return f"{before}, {OWN_VIA}" if before else OWN_VIA

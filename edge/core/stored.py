@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cache_policies.positions import Position
-from edge.core.http import Headers, is_strong
+from edge.core.http import Headers
 from edge.core.key import CacheKey
 
 
@@ -24,7 +24,7 @@ class StoredResponse:
     """End-to-end fields as received; what must not reach a viewer is removed on delivery."""
     body: bytes
     vary: tuple[tuple[str, str | None], ...]
-    """Field names this response varies on, with the values of the request that fetched it (`storing.vary_values`)."""
+    """Field names this response varies on, with the values of the request that fetched it (`variants.vary_values`)."""
     etag: str | None
     """As received, quotes and weakness included."""
     position: Position
@@ -51,11 +51,6 @@ class StoredResponse:
     made, or would not be shorter."""
     coded_hit_head: bytes | None = None
     """As `hit_head`, for the coded copy."""
-
-    @property
-    def conditional_fields(self) -> tuple[tuple[str, str], ...]:
-        """The precondition to forward; none without a strong ETag, because no 304 could freshen it then."""
-        return (("if-none-match", self.etag),) if self.etag is not None and is_strong(self.etag) else ()
 
     @property
     def size(self) -> int:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from cache_policies.fields import TAGS_FIELD, VERSION_FIELD
+from cache_policies.tags import is_path_tag
 from edge.core.directives import MAX_DELTA_S, Directives, response_directives
 from edge.core.floors import Floors, Lease, Verdict
 from edge.core.freshness import Lifetimes, current_age, lifetimes
@@ -23,7 +24,7 @@ from edge.core.market import ChosenMarket, market_choice, market_redirect
 from edge.core.policy import CachePolicy, Match, Mismatch, PolicySet, Redirect, mismatch
 from edge.core.request_rules import forward_request, passes_store, refusal
 from edge.core.residency import Placed, Unplaced, place
-from edge.core.reuse import Absent, Fresh, FwdReason, MustValidate, Stale, Why, decide_reuse, on_error
+from edge.core.reuse import Absent, Fresh, FwdReason, MustValidate, Stale, Unsatisfiable, Why, decide_reuse, on_error
 from edge.core.stored import StoredResponse
 from edge.core.storing import DoNotStore, Reason, may_store
 from edge.core.tags import policy_tags
@@ -178,7 +179,10 @@ def decide(request: Request, policies: PolicySet, country: str, answer: Response
     if passes_store(request, policy):
         need, stored = Absent(FwdReason.BYPASS, Why.AUTHORIZATION), Reason.AUTHORIZATION
     else:
-        need, stored = _absent(request, policy), _may_store(forward, answer, match, key)
+        empty = _of_nothing(request, policy)
+        if isinstance(empty, Unsatisfiable):
+            return own(504, empty.why.value, **found)
+        need, stored = empty, _may_store(forward, answer, match, key)
     return Decision(
         request,
         country,
@@ -191,17 +195,22 @@ def decide(request: Request, policies: PolicySet, country: str, answer: Response
         do_not_store=stored if isinstance(stored, Reason) else None,
         kept=() if isinstance(stored, Reason) else _kept(policy, answer),
         ceiling=None if isinstance(stored, Reason) else _ceiling(policy),
-        tags=policy_tags(match) if isinstance(stored, Reason) or answer is None else stored.tags,
+        tags=policy_tags(match) if isinstance(stored, Reason) or answer is None else _told_tags(stored),
         **found,
     )
 
 
-def _absent(request: Request, policy: CachePolicy) -> Absent:
+def _told_tags(stored: StoredResponse) -> tuple[str, ...]:
+    """Those of the origin and of the policy; that of its path everything has, on this edge alone."""
+    return tuple([tag for tag in stored.tags if not is_path_tag(tag)])
+
+
+def _of_nothing(request: Request, policy: CachePolicy) -> Absent | Unsatisfiable:
     """What an empty store has for the request, the lease being held."""
     lease = Lease(1.0)
     lease.renew(_NOW)
     found = decide_reuse(request, (), policy, Floors(), lease, _NOW)
-    assert isinstance(found, Absent), "nothing is in an empty store"
+    assert isinstance(found, Absent | Unsatisfiable), "nothing is in an empty store"
     return found
 
 
@@ -304,7 +313,7 @@ def told_stored(
     found = []
     for stored in variants:
         state, why = _state(decision.request, stored, policy, floors, lease, now)
-        on_failure = on_error((stored,), decision.request, policy, floors, lease, now)
+        on_failure = on_error((stored,), decision.request, policy, floors, lease, now, unreachable=True)
         found.append(
             {
                 "state": state,
@@ -351,3 +360,5 @@ def _state(
             return "kept", why.value
         case Absent(fwd=fwd):
             return "another variant", fwd.value
+        case Unsatisfiable(why=why):
+            return "kept", why.value

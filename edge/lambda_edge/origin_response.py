@@ -14,12 +14,14 @@ from typing import Any
 
 from cache_policies.fields import REFUSED_EDGE_KEY, REFUSED_FIELD, TAGS_FIELD
 from cache_policies.market_values import Markets
+from cache_policies.tags import is_path_tag
 from edge.core.directives import parse_cache_control
 from edge.core.http import HOP_BY_HOP, Headers, Request, Response
 from edge.core.key import CacheKey
 from edge.core.policy import CachePolicy, Match, PolicySet
 from edge.core.stored import StoredResponse
-from edge.core.storing import Store, may_store, vary_names
+from edge.core.storing import Store, may_store
+from edge.core.variants import vary_names
 from edge.core.viewer_fields import viewer_headers
 from edge.lambda_edge.events import (
     GENERATION_FIELD,
@@ -81,7 +83,7 @@ def label(
         # Always: a response headers policy has written Cache-Control, maybe that of another route's behaviour.
         added.append((TOLD_FIELD, told or SILENCE))
     if stored is not None:
-        added.append((TAGS_FIELD, ", ".join(stored.tags)))
+        added.append((TAGS_FIELD, ", ".join([tag for tag in stored.tags if not is_path_tag(tag)])))
     kept = {name for name, _ in viewer} - {"cache-control"} | _NOT_OURS
     replace_headers(cf_response, [name for name in cf_response["headers"] if name not in kept], added)
     return cf_response

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.core.directives import MAX_DELTA_S, Directives, parse_cache_control, parse_dictionary, response_directives
+from edge.core.directives import MAX_DELTA_S, Directives, parse_cache_control, response_directives
 from edge.core.http import Headers
+from edge.core.structured import parse_dictionary
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,9 @@ from edge.core.http import Headers
             ['ext="max-age=9, no-store", max-age=7'], Directives(max_age_s=7), id="inside quotes nothing counts"
         ),
         pytest.param(['ext="never closed, max-age=9'], Directives(), id="an open quote takes the rest with it"),
-        pytest.param(["no-store, must-understand"], Directives(no_store=True), id="must-understand lifts nothing here"),
+        pytest.param(
+            ["no-store, must-understand"], Directives(no_store=True, must_understand=True), id="both are said"
+        ),
         pytest.param(["nostore"], Directives(), id="unknown names are ignored"),
         pytest.param(
             ["stale-while-revalidate=30, stale-if-error=x, public, must-revalidate, proxy-revalidate"],

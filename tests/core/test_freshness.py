@@ -18,6 +18,7 @@ from edge.core.freshness import (
     proposed_freshness,
 )
 from edge.core.http import Headers
+from edge.core.policy import CachePolicy
 from tests.support.builders import DATE, DATE_S, PAGE, stored
 
 LATER = "Sat, 21 Nov 2026 12:05:00 GMT"
@@ -31,7 +32,7 @@ LATER = "Sat, 21 Nov 2026 12:05:00 GMT"
         pytest.param([("cache-control", "max-age=60, s-maxage=600")], 600, id="s-maxage wins in a shared cache"),
         pytest.param([("cache-control", "max-age=60, max-age=5")], 60, id="the first of duplicates"),
         pytest.param([("cdn-cache-control", "max-age=5"), ("cache-control", "s-maxage=600")], 5, id="targeted wins"),
-        pytest.param([("cdn-cache-control", "max-age=5, s-maxage=9")], 5, id="s-maxage is no targeted directive"),
+        pytest.param([("cdn-cache-control", "max-age=5, s-maxage=9")], 9, id="s-maxage in a targeted field, too"),
         pytest.param(
             [("cdn-cache-control", "public"), ("expires", LATER), ("date", DATE)], None, id="targeted replaces Expires"
         ),
@@ -75,6 +76,20 @@ def test_freshness_that_the_origin_proposes(fields, expected_s):
 def test_the_origin_proposes_and_the_policy_caps(status, cache_control, expected):
     headers = Headers([("cache-control", cache_control)])
     assert lifetimes(status, headers, response_directives(headers), PAGE) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        pytest.param("max-age=5", Lifetimes(5, 0, 0), id="silent: nothing is served stale"),
+        pytest.param("max-age=5, stale-while-revalidate=9, stale-if-error=8", Lifetimes(5, 9, 8), id="as it says"),
+        pytest.param("max-age=5, stale-while-revalidate=999, stale-if-error=999", Lifetimes(5, 90, 80), id="capped"),
+    ],
+)
+def test_stale_windows_with_a_ceiling_and_no_default(said, expected):
+    policy = CachePolicy("a", "/a", max_fresh_s=60, max_stale_while_revalidate_s=90, max_stale_if_error_s=80)
+    headers = Headers([("cache-control", said)])
+    assert lifetimes(200, headers, response_directives(headers), policy) == expected
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from cache_policies.positions import Position
 from edge.core.http import Headers
 from edge.core.policy import DataClass
 from edge.core.storing import DoNotStore, Label, Reason, Store, label_of, may_store
-from tests.support.builders import DATE, DATE_S, KEY, PAGE, match, request, response
+from tests.support.builders import DATE, DATE_S, KEY, PAGE, PATH_TAG, match, request, response
 
 PERSONAL = replace(PAGE, data_class=DataClass.PERSONAL)
 
@@ -35,7 +35,7 @@ def test_what_is_kept():
     kept = stored_of(response(connection="x-trace", x_trace="1", transfer_encoding="chunked", age="5"))
     assert (kept.key, kept.policy_version) == (KEY, PAGE.version)
     assert (kept.status, kept.body, kept.etag) == (200, b"body", '"a"')
-    assert (kept.position, kept.tags) == (Position(1, 5), ("p:eu-eur:boot", "h:eu-eur"))
+    assert (kept.position, kept.tags) == (Position(1, 5), ("p:eu-eur:boot", "h:eu-eur", PATH_TAG))
     assert [name for name, _ in kept.headers if name in {"connection", "x-trace", "transfer-encoding"}] == []
     # Aged 5 s by Age and 1 s on the way, of a lifetime of 60 s.
     assert (kept.stored_at, kept.initial_age_s) == (100.0, 6.0)
@@ -81,31 +81,31 @@ def test_what_is_not_kept(answer, reason):
 
 def test_fifty_tags_are_kept_and_repeated_ones_count_once():
     tags = [f"p:{n}" for n in range(50)]
-    assert stored_of(response(cache_tag=", ".join([*tags, tags[0]]))).tags == tuple(tags)
+    assert stored_of(response(cache_tag=", ".join([*tags, tags[0]]))).tags == (*tags, PATH_TAG)
 
 
 def test_tags_on_several_lines_are_one_list():
     headers = Headers([("catalog-version", "2.1"), ("cache-tag", "a"), ("cache-tag", "b, c")])
-    assert label_of(headers) == Label(Position(2, 1), ("a", "b", "c"))
+    assert label_of(headers, match(), None) == Label(Position(2, 1), ("a", "b", "c", PATH_TAG))
 
 
 def test_the_tags_of_the_policy_join_those_of_the_response():
     policy = replace(PAGE, tags=("page:product", "s:{market}:{slug}", "h:eu-eur"))
-    assert stored_of(policy=policy).tags == ("p:eu-eur:boot", "h:eu-eur", "page:product", "s:eu-eur:boot")
+    assert stored_of(policy=policy).tags == ("p:eu-eur:boot", "h:eu-eur", "page:product", "s:eu-eur:boot", PATH_TAG)
 
 
 def test_and_are_enough_by_themselves_but_for_the_label():
     policy = replace(PAGE, tags=("page:product",))
-    assert stored_of(response(cache_tag=None), policy=policy).tags == ("page:product",)
+    assert stored_of(response(cache_tag=None), policy=policy).tags == ("page:product", PATH_TAG)
     assert decide(response(cache_tag=None, catalog_version=None), policy=policy) == DoNotStore(Reason.NO_LABEL)
 
 
 def test_together_they_are_held_to_the_same_limits():
     policy = replace(PAGE, tags=("a", "b:{slug}"))
     own = ",".join(f"p:{n}" for n in range(48))
-    assert len(stored_of(response(cache_tag=own), policy=policy).tags) == 50
+    assert len(stored_of(response(cache_tag=own), policy=policy).tags) == 51
     assert decide(response(cache_tag=f"{own},c"), policy=policy) == DoNotStore(Reason.TOO_MANY_TAGS)
-    assert decide(policy=replace(PAGE, tags=("t" * 250 + "{slug}",))).stored.tags[-1] == "t" * 250 + "boot"
+    assert decide(policy=replace(PAGE, tags=("t" * 250 + "{slug}",))).stored.tags[-2] == "t" * 250 + "boot"
     assert decide(policy=replace(PAGE, tags=("t" * 253 + "{slug}",))) == DoNotStore(Reason.BAD_TAG)
 
 

@@ -1,14 +1,15 @@
 """What is asked of the origin about a stored response, and what its 304 moves (RFC 9111 §4.3, rule 1)."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from cache_policies.positions import Position
 from edge.core.http import Headers, Response, is_strong
 from edge.core.storing import DoNotStore, Reason, Store
-from edge.core.validation import freshen
-from tests.support.builders import DATE_S, match, response, stored
+from edge.core.validation import conditions, freshen
+from tests.support.builders import DATE_S, PATH_TAG, match, response, stored
 
 NOT_MODIFIED = response(304, b"", catalog_version="1.9", cache_tag="p:eu-eur:boot, c:eu-eur:shoes")
 
@@ -23,7 +24,7 @@ def freshened(old, answer):
 )
 def test_a_strong_etag(etag, expected):
     assert is_strong(etag) is expected
-    assert stored(etag=etag).conditional_fields == ((("if-none-match", etag),) if expected else ())
+    assert conditions(stored(etag=etag), labelled=True) == ((("if-none-match", etag),) if expected else ())
 
 
 def test_a_304_moves_position_tags_and_lifetimes_and_keeps_the_body():
@@ -31,7 +32,7 @@ def test_a_304_moves_position_tags_and_lifetimes_and_keeps_the_body():
     decision = freshened(old, NOT_MODIFIED)
     assert isinstance(decision, Store)
     new = decision.stored
-    assert (new.position, new.tags) == (Position(1, 9), ("p:eu-eur:boot", "c:eu-eur:shoes"))
+    assert (new.position, new.tags) == (Position(1, 9), ("p:eu-eur:boot", "c:eu-eur:shoes", PATH_TAG))
     assert (new.stored_at, new.initial_age_s, new.fresh_until) == (500.0, 1.0, 559.0)
     assert (new.body, new.status, new.etag) == (old.body, 200, '"a"')
     assert (new.judged_at, new.hit_head, new.coded_hit_head) == (-1, None, None)
@@ -41,10 +42,10 @@ def test_a_304_moves_position_tags_and_lifetimes_and_keeps_the_body():
 
 def test_a_304_carries_the_tags_of_the_policy_too():
     tagged = match(tags=("page:product",))
-    times = {"sent_at": 499.0, "received_at": 500.0, "wall_now": float(DATE_S)}
+    times: dict[str, Any] = {"sent_at": 499.0, "received_at": 500.0, "wall_now": float(DATE_S)}
     decision = freshen(stored(), NOT_MODIFIED, tagged, **times)
     assert isinstance(decision, Store)
-    assert decision.stored.tags == ("p:eu-eur:boot", "c:eu-eur:shoes", "page:product")
+    assert decision.stored.tags == ("p:eu-eur:boot", "c:eu-eur:shoes", "page:product", PATH_TAG)
     # The tags of the stored body are the origin's to repeat: without them a purge would miss it.
     untagged = response(304, b"", catalog_version="1.9", cache_tag=None)
     assert freshen(stored(), untagged, tagged, **times) == DoNotStore(Reason.NO_TAGS)
@@ -102,7 +103,7 @@ def test_a_304_that_is_of_no_use(answer, reason):
 def test_accept_encoding_in_vary_is_no_variant_where_the_policy_compresses(then, now):
     old = stored(headers=response(vary=then).headers)
     answer = response(304, b"", vary=now)
-    times = {"sent_at": 499.0, "received_at": 500.0, "wall_now": float(DATE_S)}
+    times: dict[str, Any] = {"sent_at": 499.0, "received_at": 500.0, "wall_now": float(DATE_S)}
     assert isinstance(freshen(old, answer, match(compress=True), **times), Store)
     coded = stored(headers=response(vary=None, content_encoding="br").headers)
     assert freshen(coded, response(304, b"", vary="accept-encoding"), match(compress=True), **times) == DoNotStore(

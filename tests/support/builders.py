@@ -21,6 +21,8 @@ AMERICA = Market("us-usd", "United States", "US", ("US",), "USD", "en-US", TaxDi
 MARKETS = Markets((EUROPE, AMERICA), "us-usd")
 
 KEY = CacheKey("shop.example", "/eu-eur/products/boot", (), "eu-eur")
+PATH_TAG = "path:/eu-eur/products/boot"
+"""What every response stored under KEY carries besides its own tags."""
 
 PAGE = CachePolicy(
     "page",

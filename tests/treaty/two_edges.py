@@ -19,7 +19,7 @@ from edge.core.key import BadTarget, CacheKey, cache_key, normalise_path
 from edge.core.policy import CachePolicy, Match, PolicySet
 from edge.core.request_rules import passes_store
 from edge.core.stored import StoredResponse
-from edge.core.storing import vary_values
+from edge.core.variants import vary_values
 from infra.aws.compile import compile_to
 from tests.support.cloudfront_reader.distribution import Distribution
 from tests.support.cloudfront_reader.messages import OriginAnswer, OriginRequest, Outcome, Pairs, Viewer
