@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cache_policies.origins import Origin
-from edge.core.policy import Auth, CachePolicy, DataClass, OnLeaseLapse, PolicySet, Redirect, Residency
+from edge.core.policy import ALL, Auth, CachePolicy, DataClass, OnLeaseLapse, PolicySet, Redirect, Residency
+from infra.aws.functions import ALL_METHODS, methods_of
 from infra.aws.templates.behaviours import Misfit, misfits, needed_behaviours, ordered_behaviours, path_pattern
 from infra.aws.templates.content import (
-    ALL_METHODS,
     FORWARDED_OF_OTHERS,
     MAX_TTL_S,
     PRICE_MAX_TTL_S,
@@ -68,6 +68,14 @@ def _everywhere(policies: PolicySet) -> Iterator[tuple[str, str]]:
         "CloudFront has neither; the generation in the key stands in, from when a location sees the raised bucket on",
     )
     yield "soft purge", "as hard: a raised bucket moves the key, so nothing is served stale meanwhile"
+    yield (
+        "positions",
+        "only the origin's: an answer without Catalog-Version is not kept, and there is no purge log of a site",
+    )
+    yield (
+        "writes",
+        "drop nothing: what an answer to a POST, PUT or DELETE names ends with its bucket, its tags or its lifetime",
+    )
     yield "live", "means locations that were seen with the new generation: AWS publishes no bound for all of them"
     yield "Vary", "builds no key: only what a route's `vary` lists does; names that it does not forward are taken out"
     yield "methods", "what CloudFront does not know (TRACE, PROPFIND, ...) is its own 403, where our gateway says 405"
@@ -199,7 +207,6 @@ def _throttle(policy: CachePolicy) -> str:
 
 
 def _methods(policy: CachePolicy, policies: PolicySet) -> Iterator[tuple[str, str]]:
-    methods = {*policy.methods, *policy.forward_methods}
     if reads_fail_over(policy, policies.origins):
         yield (
             "forward_methods",
@@ -208,7 +215,7 @@ def _methods(policy: CachePolicy, policies: PolicySet) -> Iterator[tuple[str, st
                 "an origin group takes reads only"
             ),
         )
-    if only_forwarded(policy):
+    if only_forwarded(policy) and policy.request_fields != ALL:
         yield (
             "forward_methods",
             (
@@ -216,7 +223,9 @@ def _methods(policy: CachePolicy, policies: PolicySet) -> Iterator[tuple[str, st
                 f"beyond what the route lists only {', '.join(sorted(FORWARDED_OF_OTHERS))}"
             ),
         )
-    strange = sorted(methods - set(ALL_METHODS))
+    strange = sorted(set(methods_of(policy)) - set(ALL_METHODS))
+    if policy.forward_methods == ALL:
+        strange.append("others")
     if strange:
         yield "forward_methods", f"{', '.join(strange)}: refused by CloudFront, which knows {', '.join(ALL_METHODS)}"
 
@@ -245,22 +254,31 @@ def _placement(policy: CachePolicy, policies: PolicySet) -> Iterator[tuple[str, 
 
 
 def _stored(policy: CachePolicy) -> Iterator[tuple[str, str]]:
-    if policy.auth is Auth.OPTIONAL:
+    if policy.auth in {Auth.OPTIONAL, Auth.SHARED}:
+        shared = ", not even where the answer says that it is for everybody" if policy.auth is Auth.SHARED else ""
         yield (
             "auth",
-            "a request with Authorization has a key for once: nobody asks for what may lie there",
+            f"a request with Authorization has a key for once: nobody asks for what may lie there{shared}",
         )
     if policy.shows_price:
         yield "fresh", f"{PRICE_MAX_TTL_S} s at most, stale windows included: it bounds what a raised bucket may miss"
-        if policy.stale_while_revalidate_s:
+        if policy.stale_while_revalidate_s or policy.max_stale_while_revalidate_s:
             yield "stale_while_revalidate", f"what is left of {PRICE_MAX_TTL_S} s after freshness"
-        if policy.stale_if_error_s:
+        if policy.stale_if_error_s or policy.max_stale_if_error_s:
             yield (
                 "stale_if_error",
                 "0 s, said by the handler, because CloudFront serves expired copies on errors unless told not to",
             )
     elif max_ttl_s(policy) == MAX_TTL_S:
         yield "fresh", f"{MAX_TTL_S} s at most, stale windows included"
+    if policy.stale_if_unreachable_s:
+        yield (
+            "stale_if_unreachable",
+            (
+                "as stale_if_error says, also while no connection can be made: CloudFront does not tell an origin that "
+                "is away from one that answers with 500"
+            ),
+        )
     if policy.keep_s:
         yield "keep", "CloudFront decides for how long it keeps an expired copy to validate"
     for status, fresh_s in policy.negative_s:
@@ -268,12 +286,28 @@ def _stored(policy: CachePolicy) -> Iterator[tuple[str, str]]:
             yield "negative", f"{status}: asked for again each time, CloudFront keeps no answers of this status"
         elif policy.shows_price and fresh_s > PRICE_MAX_TTL_S:
             yield "negative", f"{status}: {PRICE_MAX_TTL_S} s instead of {fresh_s:g} s"
-    if any(name != "accept-encoding" for name in policy.vary):
+    if policy.any_status:
+        yield (
+            "statuses",
+            (
+                f"of 400 and above CloudFront keeps {', '.join(map(str, sorted(KEPT_ERRORS)))} only; others are asked "
+                "for again each time"
+            ),
+        )
+    if policy.honour_request:
+        yield (
+            "request_directives",
+            "ignored: CloudFront heeds no Cache-Control of a request, so that a reload may be answered from its store",
+        )
+    if policy.vary != ALL and any(name != "accept-encoding" for name in policy.vary):
         yield "vary", "by the field's whole value, capitals and blanks included: our gateway takes one spelling for all"
     if policy.compress:
         yield (
             "compress",
-            "gzip or br, from 1,000 to 10,000,000 bytes, of 403 and 404 and of what is not kept as well: best effort",
+            (
+                "br or gzip, never zstd, from 1,000 to 10,000,000 bytes, of 403 and 404 and of what is not kept as "
+                "well: best effort"
+            ),
         )
     if policy.tags:
         yield "tags", "remove what is stored already; a fetch in flight may come after, which only a generation stops"

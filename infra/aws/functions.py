@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from cache_policies.market_values import Markets
 from edge.core.market import CRAWLERS
-from edge.core.policy import Auth, CachePolicy, Generation, PolicySet, Redirect, parse_pattern
+from edge.core.policy import ALL, Auth, CachePolicy, Generation, PolicySet, Redirect, parse_pattern
 from edge.core.request_rules import CHALLENGE
 from edge.core.viewer_fields import BETWEEN_EDGE_AND_ORIGIN
 from edge.lambda_edge.events import GENERATION_FIELD, SILENCE, TOLD_FIELD
@@ -26,6 +26,9 @@ from infra.aws.squeeze import squeezed, with_features
 
 MAX_FUNCTION_BYTES = 10_240
 """What CloudFront accepts; not adjustable."""
+
+ALL_METHODS = ("GET", "HEAD", "OPTIONS", "PUT", "PATCH", "POST", "DELETE")
+"""What CloudFront knows; it answers others with 403 itself."""
 
 AUTHORITY_FIELD = "x-forwarded-host"
 """Part of CloudFront's key: the viewer's host, which CloudFront itself leaves out when it has several names."""
@@ -176,16 +179,23 @@ def _features(kinds: Sequence[_Kind]) -> frozenset[str]:
     return frozenset(name for name, needed in has.items() if needed)
 
 
+def methods_of(policy: CachePolicy) -> tuple[str, ...]:
+    """The methods that the route answers or passes on; where it passes on whatever comes, what CloudFront knows."""
+    passed_on = ALL_METHODS if policy.forward_methods == ALL else policy.forward_methods
+    return tuple(dict.fromkeys((*policy.methods, *passed_on)))
+
+
 def _kind(policy: CachePolicy) -> _Kind:
     bucket = _bucket(policy)
-    auth = {Auth.NONE: 0, Auth.OPTIONAL: int(policy.store), Auth.REQUIRED: 2}[policy.auth]
+    past_the_store = int(policy.store)
+    auth = {Auth.NONE: 0, Auth.OPTIONAL: past_the_store, Auth.SHARED: past_the_store, Auth.REQUIRED: 2}[policy.auth]
     return _Kind(
-        methods=" ".join(dict.fromkeys((*policy.methods, *policy.forward_methods))),
+        methods=" ".join(methods_of(policy)),
         query=" ".join(policy.query),
         # A generation that no bucket can move would never end: such a route has a key for each request.
         stored=policy.store and (bucket is not None or policy.generation is Generation.NONE),
         bucket=bucket or "",
-        cookies=policy.cookies,
+        cookies=policy.passes_cookies,
         refuse=policy.refuse_status,
         redirect=policy.redirect is Redirect.MARKET,
         auth=auth,

@@ -40,11 +40,16 @@ _NOTE_OF_FIELD = {
     "compress": "NS517",
     "blocked_countries": "NS518",
     "vary": "NS519",
+    "statuses": "NS521",
+    "request_directives": "NS522",
+    "stale_if_unreachable": "NS523",
+    "max_stale_while_revalidate": "NS505",
+    "max_stale_if_error": "NS506",
 }
 _OF_EVERY_ROUTE = "NS500"
 _OTHER = "NS511"
 _COSTS = "NS520"
-_ERROR_OF_RULE = {"EDGE121": "NS551", "EDGE126": "NS552", "EDGE117": "NS553"}
+_ERROR_OF_RULE = {"EDGE121": "NS551", "EDGE126": "NS552", "EDGE117": "NS553", "EDGE112": "NS557"}
 """Rules of the compiler's own lint (`infra.aws.lint`) that are about one route; all others are NS556."""
 
 Places = Mapping[str, Mapping[str, Place]]

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from cache_policies.markets import load_markets
-from edge.core.policy import ALL_QUERY, CachePolicy, PolicySet, Throttle
+from cache_policies.markets import Markets, load_markets
+from cache_policies.reading import PROFILES
+from edge.core.policy import ALL, ALL_QUERY, Auth, CachePolicy, PolicySet, Throttle
 from edge.policy_files import PolicyError, load_policies
 from infra.aws.compile import GATE, REPORT, TEMPLATE, CompileError, compile_policies, compile_to, is_host_name
 from infra.aws.functions import FunctionTooLarge
-from infra.aws.templates.content import CACHING_DISABLED, MAX_TTL_S, PRICE_MAX_TTL_S
+from infra.aws.templates.content import CACHING_DISABLED, MAX_TTL_S, PRICE_MAX_TTL_S, content_of, max_ttl_s
 from infra.aws.templates.web_acl import capacity_of, path_regex, rate_of
 from infra.cli import run
 from tests.infra_aws.matching import statement_matches
@@ -515,11 +516,55 @@ def test_every_field_that_a_policy_may_set_is_compiled_or_reported():
         "id", "path", "where", "methods", "forward_methods", "refuse_status", "store", "query", "request_fields",
         "vary", "cookies", "shows_price", "generation", "redirect", "fresh_s", "max_fresh_s",
         "stale_while_revalidate_s", "stale_if_error_s", "negative_s", "tags", "auth", "throttle", "origin", "compress",
-        "blocked_countries",
+        "blocked_countries", "heuristic_percent", "max_stale_while_revalidate_s", "max_stale_if_error_s",
     }  # fmt: skip
-    reported = {"data_class", "keep_s", "on_lease_lapse", "collapse_wait_s", "max_body_bytes", "residency"}
+    reported = {
+        "data_class", "keep_s", "on_lease_lapse", "collapse_wait_s", "max_body_bytes", "residency", "any_status",
+        "honour_request", "stale_if_unreachable_s",
+    }  # fmt: skip
     fields = {field.name for field in dataclasses.fields(CachePolicy) if field.init}
     assert fields == compiled_fields | reported
+
+
+# --- what follows RFC 9111 to the letter ------------------------------------------------------------------------
+
+
+def test_every_method_and_every_query_are_compiled_as_far_as_cloudfront_knows_them():
+    report = compiled_from(
+        CachePolicy("a", "/a", max_fresh_s=60, forward_methods=ALL, query=ALL_QUERY, auth=Auth.SHARED)
+    )
+    source = report.files["functions/viewer-request.js"].decode()
+    assert "GET HEAD OPTIONS PUT PATCH POST DELETE" in source
+    (behaviour,) = config_of(json.loads(report.files[TEMPLATE]))["CacheBehaviors"]
+    assert len(behaviour["AllowedMethods"]) == 7
+    instead = {item.field: item.instead for item in report.report.differences if item.policy_id == "a"}
+    assert "others: refused by CloudFront" in instead["forward_methods"]
+    assert "not even where the answer says that it is for everybody" in instead["auth"]
+
+
+def test_a_guessed_lifetime_has_room_in_the_behaviour():
+    policy = CachePolicy("a", "/a", heuristic_percent=10, max_stale_while_revalidate_s=30, max_stale_if_error_s=60)
+    assert max_ttl_s(policy) == 86_400 + 60
+
+
+def test_every_field_of_a_viewer_reaches_the_origin_where_nothing_is_stored():
+    everything = CachePolicy("a", "/a", store=False, request_fields=ALL)
+    content = content_of(everything, PolicySet([everything, REST], Markets()))
+    assert content.request["CookiesConfig"] == {"CookieBehavior": "all"}
+    assert content.request["HeadersConfig"]["HeaderBehavior"] == "allViewerAndWhitelistCloudFront"
+    assert {"Header": "set-cookie"} not in content.response["RemoveHeadersConfig"]["Items"]
+
+
+def test_every_field_of_a_viewer_at_the_origin_of_a_stored_route_is_refused():
+    with pytest.raises(CompileError) as caught:
+        compile_policies(load_policies(PROFILES / "rfc9111"))
+    assert {finding.code for finding in caught.value.findings} == {"EDGE112"}
+
+
+def test_a_shop_without_markets_is_compiled():
+    policies = PolicySet([CachePolicy("a", "/{x}/a", max_fresh_s=60), REST], Markets())
+    compiled = compile_policies(policies)
+    assert len(config_of(json.loads(compiled.files[TEMPLATE]))["CacheBehaviors"]) == 1
 
 
 # --- refusals --------------------------------------------------------------------------------------------------

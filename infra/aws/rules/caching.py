@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cache_policies.fields import VERSION_FIELD
-from edge.core.policy import Auth
+from edge.core.policy import ALL, Auth
 from edge.lambda_edge.events import GENERATION_FIELD, TOLD_FIELD
 from infra.aws.functions import AUTHORITY_FIELD
 from infra.aws.quotas import MAX_CHARACTERS_OF_NAMES, MAX_NAMES
@@ -45,6 +45,7 @@ NOT_REMOVABLE = frozenset(
         "x-real-ip",
     }
 )
+_WITH_CREDENTIALS = frozenset({Auth.OPTIONAL, Auth.SHARED})
 _ONE_FOR_EACH_VISITOR = frozenset({"cookie", "user-agent", "referer", "x-forwarded-for", "cloudfront-viewer-country"})
 
 
@@ -306,7 +307,7 @@ def _variants(stack: Stack) -> Iterator[Found]:
 )
 def _authorization(stack: Stack) -> Iterator[Found]:
     for behaviour in stack.behaviours:
-        ignoring = tuple(route for route in behaviour.routes if route.store and route.auth is not Auth.OPTIONAL)
+        ignoring = tuple(route for route in behaviour.routes if route.store and route.auth not in _WITH_CREDENTIALS)
         if "authorization" in behaviour.cached_headers and ignoring:
             yield Found(behaviour.where, "who signs in is answered from entries of one's own", ignoring, "auth")
 
@@ -406,7 +407,7 @@ def _shared_variants(stack: Stack) -> Iterator[Found]:
         if _key(behaviour.cache).get("EnableAcceptEncodingGzip") is True:
             known.add("accept-encoding")
         for route in behaviour.routes:
-            missing = sorted(set(route.vary) - known)
+            missing = sorted(set(route.vary) - {*known, *ALL})
             if route.store and missing:
                 yield Found(
                     behaviour.where,
@@ -428,7 +429,7 @@ def _not_forwarded(stack: Stack) -> Iterator[Found]:
             continue
         known = {*behaviour.cached_headers, *behaviour.forwarded_headers, "accept-encoding"}
         for route in behaviour.routes:
-            missing = sorted(set(route.request_fields) - known)
+            missing = sorted(set(route.request_fields) - {*known, *ALL})
             if route.store and missing:
                 yield Found(
                     behaviour.where, f"{', '.join(missing)} does not reach the origin", (route,), "request_fields"
@@ -547,7 +548,7 @@ def _told(stack: Stack) -> Iterator[Found]:
 )
 def _sessions(stack: Stack) -> Iterator[Found]:
     for behaviour in stack.behaviours:
-        with_cookies = tuple(route for route in behaviour.routes if route.cookies)
+        with_cookies = tuple(route for route in behaviour.routes if route.passes_cookies and not route.store)
         forwarded = _cookies(behaviour.request) == "all"
         if with_cookies and ("set-cookie" in behaviour.removes or not forwarded):
             yield Found(behaviour.where, "cookies do not pass", with_cookies, "cookies")

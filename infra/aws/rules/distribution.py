@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from edge.core.policy import Auth, CachePolicy
+from edge.core.policy import ALL, Auth, CachePolicy
+from infra.aws.functions import ALL_METHODS, methods_of
 from infra.aws.quotas import MAX_ALIASES, MAX_BEHAVIOURS, MAX_POLICIES_OF_A_KIND
 from infra.aws.rules.stack import (
     CLOUDFORMATION,
@@ -22,7 +23,7 @@ from infra.aws.rules.stack import (
 )
 from infra.aws.templates.behaviours import Behaviour as Chosen
 from infra.aws.templates.behaviours import misfits, path_pattern, takes_in
-from infra.aws.templates.content import ALL_METHODS, content_of
+from infra.aws.templates.content import content_of
 from infra.aws.templates.edge import ERROR_STATUSES, TAG_FIELD
 
 _NOT_IN_A_PATTERN = re.compile(r"[^A-Za-z0-9_.*$/~\"'@:+&?-]")
@@ -177,7 +178,11 @@ def _lost(route: CachePolicy, behaviour: Behaviour) -> str:
     """What a route would miss in a behaviour that was made for another."""
     if route.refuse_status or route.redirect != "none":
         return ""
-    if route.cookies and part(behaviour.request, "CookiesConfig").get("CookieBehavior") != "all":
+    if (
+        route.passes_cookies
+        and not route.store
+        and part(behaviour.request, "CookiesConfig").get("CookieBehavior") != "all"
+    ):
         return "no cookies"
     if (
         not route.store
@@ -186,11 +191,12 @@ def _lost(route: CachePolicy, behaviour: Behaviour) -> str:
         and ("authorization" not in behaviour.cached_headers)
     ):
         return "no Authorization"
-    missing = sorted({*route.methods, *route.forward_methods} & set(ALL_METHODS) - set(_methods(behaviour)))
+    missing = sorted(set(methods_of(route)) & set(ALL_METHODS) - set(_methods(behaviour)))
     if missing:
         return f"no {', '.join(missing)}"
-    if route.store and set(route.vary) - {"accept-encoding"} - set(behaviour.cached_headers) and behaviour.stores:
-        return f"no {', '.join(sorted(set(route.vary) - set(behaviour.cached_headers)))} in its key"
+    unkeyed = sorted(set(route.vary) - {"accept-encoding", *ALL} - set(behaviour.cached_headers))
+    if route.store and unkeyed and behaviour.stores:
+        return f"no {', '.join(unkeyed)} in its key"
     return ""
 
 
@@ -336,7 +342,7 @@ def _allowed(stack: Stack) -> Iterator[Found]:
     for behaviour in stack.behaviours:
         offered = set(_methods(behaviour))
         for route in behaviour.routes:
-            missing = sorted({*route.methods, *route.forward_methods} & set(ALL_METHODS) - offered)
+            missing = sorted(set(methods_of(route)) & set(ALL_METHODS) - offered)
             if missing and not route.refuse_status and route.redirect == "none":
                 yield Found(
                     behaviour.where, f"{', '.join(missing)} never reaches the origin", (route,), "forward_methods"

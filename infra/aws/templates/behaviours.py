@@ -147,7 +147,7 @@ def _would_lose(one: Behaviour, other: Behaviour, policies: PolicySet) -> bool:
 
 def _paths(policy: CachePolicy, other: CachePolicy, markets: Markets) -> Iterator[str]:
     """Paths of a route, made of its own segments and of those that the other route names."""
-    market = markets.all[0].id
+    market = markets.all[0].id if markets.all else ""
     segments = [market if part.name == "market" else part.literal or _ANY for part in parse_pattern(other.path)]
     words = list(dict.fromkeys([_ANY, *segments]))
     choices: list[list[str]] = []

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from cache_policies.origins import Origin, Origins
-from edge.core.policy import Auth, CachePolicy, PolicySet, Redirect
+from edge.core.freshness import MAX_HEURISTIC_S
+from edge.core.policy import ALL, Auth, CachePolicy, PolicySet, Redirect
 from edge.core.request_rules import FORWARDED_ALWAYS
 from edge.core.viewer_fields import BETWEEN_EDGE_AND_ORIGIN
 from edge.lambda_edge.events import GENERATION_FIELD
 from edge.lambda_edge.origin_request import VIEWER_COUNTRY_FIELD
 from edge.lambda_edge.origin_response import PRICE_BOUND_S
-from infra.aws.functions import AUTHORITY_FIELD
+from infra.aws.functions import ALL_METHODS, AUTHORITY_FIELD, methods_of
 
 Resource = dict[str, Any]
 
@@ -25,8 +26,7 @@ CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
 _STRICTEST = "no-cache, no-store"
 READ_METHODS = ("GET", "HEAD")
 READ_METHODS_AND_OPTIONS = ("GET", "HEAD", "OPTIONS")
-ALL_METHODS = ("GET", "HEAD", "OPTIONS", "PUT", "PATCH", "POST", "DELETE")
-"""CloudFront offers these three sets; anything narrower is the Function's to refuse."""
+"""CloudFront offers these two sets and all that it knows; anything narrower is the Function's to refuse."""
 
 FORWARDED_OF_OTHERS = frozenset(
     {"accept", "content-type", "idempotency-key", "origin", "x-csrf-token", "x-requested-with"}
@@ -90,8 +90,8 @@ def reads_fail_over(policy: CachePolicy, origins: Origins) -> bool:
     Personal data with a residency rule does not follow CloudFront to the second origin: the origin-request handler
     runs again for it, and sends the request elsewhere unless that origin may have it.
     """
-    methods = {*policy.methods, *policy.forward_methods}
-    return bool(origin_of(policy, origins).reads_fail_over_to) and methods <= set(READ_METHODS_AND_OPTIONS)
+    reads_only = set(methods_of(policy)) <= set(READ_METHODS_AND_OPTIONS)
+    return bool(origin_of(policy, origins).reads_fail_over_to) and reads_only
 
 
 def offered_methods(policy: CachePolicy, origins: Origins) -> tuple[str, ...]:
@@ -101,18 +101,24 @@ def offered_methods(policy: CachePolicy, origins: Origins) -> tuple[str, ...]:
     """
     if not reads_fail_over(policy, origins):
         return ALL_METHODS
-    return READ_METHODS_AND_OPTIONS if "OPTIONS" in {*policy.methods, *policy.forward_methods} else READ_METHODS
+    return READ_METHODS_AND_OPTIONS if "OPTIONS" in methods_of(policy) else READ_METHODS
 
 
 def only_forwarded(policy: CachePolicy) -> tuple[str, ...]:
     """Methods of a stored route that are never answered from the store."""
-    return tuple(method for method in policy.forward_methods if method not in policy.methods) if policy.store else ()
+    return tuple(method for method in methods_of(policy) if method not in policy.methods) if policy.store else ()
 
 
 def max_ttl_s(policy: CachePolicy) -> int:
     """How long CloudFront may keep a response of this route, stale windows included."""
-    fresh_s = max(policy.fresh_s, policy.max_fresh_s)
-    longest_s = fresh_s + max(policy.stale_while_revalidate_s, policy.stale_if_error_s)
+    guessed_s = MAX_HEURISTIC_S if policy.heuristic_percent else 0.0
+    fresh_s = max(policy.fresh_s, policy.max_fresh_s, guessed_s)
+    longest_s = fresh_s + max(
+        policy.stale_while_revalidate_s,
+        policy.max_stale_while_revalidate_s,
+        policy.stale_if_error_s,
+        policy.max_stale_if_error_s,
+    )
     longest_s = max([longest_s, *(negative_s for _, negative_s in policy.negative_s)])
     return min(PRICE_MAX_TTL_S if policy.shows_price else MAX_TTL_S, int(longest_s))
 
@@ -120,8 +126,9 @@ def max_ttl_s(policy: CachePolicy) -> int:
 def _cache_policy(policy: CachePolicy) -> Resource:
     # Compressed by CloudFront, or by an origin that varies on it: in the key either way, in CloudFront's one spelling.
     by_encoding = policy.compress or "accept-encoding" in policy.vary
-    keyed = [AUTHORITY_FIELD, GENERATION_FIELD, *(name for name in policy.vary if name != "accept-encoding")]
-    if policy.auth is Auth.OPTIONAL:
+    vary = [name for name in policy.vary if name != "accept-encoding" and policy.vary != ALL]
+    keyed = [AUTHORITY_FIELD, GENERATION_FIELD, *vary]
+    if policy.auth in {Auth.OPTIONAL, Auth.SHARED}:
         # No origin request policy may list it. A request with one has a key for once besides (the Function).
         keyed.append("authorization")
     return {
@@ -142,7 +149,7 @@ def _cache_policy(policy: CachePolicy) -> Resource:
 
 
 def _origin_request_policy(policy: CachePolicy, *, reads_country: bool) -> Resource:
-    if policy.store:
+    if policy.store and policy.request_fields != ALL:
         names = {*FORWARDED_ALWAYS, *policy.request_fields} - set(policy.vary) - {"authorization"}
         if only_forwarded(policy):
             names |= FORWARDED_OF_OTHERS
@@ -151,18 +158,19 @@ def _origin_request_policy(policy: CachePolicy, *, reads_country: bool) -> Resou
             names.add(VIEWER_COUNTRY_FIELD)
         headers: Resource = {"HeaderBehavior": "whitelist", "Headers": sorted(names)}
     else:
-        # The handler forwards an allow-list of these that is longer than a whitelist may be.
+        # The handler forwards an allow-list of these that is longer than a whitelist may be, or all of them; the lint
+        # refuses that where answers are stored.
         headers = {"HeaderBehavior": "allViewerAndWhitelistCloudFront", "Headers": [VIEWER_COUNTRY_FIELD]}
     return {
         "HeadersConfig": headers,
-        "CookiesConfig": {"CookieBehavior": "all" if policy.cookies else "none"},
+        "CookiesConfig": {"CookieBehavior": "all" if policy.passes_cookies and not policy.store else "none"},
         "QueryStringsConfig": {"QueryStringBehavior": "all"},
     }
 
 
 def _response_headers_policy(policy: CachePolicy) -> Resource:
     removed = sorted(BETWEEN_EDGE_AND_ORIGIN)
-    if not policy.cookies:
+    if not policy.passes_cookies:
         removed.append("set-cookie")
     config: Resource = {"RemoveHeadersConfig": {"Items": [{"Header": name} for name in removed]}}
     if policy.shows_price:
