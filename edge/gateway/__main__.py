@@ -57,6 +57,9 @@ async def serve(settings: GatewaySettings, policies: PolicySet, seen: Looks) -> 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, gateway.stopped.set)
     loop.add_signal_handler(signal.SIGHUP, gateway.reload.look_now)
+    if settings.lifeline is not None:
+        # Nothing is ever written there: that it can be read means that the parent, which held its other end, is gone.
+        loop.add_reader(settings.lifeline, _parent_gone, gateway, settings.lifeline)
     try:
         await gateway.start()
     except OSError as exc:
@@ -68,6 +71,12 @@ async def serve(settings: GatewaySettings, policies: PolicySet, seen: Looks) -> 
     await gateway.stopped.wait()
     await gateway.stop()
     return EXIT_LOST_HISTORY if gateway.lost_history else 0
+
+
+def _parent_gone(gateway: Gateway, lifeline: int) -> None:
+    asyncio.get_running_loop().remove_reader(lifeline)
+    logging.getLogger("nearshelf.edge").error("the process that started this worker is gone: stopping")
+    gateway.stopped.set()
 
 
 if __name__ == "__main__":

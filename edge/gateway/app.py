@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import orjson
 
-from cache_policies.feed import FEED_PATH, LEASE_S, LEAVE_PATH, Question
+from cache_policies.feed import FEED_PATH, LEASE_S, LEAVE_PATH, MAX_PURGE_WAIT_S, Question
 from cache_policies.fields import EDGE_KEY_FIELD
 from cache_policies.folder import Looks, looks_of
 from edge import clock as edge_clock
@@ -23,19 +23,24 @@ from edge.core.key import CacheKey
 from edge.core.policy import PolicySet
 from edge.core.stored import StoredResponse
 from edge.gateway.admin import admin_app
+from edge.gateway.entries import Entries
 from edge.gateway.exchange import Exchange
 from edge.gateway.explain import decide, told, told_stored
 from edge.gateway.fills import Fills
 from edge.gateway.flights import Flights
+from edge.gateway.invalidations import Invalidations
 from edge.gateway.listening import HelperServer, bind
 from edge.gateway.origin import Caps, Deadlines, OriginPool, PoolTransport, tls_context
 from edge.gateway.origins import OriginPools
+from edge.gateway.recent import Recent
 from edge.gateway.record import AccessLog, RecordBook
+from edge.gateway.regional import Regional
 from edge.gateway.reload import PolicyReload
 from edge.gateway.server import GatewayServer
-from edge.gateway.settings import GatewaySettings
+from edge.gateway.settings import GatewaySettings, Positions
 from edge.gateway.tls import HANDSHAKE_S, TlsFiles
 from edge.gateway.visitors import Visitors, countries_of, registered_country
+from edge.gateway.worker_admin import WorkerBehind
 from edge.policy_files import PACKAGED_POLICIES
 from edge.purge.follower import MAX_OPEN_STREAMS, Follower, FollowerLoop, QuestionRefused
 from edge.store.memory import MemoryStore
@@ -77,7 +82,7 @@ class Gateway:
         self.siblings = (
             None
             if settings.siblings is None
-            else Siblings(settings.siblings, self.worker, self.version_of, self.store.put, self.store.drop, clock)
+            else Siblings(settings.siblings, self.worker, self.version_of, self.store.put, self._forget, clock)
         )
         self.regional = RegionalTier(settings.regional, settings.edge, clock, wall) if settings.regional else None
         self.follower = Follower(self.worker, settings.edge, settings.public_url, self.floors, self.lease)
@@ -100,8 +105,10 @@ class Gateway:
         self._tls = None if cert is None or key is None else TlsFiles(cert, key)
         self._log = AccessLog(settings.access_log) if settings.access_log else None
         self._book = RecordBook(settings.edge, self._log, clock, wall)
+        self._recent = Recent(self._book, self._log, wall)
         country_of = registered_country if settings.mmdb is None else countries_of(settings.mmdb)
         self._visitors = Visitors(settings.trusted_hops, country_of, settings.country_field)
+        regional = None if self.regional is None else Regional(self.regional, self.floors, self.lease, clock)
         self._fills = Fills(
             self.origins,
             self.store,
@@ -111,8 +118,13 @@ class Gateway:
             on_kept=self._tell_siblings,
             clock=clock,
             wall=wall,
+            regional=regional,
+            own_positions=settings.positions is Positions.SITE,
         )
         self._flights = Flights(self._fills.fetch, self.floors, clock)
+        self._invalidations = Invalidations(
+            self.store, self._flights, tell=self._tell_dropped, regional=regional
+        )
         # Pools of their own for questions: they must get through when fills queue, and fail apart from them.
         self._feed_pool = OriginPool(
             settings.feed_urls,
@@ -129,6 +141,20 @@ class Gateway:
             timeout=LEASE_S,
             trust_env=False,
         )
+        # Questions have a lease to be answered in; a purge may take as long as the slowest worker.
+        purge_pool = OriginPool(
+            settings.feed_urls,
+            clock,
+            deadlines=Deadlines(connect_s=LEASE_S, head_s=2 * MAX_PURGE_WAIT_S, idle_s=LEASE_S),
+            tls=None if settings.origin_ca is None else tls_context(str(settings.origin_ca)),
+        )
+        self._keeper = httpx.AsyncClient(
+            transport=PoolTransport(purge_pool),
+            base_url=settings.feed_urls[0],
+            headers={EDGE_KEY_FIELD: settings.edge_key, "content-type": "application/json"},
+            timeout=2 * MAX_PURGE_WAIT_S,
+            trust_env=False,
+        )
         self.follower_loop = FollowerLoop(self.follower, self._ask, clock, self._on_lost_history)
         self.server: GatewayServer | None = None
         self._exchange: Exchange | None = None
@@ -142,7 +168,8 @@ class Gateway:
         if self.regional is not None:
             self.regional.start()
         self._admin_socket = bind(self.settings.admin_listen)
-        self.admin_address = self._admin_socket.getsockname()[:2]
+        if not self.settings.admin_listen.is_path:
+            self.admin_address = self._admin_socket.getsockname()[:2]
         listen = self.settings.listen
         data_socket = bind(listen, reuse_port=True)
         self.address = data_socket.getsockname()[:2]
@@ -157,6 +184,7 @@ class Gateway:
             lease=self.lease,
             fills=self._fills,
             flights=self._flights,
+            invalidations=self._invalidations,
             book=self._book,
             visitors=self._visitors,
             clock=self._clock,
@@ -167,14 +195,9 @@ class Gateway:
             await self.server.listen(data_socket)
         else:
             await self.server.listen(data_socket, self._tls.context, HANDSHAKE_S)
+        entries = Entries(self.store, self.floors, self.lease, self.version_of, self._clock, self._wall)
         self._admin = HelperServer(
-            admin_app(
-                self.settings.admin_token,
-                self.status,
-                self.explain,
-                lambda: self.follower.caught_up,
-                lambda: not self.lease.held(self._clock()),
-            ),
+            admin_app(self.settings.admin_token, WorkerBehind(self, entries, self._recent, self._keeper), self._clock),
             self._admin_socket,
         )
         self._admin.start()
@@ -204,14 +227,20 @@ class Gateway:
         if self.regional is not None:
             await self.regional.close()
         await self._feed.aclose()
+        await self._keeper.aclose()
         self.origins.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._admin is not None:
             await self._admin.stop()
+        self._recent.close()
         if self._log is not None:
             self._log.close()
+
+    @property
+    def holds_lease(self) -> bool:
+        return self.lease.held(self._clock())
 
     def status(self) -> dict[str, Any]:
         """What `/status` shows."""
@@ -280,6 +309,14 @@ class Gateway:
             "decision": told(decision, self.policies),
             "stored": told_stored(decision, held, self.floors, self.lease, now, self._wall()),
         }
+
+    def _tell_dropped(self, key: CacheKey) -> None:
+        if self.siblings is not None:
+            self.siblings.tell_dropped(key)
+
+    def _forget(self, key: CacheKey) -> None:
+        """A write went through a sibling: what is stored under `key` must not be used any more."""
+        self._invalidations.forget(key)
 
     def _tell_siblings(self, stored: StoredResponse) -> None:
         if self.siblings is not None:

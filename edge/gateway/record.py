@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -23,6 +23,8 @@ LINE = b'{"time":%.3f,%b"status":%d,"cache":"%b",%b"ttl":%b,"age":%b,"bytes":%d,
 
 FLUSH_EVERY_S = 0.2
 FLUSH_BYTES = 65_536
+LAST_KEPT = 400
+"""Exchanges remembered that were no plain hits: some 200 kB."""
 
 
 @dataclass(slots=True)
@@ -59,6 +61,33 @@ def request_part(edge: str, worker: str, method: str, route: str, key: CacheKey 
         if key.query and key.query[0][0] != "*":
             about["query"] = dict(key.query)
     return orjson.dumps(about)[1:-1] + b","
+
+
+def line_of(wall: float, now: float, record: ExchangeRecord) -> bytes:
+    """The access log's line of an exchange that was no plain hit, and was over at `now` (`wall` of the wall clock)."""
+    words = b""
+    if record.reason:
+        words += b'"reason":"%b",' % record.reason.encode()
+    if record.fwd is not None:
+        words += b'"fwd":"%b",' % record.fwd.value.encode()
+    if record.fwd_status is not None:
+        words += b'"fwd_status":%d,' % record.fwd_status
+    if record.stored:
+        words += b'"stored":true,'
+    if record.collapsed:
+        words += b'"collapsed":true,'
+    return LINE % (
+        wall,
+        record.about,
+        record.status,
+        record.outcome.encode(),
+        words,
+        _number(record.ttl_s),
+        _number(record.age_s),
+        record.bytes_sent,
+        (now - record.received_at) * 1000,
+        b"null" if record.origin_s is None else b"%.2f" % (record.origin_s * 1000),
+    )
 
 
 def _number(value: int | None) -> bytes:
@@ -111,15 +140,25 @@ class AccessLog:
             os.close(self._fd)
 
 
+class Lines(Protocol):
+    """Takes finished lines of the access log."""
+
+    def write(self, line: bytes) -> None: ...
+
+
 class RecordBook:
-    """Takes what happened: counts it, and writes the log line when there is a log.
+    """Takes what happened: counts it, writes the log line when there is a log, and remembers the last of what was no
+    plain hit.
 
     `clock`: seconds of the edge's clock. `wall`: seconds since the epoch, for the line's time.
     """
 
-    def __init__(self, edge: str, log: AccessLog | None, clock: Callable[[], float], wall: Callable[[], float]) -> None:
+    def __init__(self, edge: str, log: Lines | None, clock: Callable[[], float], wall: Callable[[], float]) -> None:
         self.edge = edge
         self.log = log
+        """Where lines go. Somebody who looks may take its place, and see every line (`gateway/recent.py`)."""
+        self.last: deque[tuple[float, float, ExchangeRecord]] = deque(maxlen=LAST_KEPT)
+        """What was no plain hit, with the time of the wall clock and of the edge's clock when it was noted."""
         self.hits = 0
         """Hits answered the short way; all else is in `counts`."""
         self.bytes_sent = 0
@@ -152,34 +191,10 @@ class RecordBook:
         """Any other exchange, once, when its last byte was handed to the kernel or its viewer was gone."""
         self.counts[record.outcome, record.reason] += 1
         self.bytes_sent += record.bytes_sent
-        if self.log is None:
-            return
-        words = b""
-        if record.reason:
-            words += b'"reason":"%b",' % record.reason.encode()
-        if record.fwd is not None:
-            words += b'"fwd":"%b",' % record.fwd.value.encode()
-        if record.fwd_status is not None:
-            words += b'"fwd_status":%d,' % record.fwd_status
-        if record.stored:
-            words += b'"stored":true,'
-        if record.collapsed:
-            words += b'"collapsed":true,'
-        self.log.write(
-            LINE
-            % (
-                self._wall(),
-                record.about,
-                record.status,
-                record.outcome.encode(),
-                words,
-                _number(record.ttl_s),
-                _number(record.age_s),
-                record.bytes_sent,
-                (self._clock() - record.received_at) * 1000,
-                b"null" if record.origin_s is None else b"%.2f" % (record.origin_s * 1000),
-            )
-        )
+        noted = (self._wall(), self._clock(), record)
+        self.last.append(noted)
+        if self.log is not None:
+            self.log.write(line_of(*noted))
 
     def by_cache_status(self) -> dict[str, int]:
         """How many exchanges ended how: `hit` and `OUTCOME:REASON`."""

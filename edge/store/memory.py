@@ -44,6 +44,10 @@ class MemoryStore:
         """The same without counting as a use."""
         return self._entries.peek(key)
 
+    def keys(self) -> list[CacheKey]:
+        """Every key that is there now, for whoever looks through the whole store."""
+        return list(self._entries)
+
     def put(self, stored: StoredResponse) -> bool:
         """Keep `stored` in place of the same variant, unless that one has a higher position (rule 1) or `stored` alone
         is larger than the store."""
@@ -152,11 +156,16 @@ class _Entries(cachetools.Cache[CacheKey, Variants]):
             # Out first: making room could otherwise choose the very entry that is being replaced.
             del self[key]
         cachetools.Cache.__setitem__(self, key, variants)
+        for variant in variants:
+            variant.held = True
         self._order[key] = None
         self.responses += len(variants)
 
     def __delitem__(self, key: CacheKey) -> None:
-        self.responses -= len(self.peek(key))
+        variants = self.peek(key)
+        self.responses -= len(variants)
+        for variant in variants:
+            variant.held = False
         cachetools.Cache.__delitem__(self, key)
         del self._order[key]
 
@@ -165,16 +174,26 @@ class _Entries(cachetools.Cache[CacheKey, Variants]):
         if not variants:
             del self[key]
             return
-        before = len(self.peek(key))
+        before = self.peek(key)
+        for variant in before:
+            variant.held = False
         cachetools.Cache.__setitem__(self, key, variants)
-        self.responses += len(variants) - before
+        for variant in variants:
+            variant.held = True
+        self.responses += len(variants) - len(before)
 
     def popitem(self) -> tuple[CacheKey, Variants]:
         """Forget one key: of the least recently used ones a dead one if there is any, else the least recently used."""
         if not self._order:
             raise KeyError("the store is empty")
-        for key in islice(self._order, LOOKED_AT):
+        for key in list(islice(self._order, LOOKED_AT)):
             variants = self.peek(key)
+            if any([variant.used for variant in variants]):
+                # Answered with since it was last looked at: a use that did not pass through here.
+                for variant in variants:
+                    variant.used = False
+                self._order.move_to_end(key)
+                continue
             if all(self._is_dead(variant) for variant in variants):
                 self.swept += len(variants)
                 break
@@ -186,6 +205,9 @@ class _Entries(cachetools.Cache[CacheKey, Variants]):
         return key, variants
 
     def clear(self) -> None:
+        for key in self._order:
+            for variant in self.peek(key):
+                variant.held = False
         cachetools.Cache.clear(self)
         self._order.clear()
         self.responses = 0
