@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import http.client
 import os
 import random
 import statistics
@@ -19,7 +20,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 from loadtests.bench import measuring, ours
 from loadtests.bench.hits import BROWSERS, LANGUAGES, versions
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return measuring.complain(reason)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nearshelf-bench-", dir="/dev/shm")))
-        shop = _start_nginx(stack, scratch / "origin", _ORIGIN, CLIENT_CORE)
+        shop = start_nginx(stack, scratch / "origin", _ORIGIN, CLIENT_CORE)
         rows = [
             Row(server.name, partial(_once, server, shop, options, scratch))
             for server in _servers(stack, shop, scratch, options)
@@ -82,22 +82,21 @@ def _ratio(row: Row, peer: Row) -> float:
 def _servers(stack: ExitStack, shop: Server, scratch: Path, options: argparse.Namespace) -> list[Server]:
     """Ours, one for each event loop that is asked for, and then nginx: all answering."""
     feed = stack.enter_context(running(BenchOrigin(lambda target, head: Page(b"", status=404))))
-    servers = []
-    for loop in options.loop.split(","):
-        servers.append(
-            ours.start_gateway(
-                stack,
-                f"nearshelf, {loop}" if loop else "nearshelf",
-                shop.url,
-                scratch,
-                log=str(scratch / f"nearshelf-{loop}.log") if options.logs else "",
-                loop=loop,
-                settings={"NEARSHELF_FEED_URL": feed.url},
-            )
+    servers = [
+        ours.start_gateway(
+            stack,
+            f"nearshelf, {loop}" if loop else "nearshelf",
+            shop.url,
+            scratch,
+            log=str(scratch / f"nearshelf-{loop}.log") if options.logs else "",
+            loop=loop,
+            settings={"NEARSHELF_FEED_URL": feed.url},
         )
+        for loop in options.loop.split(",")
+    ]
     log = f"{scratch}/nginx.log json buffer=64k flush=1s" if options.logs else "off"
     location = _PROXY.replace("ORIGIN", shop.url.removeprefix("http://")).replace("LOG", log)
-    servers.append(_start_nginx(stack, scratch / "proxy", location, SERVER_CORE, NGINX))
+    servers.append(start_nginx(stack, scratch / "proxy", location, SERVER_CORE, NGINX))
     for server in servers:
         _until_it_answers(server)
     return servers
@@ -134,13 +133,17 @@ def _until_it_answers(server: Server) -> None:
     said = ""
     for _ in range(100):
         server.check_alive()
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=2)
         try:
-            with urlopen(Request(f"{server.url}{PATH}", headers={"Cookie": "session=1"}), timeout=2) as response:
-                if response.read() == BODY:
-                    return
-                said = f"{response.status} with another body"
+            connection.request("GET", PATH, headers={"Cookie": "session=1"})
+            response = connection.getresponse()
+            if response.read() == BODY:
+                return
+            said = f"{response.status} with another body"
         except OSError as exc:
             said = str(exc)
+        finally:
+            connection.close()
         time.sleep(0.1)
     raise BenchError(f"{server.name} does not pass the page through: {said}")
 
@@ -167,7 +170,7 @@ _PROXY = """
 """
 
 
-def _start_nginx(stack: ExitStack, home: Path, servers: str, core: int, name: str = "origin") -> Server:
+def start_nginx(stack: ExitStack, home: Path, servers: str, core: int, name: str = "origin") -> Server:
     """One worker of nginx with these `servers`, on one core."""
     port = measuring.free_port()
     page = home / "pages" / PATH.lstrip("/")
