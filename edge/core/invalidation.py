@@ -13,7 +13,7 @@ from edge.core.structured import parse_strings
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Every other method is taken for unsafe, unknown ones too (RFC 9111 §4.4)."""
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 def invalidates(method: str, status: int) -> bool:
@@ -51,20 +51,14 @@ def invalidated_tags(request: Request, status: int, headers: Headers) -> tuple[s
 
 def _named(request: Request, headers: Headers) -> Iterator[tuple[str, str]]:
     """Path and query of what Location and Content-Location name on this host, relative references resolved."""
+    here = request.authority.removesuffix(":80").removesuffix(":443")
     base = f"http://{request.authority}{request.path}" + (f"?{request.query}" if request.query else "")
     for name in ("location", "content-location"):
         for reference in headers.lines(name):
             try:
                 parts = urlsplit(urljoin(base, reference))
-                port = parts.port
             except ValueError:
                 continue
-            if parts.scheme in _DEFAULT_PORTS and parts.username is None:
-                host = parts.hostname or ""
-                authority = host if port in {None, _DEFAULT_PORTS[parts.scheme]} else f"{host}:{port}"
-                if authority == _without_default_port(request.authority):
-                    yield parts.path or "/", parts.query
-
-
-def _without_default_port(authority: str) -> str:
-    return authority.removesuffix(":80").removesuffix(":443")
+            default = _DEFAULT_PORTS.get(parts.scheme)
+            if default is not None and parts.netloc.lower().removesuffix(default) == here:
+                yield parts.path or "/", parts.query

@@ -26,6 +26,8 @@ class CacheStatus:
     stored: bool = False
     collapsed: bool = False
     """Answered by another request's forwarding."""
+    key: str | None = None
+    """The key as text: for authorised debug requests only."""
     detail: str | None = None
     """A word of `reuse.Why`, `storing.Reason` or the gateway's errors."""
 
@@ -44,13 +46,18 @@ class CacheStatus:
             text += "; stored"
         if self.collapsed:
             text += "; collapsed"
+        if self.key is not None:
+            text += f"; key={_string(self.key)}"
         if self.detail is not None:
             text += f"; detail={_item(self.detail)}"
         return text
 
 
 def _item(detail: str) -> str:
-    if _TOKEN.fullmatch(detail):
-        return detail
-    shown = "".join(character for character in detail if " " <= character <= "~")
+    return detail if _TOKEN.fullmatch(detail) else _string(detail)
+
+
+def _string(text: str) -> str:
+    """A structured string (RFC 9651 §3.3.3), without what none may hold."""
+    shown = "".join(character for character in text if " " <= character <= "~")
     return '"' + shown.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -7,23 +7,26 @@ from edge.core.directives import parse_cache_control
 from edge.core.http import Headers, end_to_end
 from edge.core.policy import CachePolicy
 
-BETWEEN_EDGE_AND_ORIGIN = frozenset({"cdn-cache-control", VERSION_FIELD, TAGS_FIELD, HARD_END_FIELD})
-"""Removed on delivery, as is every other field that starts with `nearshelf-`."""
+BETWEEN_EDGE_AND_ORIGIN = frozenset({VERSION_FIELD, TAGS_FIELD, HARD_END_FIELD, "surrogate-key"})
+"""Removed on delivery, as is every other field that starts with `nearshelf-`. CDN-Cache-Control goes on to other caches
+(RFC 9213 §3.1), but for what shows a price: nobody but us may keep that (rule 10)."""
 
 
 def viewer_headers(headers: Headers, policy: CachePolicy) -> Headers:
     """End-to-end fields as a viewer gets them, without Age, Cache-Status and Content-Length, which the delivery adds.
 
     What shows a price leaves as the policy's `viewer_cache_control` (rule 10); a response that may not be kept at all
-    stays so. Set-Cookie passes only where the policy says `cookies`.
+    stays so. Set-Cookie passes only where cookies do: to the one viewer who asked, because it is never stored.
     """
+    cookies = policy.passes_cookies
     kept = [
         (name, value)
         for name, value in end_to_end(headers)
         if name not in BETWEEN_EDGE_AND_ORIGIN
         and not name.startswith("nearshelf-")
         and name not in {"age", "content-length"}
-        and (policy.cookies or name != "set-cookie")
+        and (cookies or name != "set-cookie")
+        and not (policy.shows_price and name == "cdn-cache-control")
     ]
     told = policy.viewer_cache_control
     if told is None:
