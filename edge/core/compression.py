@@ -1,28 +1,23 @@
-"""Content coding at the edge: who is answered in gzip, which answers are coded, and what their fields become.
+"""Content coding at the edge: in which one a viewer is answered, which answers are coded, what their fields become.
 
-A response is stored once, as the origin sent it; its coded copy stands beside it and shares its key, its lifetimes and
-its tags. Brotli is CloudFront's alone: the standard library has no coder for it.
+A response is stored once, as the origin sent it; its coded copies stand beside it and share its key, its lifetimes and
+its tags. Making them is the gateway's business (`edge/gateway/coder.py`): the standard library knows only gzip.
 """
 
 from __future__ import annotations
 
 import re
-import zlib
 
 from edge.core.http import Headers, is_strong
 from edge.core.policy import CachePolicy
 
-LEVEL = 6
-"""zlib's own default: a 60 kB page takes about a millisecond, and a higher level saves a hundredth."""
+CODINGS = ("br", "zstd", "gzip")
+"""The codings that the edge makes; the first of those that a viewer likes best is taken (RFC 9659 for zstd)."""
 MIN_OCTETS = 1_000
 MAX_OCTETS = 10_000_000
 """The sizes, first and last included, that CloudFront compresses as well."""
 MAX_ACCEPT_ENCODING = 1_000
 """Characters of Accept-Encoding that are read: a browser's has thirty, and reading costs time on every hit."""
-
-_GZIP = 16 + zlib.MAX_WBITS
-"""`wbits` for the gzip format with the largest window; without a file name and a time, so equal bodies give equal
-copies."""
 
 COMPRESSIBLE_TYPES = frozenset(
     {
@@ -81,16 +76,17 @@ COMPRESSIBLE_TYPES = frozenset(
 _CODING = re.compile(r"[ \t]*([!#$%&'*+.^_`|~0-9a-z-]+)(?:[ \t]*;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?[ \t]*")
 
 
-def accepts_gzip(accept_encoding: str | None) -> bool:
-    """Whether a viewer with this Accept-Encoding (all lines joined) is answered in gzip (RFC 9110 §12.5.3).
+def coding_for(accept_encoding: str | None) -> str:
+    """The coding in which a viewer with this Accept-Encoding (all lines joined) is answered (RFC 9110 §12.5.3).
 
-    Without the field nobody asked for a coding; one of more than MAX_ACCEPT_ENCODING characters counts as none.
-    `x-gzip` is gzip (§8.4.1.3), `*` stands for each coding that is not named. Not where gzip has `q=0`, nor where
-    identity is named with a higher weight. A member that cannot be read does not count. A viewer who wants neither gets
-    identity: the answer without a coding is what a server falls back on.
+    The one with the highest weight, the first of CODINGS among equals; empty: identity, which is what a server falls
+    back on. That also without the field, because nobody asked for a coding, where identity is named with a higher
+    weight, and for a field of more than MAX_ACCEPT_ENCODING characters. `x-gzip` is gzip (§8.4.1.3). `*` stands for
+    each coding that is not named, and of those gzip is taken alone: who names none may not know the others. A member
+    that cannot be read does not count.
     """
     if accept_encoding is None or len(accept_encoding) > MAX_ACCEPT_ENCODING:
-        return False
+        return ""
     weights: dict[str, float] = {}
     for member in accept_encoding.lower().split(","):
         read = _CODING.fullmatch(member)
@@ -98,8 +94,10 @@ def accepts_gzip(accept_encoding: str | None) -> bool:
             name = "gzip" if read[1] == "x-gzip" else read[1]
             # Of two weights for one coding the lower: who names it with q=0 has a reason.
             weights[name] = min(float(read[2] or 1), weights.get(name, 1.0))
-    gzip = weights.get("gzip", weights.get("*", 0.0))
-    return gzip > 0 and gzip >= weights.get("identity", 0.0)
+    weights.setdefault("gzip", weights.get("*", 0.0))
+    best = max(CODINGS, key=lambda coding: weights.get(coding, 0.0))
+    weight = weights.get(best, 0.0)
+    return best if weight > 0 and weight >= weights.get("identity", 0.0) else ""
 
 
 def may_be_coded(policy: CachePolicy, status: int, headers: Headers, octets: int) -> bool:
@@ -117,14 +115,8 @@ def may_be_coded(policy: CachePolicy, status: int, headers: Headers, octets: int
     )
 
 
-def coded(body: bytes) -> bytes:
-    """`body` in gzip; empty when that is not shorter. Some 17 ns an octet of HTML."""
-    copy = zlib.compress(body, LEVEL, _GZIP)
-    return copy if len(copy) < len(body) else b""
-
-
 def chosen_by_coding(headers: Headers) -> Headers:
-    """The fields of a response that has a coded form, whichever of the two is sent: Vary names Accept-Encoding."""
+    """The fields of a response that has coded forms, whichever of them is sent: Vary names Accept-Encoding."""
     vary = headers.joined("vary")
     if vary is None:
         return headers.with_(("vary", "Accept-Encoding"))
@@ -132,7 +124,7 @@ def chosen_by_coding(headers: Headers) -> Headers:
     return headers if named & {"*", "accept-encoding"} else headers.with_(("vary", f"{vary}, Accept-Encoding"))
 
 
-def of_the_coded(headers: Headers) -> Headers:
+def of_the_coded(headers: Headers, coding: str) -> Headers:
     """The fields of the coded form: Content-Encoding, and the entity tag weak.
 
     Two byte sequences may share a weak tag and never a strong one (RFC 9110 §8.8.3.3). Content-Length, Vary
@@ -142,7 +134,7 @@ def of_the_coded(headers: Headers) -> Headers:
     etag = headers.get("etag")
     kept = headers.without(_OF_THE_UNCODED_BYTES)
     weak = (("etag", f"W/{etag}"),) if is_strong(etag) else ()
-    return kept.with_(*weak, ("content-encoding", "gzip"))
+    return kept.with_(*weak, ("content-encoding", coding))
 
 
 _OF_THE_UNCODED_BYTES = frozenset({"accept-ranges", "content-digest", "content-md5", "digest", "repr-digest"})

@@ -88,9 +88,8 @@ def freshen(
         initial_age_s=initial_age(response.headers, sent_at=sent_at, received_at=received_at, wall_now=wall_now),
         no_cache=directives.no_cache,
         judged_at=-1,
-        hit_head=None,
-        coded_hit_head=None,
     )
+    freshened.take_copies(stored)
     return lay_down(freshened, directives, match.policy, labelled=counter is None, wall_now=wall_now)
 
 

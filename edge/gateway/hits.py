@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
-from edge.core.compression import accepts_gzip
-from edge.core.delivery import hit_head
+from edge.core.compression import coding_for
+from edge.core.delivery import form_head
 from edge.core.floors import Floors, Lease
 from edge.core.freshness import current_age
 from edge.core.http import Request
@@ -111,22 +111,19 @@ class Hits:
 
     def _hit(self, stored: StoredResponse, known: Known, parsed: Parsed, now: float) -> bytes:
         policy = known.match.policy
-        head, body = stored.hit_head, stored.body
-        if policy.compress and _takes_gzip(parsed.fields):
-            coded_head = stored.coded_hit_head or self._coder.head_of(stored, policy)
-            if coded_head is not None and stored.coded:
-                head, body = coded_head, stored.coded
-        if head is None:
-            head = stored.hit_head = hit_head(stored, policy)
+        coding = _coding_for(_accept_encoding(parsed.fields)) if policy.compress else ""
+        coding, form = self._coder.form_of(stored, policy, coding)
+        if not form.head:
+            form.head = form_head(stored, policy, coding, len(form.body))
         age = int(current_age(stored, now))
         ttl = int(stored.fresh_until - now)
         answer = b"%bage: %d\r\ncache-status: %b; hit; ttl=%d\r\n%b\r\n%b" % (
-            head,
+            form.head,
             age,
             self._cache_name,
             ttl,
             b"" if parsed.keep_alive else b"connection: close\r\n",
-            body,
+            form.body,
         )
         self._book.hit(known.about, parsed.received_at, stored.status, ttl, age, len(answer))
         return answer
@@ -150,17 +147,17 @@ class Hits:
             site.known.clear()
 
 
-def _takes_gzip(fields: list[tuple[bytes, bytes]]) -> bool:
-    """`accepts_gzip` of a request that is still bytes; several lines are one list."""
-    found: bytes | None = None
+def _accept_encoding(fields: list[tuple[bytes, bytes]]) -> bytes:
+    """The field of a request that is still bytes; several lines are one list."""
+    found = b""
     for name, value in fields:
-        # The length first: most fields are told apart by it, and it is asked for at every hit.
+        # The length first: most fields are told apart by it.
         if len(name) == 15 and name.lower() == b"accept-encoding":
-            found = value if found is None else found + b"," + value
-    return found is not None and _spelling_takes_gzip(found)
+            found = found + b"," + value if found else value
+    return found
 
 
 @lru_cache(maxsize=256)
-def _spelling_takes_gzip(accept_encoding: bytes) -> bool:
+def _coding_for(accept_encoding: bytes) -> str:
     """Browsers know a handful of spellings; 256 of the longest that a head can hold are 4 MB."""
-    return accepts_gzip(accept_encoding.decode("latin-1"))
+    return coding_for(accept_encoding.decode("latin-1"))

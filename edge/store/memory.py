@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
-from itertools import islice
-
-import cachetools
 
 from edge.core.floors import Floors, Verdict
 from edge.core.key import CacheKey
 from edge.core.stored import StoredResponse
 from edge.store.base import MAX_VARIANTS, StoreStats
+from edge.store.s3fifo import S3Fifo
 
 LOOKED_AT = 16
-"""How many of the least recently used keys are looked at for one that is dead, before one that is alive must go."""
+"""Keys looked at for one that is dead, before one that is alive must go."""
 
 Variants = tuple[StoredResponse, ...]
 
 
 class MemoryStore:
-    """Least recently used goes first, but a dead one among the oldest goes before any that is alive.
+    """What was not asked for goes first (`S3Fifo`), but a dead one of those looked at goes before any that is alive.
 
     Dead is what no request can use any more: past its `keep_until`, or below a hard floor with nothing left to
     validate by. `clock` gives moments of the edge's clock; `floors` are the worker's own.
@@ -30,19 +27,20 @@ class MemoryStore:
         self._entries = _Entries(max_bytes, self._is_dead)
         self._floors = floors
         self._clock = clock
+        self._by_key = self._entries.entries
         self._refused = 0
-        self._to_sweep: list[CacheKey] = []
 
     def get(self, key: CacheKey) -> Variants:
         """The variants under `key`, the newest first; a look-up that finds some counts as a use."""
-        try:
-            return self._entries[key]
-        except KeyError:
+        entry = self._by_key.get(key)
+        if entry is None:
             return ()
+        entry.used = True
+        return entry.value
 
     def peek(self, key: CacheKey) -> Variants:
         """The same without counting as a use."""
-        return self._entries.peek(key)
+        return self._entries.peek(key) or ()
 
     def keys(self) -> list[CacheKey]:
         """Every key that is there now, for whoever looks through the whole store."""
@@ -52,7 +50,7 @@ class MemoryStore:
         """Keep `stored` in place of the same variant, unless that one has a higher position (rule 1) or `stored` alone
         is larger than the store."""
         others: list[StoredResponse] = []
-        for variant in self._entries.peek(stored.key):
+        for variant in self.peek(stored.key):
             if variant.vary != stored.vary:
                 others.append(variant)
             elif variant.position > stored.position:
@@ -70,7 +68,7 @@ class MemoryStore:
 
     def grown(self, stored: StoredResponse) -> bool:
         """Count `stored` anew, after its coded copy was made; others make room. False: larger than the whole store."""
-        variants = self._entries.peek(stored.key)
+        variants = self.peek(stored.key)
         if not any(variant is stored for variant in variants):
             return True
         try:
@@ -80,7 +78,7 @@ class MemoryStore:
         return True
 
     def drop(self, key: CacheKey) -> int:
-        variants = self._entries.peek(key)
+        variants = self.peek(key)
         if variants:
             del self._entries[key]
         return len(variants)
@@ -88,7 +86,6 @@ class MemoryStore:
     def clear(self) -> None:
         """Forget everything: a worker that no longer trusts what it has applied."""
         self._entries.clear()
-        self._to_sweep.clear()
 
     def sweep(self, limit: int = 200) -> int:
         """Look at the next `limit` keys for what is dead and forget it; how many responses went.
@@ -96,17 +93,16 @@ class MemoryStore:
         To be called now and then between requests: about a microsecond a key, and a purge then gives its memory back
         without anybody having asked for what it purged (rule 9).
         """
-        if not self._to_sweep:
-            self._to_sweep = list(self._entries)
         went = 0
-        for _ in range(min(limit, len(self._to_sweep))):
-            key = self._to_sweep.pop()
-            variants = self._entries.peek(key)
+        for key, variants in self._entries.patrol(limit):
             alive = tuple([variant for variant in variants if not self._is_dead(variant)])
             if len(alive) == len(variants):
                 continue
             went += len(variants) - len(alive)
-            self._entries.replace(key, alive)
+            if alive:
+                self._entries[key] = alive
+            else:
+                del self._entries[key]
         self._entries.swept += went
         return went
 
@@ -130,86 +126,36 @@ class MemoryStore:
         return self._floors.judge(stored) is Verdict.PURGED
 
 
-class _Entries(cachetools.Cache[CacheKey, Variants]):
-    """Variants by key, in the order of their last use; says which to forget when room is needed."""
+class _Entries(S3Fifo[CacheKey, Variants]):
+    """Variants by key. Counts them, and what went, and forgets a dead key before one that is alive."""
 
     def __init__(self, max_bytes: int, is_dead: Callable[[StoredResponse], bool]) -> None:
         super().__init__(max_bytes, getsizeof=_size_of)
-        self._order: OrderedDict[CacheKey, None] = OrderedDict()
         self._is_dead = is_dead
         self.responses = 0
         self.evicted = 0
         self.swept = 0
 
-    def __getitem__(self, key: CacheKey) -> Variants:
-        variants = cachetools.Cache.__getitem__(self, key)
-        self._order.move_to_end(key)
-        return variants
-
-    def peek(self, key: CacheKey) -> Variants:
-        return cachetools.Cache.__getitem__(self, key) if key in self._order else ()
-
     def __setitem__(self, key: CacheKey, variants: Variants) -> None:
-        if _size_of(variants) > self.maxsize:
-            raise ValueError("larger than the whole store")
-        if key in self._order:
-            # Out first: making room could otherwise choose the very entry that is being replaced.
-            del self[key]
-        cachetools.Cache.__setitem__(self, key, variants)
-        for variant in variants:
-            variant.held = True
-        self._order[key] = None
+        super().__setitem__(key, variants)
         self.responses += len(variants)
 
     def __delitem__(self, key: CacheKey) -> None:
-        variants = self.peek(key)
-        self.responses -= len(variants)
-        for variant in variants:
-            variant.held = False
-        cachetools.Cache.__delitem__(self, key)
-        del self._order[key]
-
-    def replace(self, key: CacheKey, variants: Variants) -> None:
-        """Other variants under a key that is there, its place in the order unchanged; none: the key goes."""
-        if not variants:
-            del self[key]
-            return
-        before = self.peek(key)
-        for variant in before:
-            variant.held = False
-        cachetools.Cache.__setitem__(self, key, variants)
-        for variant in variants:
-            variant.held = True
-        self.responses += len(variants) - len(before)
+        self.responses -= len(self.peek(key) or ())
+        super().__delitem__(key)
 
     def popitem(self) -> tuple[CacheKey, Variants]:
-        """Forget one key: of the least recently used ones a dead one if there is any, else the least recently used."""
-        if not self._order:
-            raise KeyError("the store is empty")
-        for key in list(islice(self._order, LOOKED_AT)):
-            variants = self.peek(key)
-            if any([variant.used for variant in variants]):
-                # Answered with since it was last looked at: a use that did not pass through here.
-                for variant in variants:
-                    variant.used = False
-                self._order.move_to_end(key)
-                continue
+        for key, variants in self.patrol(LOOKED_AT):
             if all(self._is_dead(variant) for variant in variants):
                 self.swept += len(variants)
-                break
-        else:
-            key = next(iter(self._order))
-            variants = self.peek(key)
-            self.evicted += len(variants)
-        del self[key]
+                del self[key]
+                return key, variants
+        key, variants = super().popitem()
+        self.evicted += len(variants)
         return key, variants
 
     def clear(self) -> None:
-        for key in self._order:
-            for variant in self.peek(key):
-                variant.held = False
-        cachetools.Cache.clear(self)
-        self._order.clear()
+        super().clear()
         self.responses = 0
 
 

@@ -36,9 +36,6 @@ PAGE = StoredResponse(
     error_until=20_000.0,
     keep_until=30_000.0,
     judged_at=17,
-    hit_head=b"HTTP/1.1 200 OK\r\n",
-    coded=b"copy",
-    coded_hit_head=b"HTTP/1.1 200 OK\r\n",
 )
 
 
