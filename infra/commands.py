@@ -295,6 +295,83 @@ def _fault(state: Path, request: dict[str, Any]) -> None:
         print(f"  {line}")
 
 
+# --- an edge for any origin ------------------------------------------------------------------------------------
+
+
+@app.command()
+def edge(
+    origin: Annotated[
+        list[str],
+        typer.Option(metavar="URL", help="Where requests go; repeat it for several. NAME=URL: of origins.yaml."),
+    ],
+    policies: Annotated[
+        str, typer.Option(metavar="FOLDER", help="Where the policies are, or a profile's name.")
+    ] = "rfc9111",
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where viewers come in.")] = "127.0.0.1:8080",
+    admin: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Explorer, purges and health; left out: none.")
+    ] = None,
+    workers: Annotated[int, typer.Option(metavar="N", help="Processes.")] = 1,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A name that viewers know it by, beside this machine's own; repeat it."),
+    ] = None,
+    store_size: Annotated[str, typer.Option(metavar="SIZE", help="Memory for responses, of each worker.")] = "256MB",
+    regional: Annotated[
+        str | None, typer.Option(metavar="URL", help="Redis that the workers share: redis://HOST:PORT/0.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain (PEM): speak TLS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key (PEM).")] = None,
+    access_log: Annotated[
+        str, typer.Option(metavar="FILE", help="A line of JSON for each request; - for standard output.")
+    ] = "",
+    state: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where purges are kept; by default in ~/.local/state/nearshelf.")
+    ] = None,
+    name: Annotated[str, typer.Option(metavar="NAME", help="What it is called in logs and Cache-Status.")] = "site",
+) -> None:
+    """Run an edge in front of any origin: no database, no configuration but the policies (docs/edge.md).
+
+    Stays in the foreground; Ctrl-C answers what was begun and stops everything. Exit status 2: it cannot start.
+
+    \b
+    Examples:
+      nearshelf edge --origin http://127.0.0.1:8000 --admin 127.0.0.1:8081
+      nearshelf edge --origin http://10.0.0.1 --origin http://10.0.0.2 --policies my-policies/ --workers 4
+      nearshelf edge --origin http://127.0.0.1:8000 --listen 0.0.0.0:443 --host shop.example \\
+        --tls-cert chain.pem --tls-key key.pem
+    """
+    import os
+
+    from edge.site.parent import run
+    from edge.site.settings import SiteError, SiteSettings, address_of, checked_origins, default_state, size_of
+    from infra.errors import complain
+
+    try:
+        listener = address_of("--listen", listen)
+        settings = SiteSettings(
+            origins=checked_origins(origin),
+            listen=listener,
+            policies=_policies(policies),
+            name=name,
+            state=state or default_state(os.environ, listener),
+            workers=workers,
+            admin=None if admin is None else address_of("--admin", admin),
+            store_bytes=size_of("--store-size", store_size),
+            regional=regional or "",
+            hosts=tuple(each.lower() for each in host or ()),
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            access_log=access_log,
+            admin_token=os.environ.get("NEARSHELF_ADMIN_TOKEN", ""),
+        )
+        status = run(settings, os.environ)
+    except SiteError as exc:
+        complain(str(exc))
+        raise typer.Exit(2) from None
+    raise typer.Exit(status)
+
+
 # --- staff ---------------------------------------------------------------------------------------------------
 
 app.command()(staff.login)

@@ -1,0 +1,208 @@
+"""What stands behind the admin listener of a site: its purge log, and its workers, each asked over its own socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import httpx
+import orjson
+
+from cache_policies.feed import MAX_PURGE_WAIT_S
+from cache_policies.positions import Position
+from edge.gateway.entries import Wanted
+from edge.gateway.explain import NoRequest
+from edge.gateway.purges import Order, PurgeFailed
+from edge.gateway.worker_admin import overview_of, worker_figures
+from edge.site.feed import SiteFeed
+from edge.site.log import LogUnusable
+from edge.site.workers import State, Worker
+
+ASK_S = 6.0
+"""How long a worker may take to tell something; it walks its store for three at the most."""
+ASK_AGAIN_S = 0.5
+_T = TypeVar("_T")
+
+
+class SiteBehind:
+    """A site and all of its workers (`gateway.admin.Behind`). A worker that does not answer is left out."""
+
+    def __init__(self, name: str, feed: SiteFeed, workers: Sequence[Worker]) -> None:
+        self._name = name
+        self._feed = feed
+        self._workers = workers
+        self._clients: dict[str, httpx.AsyncClient] = {}
+
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.aclose()
+
+    def readiness(self) -> tuple[int, dict[str, Any]]:
+        ready = sum(worker.state is State.READY for worker in self._workers)
+        told = {"status": self._state(ready), "workers": {"ready": ready, "of": len(self._workers)}}
+        return (200 if ready else 503), told
+
+    def _state(self, ready: int) -> str:
+        return "ready" if ready == len(self._workers) else "degraded" if ready else "starting"
+
+    async def status(self) -> dict[str, Any]:
+        told = dict(await self._ask_all(lambda worker: self._get(worker, "/status")))
+        return {
+            "site": self._name,
+            "position": str(self._feed.log.head),
+            "log": {
+                "start": str(self._feed.log.start),
+                "entries": len(self._feed.log.entries),
+                "began_anew": self._feed.log.began_anew,
+            },
+            "workers": [
+                {
+                    "name": worker.name,
+                    "pid": worker.pid,
+                    "state": worker.state.value,
+                    "restarts": worker.restarts,
+                    "applied": None if worker.member is None else str(worker.member.applied),
+                    "status": told.get(worker),
+                }
+                for worker in self._workers
+            ],
+        }
+
+    async def overview(self) -> dict[str, Any]:
+        told = dict(await self._ask_all(lambda worker: self._get(worker, "/status")))
+        figures = [
+            worker_figures(worker.name, worker.state.value, told.get(worker, _SILENT), worker.restarts)
+            for worker in self._workers
+        ]
+        state = self.readiness()[1]["status"]
+        return overview_of(self._name, state, str(self._feed.log.head), figures, list(told.values()))
+
+    async def explain(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What the first worker that answers says of the request; what is held, by all of them."""
+        fields = [("field", f"{name}:{value}") for name, value in asked["fields"]]
+        asked_for = [("url", asked["url"]), ("method", asked["method"]), ("country", asked["country"]), *fields]
+        told = await self._ask_all(lambda worker: self._get(worker, "/explain", asked_for))
+        if not told:
+            raise NoRequest("no worker answers at the moment")
+        found: dict[str, Any] = dict(told[0][1])
+        if "error" in found:
+            raise NoRequest(found["error"])
+        held = _merged([(worker.name, stored) for worker, each in told for stored in each["stored"]], _VARIANT)
+        return {**found, "worker": None, "stored": held}
+
+    async def entries(self, wanted: Wanted) -> dict[str, Any]:
+        """Those of all workers; what several of them hold alike is one entry, with how many hold it."""
+        asked = [
+            ("key", wanted.key), ("tag", wanted.tag), ("older", str(wanted.older_s)), ("state", wanted.state),
+            ("limit", str(wanted.limit)),
+        ]  # fmt: skip
+        told = await self._ask_all(lambda worker: self._get(worker, "/entries", asked))
+        entries = _merged([(worker.name, entry) for worker, found in told for entry in found["entries"]], _ENTRY)
+        return {
+            "entries": entries[: wanted.limit],
+            "matched": max([len(entries), *(found["matched"] for _, found in told)]),
+            "keys": max([0, *(found["keys"] for _, found in told)]),
+            "complete": all(found["complete"] for _, found in told),
+        }
+
+    async def carrying(self, tags: Sequence[str], older_than: Position) -> int | None:
+        """Over all workers: what two of them hold counts twice. None: one of them could not say."""
+        body = orjson.dumps({"tags": list(tags), "older_than": str(older_than)})
+        told = await self._ask_all(lambda worker: self._post(worker, "/carrying", body))
+        counts: list[int] = [found["objects"] for _, found in told if isinstance(found.get("objects"), int)]
+        return sum(counts) if told and len(counts) == len(told) else None
+
+    async def requests(self, limit: int) -> list[dict[str, Any]]:
+        told = await self._ask_all(lambda worker: self._get(worker, "/requests", [("limit", str(limit))]))
+        found = [request for _, each in told for request in each["requests"]]
+        return sorted(found, key=lambda request: float(request["time"]), reverse=True)[:limit]
+
+    async def live(self) -> AsyncIterator[bytes]:
+        """The streams of all workers in one, for as long as somebody takes it; a worker that comes later joins."""
+        messages: asyncio.Queue[bytes] = asyncio.Queue(32)
+
+        async def follow(worker: Worker) -> None:
+            while True:
+                with contextlib.suppress(httpx.HTTPError):
+                    async with self._client(worker).stream("GET", "/requests/live", headers=_token(worker)) as stream:
+                        async for line in stream.aiter_lines():
+                            if line.startswith("data: "):
+                                await messages.put(line.removeprefix("data: ").encode())
+                await asyncio.sleep(ASK_AGAIN_S)
+
+        following = [asyncio.create_task(follow(worker)) for worker in self._workers]
+        try:
+            while True:
+                yield await messages.get()
+        finally:
+            for task in following:
+                task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
+
+    async def purge(self, order: Order, who: str) -> dict[str, Any]:
+        try:
+            done = await self._feed.purge(order.kind, order.tags, who, order.reason, MAX_PURGE_WAIT_S)
+        except LogUnusable as exc:
+            raise PurgeFailed(str(exc)) from exc
+        done["objects"] = await self.carrying(order.tags, Position.parse(done["position"]))
+        return done
+
+    # --- asking workers ---
+
+    async def _ask_all(self, ask: Callable[[Worker], Awaitable[_T]]) -> list[tuple[Worker, _T]]:
+        """What each worker that is ready and answers says, in their order."""
+        ready = [worker for worker in self._workers if worker.state is State.READY]
+        told = await asyncio.gather(*(ask(worker) for worker in ready), return_exceptions=True)
+        found = []
+        for worker, answer in zip(ready, told, strict=True):
+            if isinstance(answer, BaseException):
+                if not isinstance(answer, httpx.HTTPError | orjson.JSONDecodeError):
+                    raise answer
+            else:
+                found.append((worker, answer))
+        return found
+
+    async def _get(self, worker: Worker, path: str, asked: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+        answer = await self._client(worker).get(path, params=list(asked), headers=_token(worker))
+        found: dict[str, Any] = orjson.loads(answer.content)
+        return found
+
+    async def _post(self, worker: Worker, path: str, body: bytes) -> dict[str, Any]:
+        answer = await self._client(worker).post(path, content=body, headers=_token(worker))
+        found: dict[str, Any] = orjson.loads(answer.content)
+        return found
+
+    def _client(self, worker: Worker) -> httpx.AsyncClient:
+        if worker.name not in self._clients:
+            self._clients[worker.name] = httpx.AsyncClient(
+                transport=httpx.AsyncHTTPTransport(uds=str(worker.admin)), base_url="http://worker", timeout=ASK_S
+            )
+        return self._clients[worker.name]
+
+
+def _token(worker: Worker) -> dict[str, str]:
+    return {"authorization": f"Bearer {worker.admin_token}"}
+
+
+_SILENT: Mapping[str, Any] = {"applied": None, "viewers": 0, "store": {"responses": 0, "size_bytes": 0}}
+"""In place of what a worker would have said."""
+_ENTRY = ("authority", "target", "market", "vary", "status", "position", "etag", "body_bytes", "tags")
+_VARIANT = ("vary", "status", "position", "etag", "tags")
+"""What tells two entries apart, whoever holds them."""
+
+
+def _merged(held: Sequence[tuple[str, dict[str, Any]]], by: Sequence[str]) -> list[dict[str, Any]]:
+    """Entries that are alike as one, with who holds it; the one told first speaks for all."""
+    found: dict[bytes, dict[str, Any]] = {}
+    for name, entry in held:
+        identity = orjson.dumps([entry[part] for part in by])
+        if identity in found:
+            known = found[identity]
+            known["held_by"] += f", {name}"
+            if known.get("hits") is not None and entry.get("hits") is not None:
+                known["hits"] += entry["hits"]
+        else:
+            found[identity] = {**entry, "held_by": name}
+    return list(found.values())
