@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from http import HTTPStatus
 
-from edge.core.compression import accepts_gzip, chosen_by_coding, may_be_coded, of_the_coded
-from edge.core.freshness import current_age, parse_http_date
+from edge.core.compression import chosen_by_coding, coding_for, may_be_coded, of_the_coded
+from edge.core.freshness import current_age
 from edge.core.http import Headers, Request, Response
 from edge.core.policy import CachePolicy
+from edge.core.preconditions import precondition_status, range_applies
+from edge.core.ranges import partial, wanted_parts
 from edge.core.status import CacheStatus
 from edge.core.stored import StoredResponse
 from edge.core.viewer_fields import viewer_headers
@@ -20,38 +21,72 @@ NOTICE = (
 )
 """What stale-marked pages say in their slot."""
 
-_IN_NOT_MODIFIED = frozenset({"cache-control", "content-location", "date", "etag", "expires", "set-cookie", "vary"})
-"""What a 304 carries (RFC 9110 §15.4.5), as far as the response has it."""
+_IN_NOT_MODIFIED = frozenset(
+    {
+        "cache-control",
+        "cdn-cache-control",
+        "content-location",
+        "date",
+        "etag",
+        "expires",
+        "set-cookie",
+        "vary",
+    }
+)
+"""What a 304 carries (RFC 9110 §15.4.5), as far as the response has it; Last-Modified where there is no ETag."""
 
-# Read one by one rather than split at commas: an entity tag may hold one (RFC 9110 §8.8.3).
-_OPAQUE_TAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
-
+_NOT_IN_MARKED = frozenset(
+    {"accept-ranges", "cache-control", "cdn-cache-control", "etag", "expires", "last-modified", "pragma"}
+)
+"""Nobody keeps a stale-marked page, nor asks for it again by a validator."""
 _BODILESS = frozenset({204, 304})
 
 
-def deliver(request: Request, stored: StoredResponse, policy: CachePolicy, now: float, status: CacheStatus) -> Response:
-    """The answer to `request` from a stored response: 200 (or its own status), 304, or the head alone for HEAD.
+def deliver(
+    request: Request,
+    stored: StoredResponse,
+    policy: CachePolicy,
+    now: float,
+    status: CacheStatus,
+    *,
+    whole: bool = False,
+) -> Response:
+    """The answer to `request` from a stored response: 200 (or its own status), 206, 304, 412, 416, or the head alone
+    for HEAD.
 
     `now` is a moment of the edge's clock. The answer says Age and Cache-Status, and its Content-Length, which for HEAD
     is that of the body it leaves out. The coded copy is sent where there is one and the viewer takes it; a 304 has the
-    fields of whichever would have been sent.
+    fields of whichever would have been sent. `whole`: no part is cut, because the body is not there yet.
     """
     added = (("age", str(int(current_age(stored, now)))), *_status_line(status))
-    coded = stored.coded if wants_coded(request.headers, stored, policy) else None
-    headers = _fields(stored, policy, coded=bool(coded))
-    if not_modified(request.headers, stored.status, stored.headers):
-        return Response(304, Headers((*_not_modified_fields(headers), *added)))
-    return _whole(request, stored.status, headers, coded or stored.body, added)
+    coding = wanted_coding(request.headers, stored, policy)
+    form = stored.form(coding) if coding else None
+    body = stored.body
+    if form is not None and form.body:
+        body = form.body
+    else:
+        coding = ""
+    headers = _fields(stored, policy, coding)
+    instead = _instead_of(request, stored.status, headers, stored.headers, added)
+    if instead is not None:
+        return instead
+    if whole:
+        return _whole(request, stored.status, headers, body, added)
+    return _whole_or_part(request, stored.status, headers, stored.headers, body, added)
 
 
-def has_coded_form(stored: StoredResponse, policy: CachePolicy) -> bool:
-    """Whether a viewer who takes gzip may be answered in it, as soon as there is a coded copy."""
+def wanted_coding(request: Headers, stored: StoredResponse, policy: CachePolicy) -> str:
+    """The coding in which this viewer is to be answered, as soon as there is a copy in it; empty: as received.
+    Who asks for a part gets one of the body as received."""
+    if not policy.compress or "range" in request:
+        return ""
+    coding = coding_for(request.joined("accept-encoding"))
+    return coding if coding and has_coded_forms(stored, policy) else ""
+
+
+def has_coded_forms(stored: StoredResponse, policy: CachePolicy) -> bool:
+    """Whether a viewer who takes one of CODINGS may be answered in it."""
     return may_be_coded(policy, stored.status, stored.headers, len(stored.body))
-
-
-def wants_coded(request: Headers, stored: StoredResponse, policy: CachePolicy) -> bool:
-    """Whether this viewer is to be answered from the coded copy."""
-    return policy.compress and accepts_gzip(request.joined("accept-encoding")) and has_coded_form(stored, policy)
 
 
 def deliver_forwarded(request: Request, response: Response, policy: CachePolicy, status: CacheStatus) -> Response:
@@ -63,11 +98,15 @@ def deliver_forwarded(request: Request, response: Response, policy: CachePolicy,
     added = _status_line(status)
     if "age" in response.headers:
         added = (("age", response.headers.get("age") or "0"), *added)
-    if policy.store and not_modified(request.headers, response.status, response.headers):
-        return Response(304, Headers((*_not_modified_fields(headers), *added)))
+    if policy.store:
+        instead = _instead_of(request, response.status, headers, response.headers, added)
+        if instead is not None:
+            return instead
     if request.method == "HEAD" and not response.body and "content-length" in response.headers:
         length = (("content-length", response.headers.get("content-length") or "0"),)
         return Response(response.status, Headers((*headers, *length, *added)))
+    if policy.store:
+        return _whole_or_part(request, response.status, headers, response.headers, response.body, added)
     return _whole(request, response.status, headers, response.body, added)
 
 
@@ -79,45 +118,20 @@ def deliver_marked(
     For when the lease has run out and the origin does not answer. Preconditions are not evaluated. `now` as in
     `deliver`. Never coded: its body is made for this moment.
     """
-    headers = viewer_headers(stored.headers, policy).without(("cache-control", "etag", "expires", "last-modified"))
+    headers = viewer_headers(stored.headers, policy).without(_NOT_IN_MARKED)
     body = stored.body.replace(NOTICE_SLOT, NOTICE, 1)
     added = (("cache-control", "no-store"), ("age", str(int(current_age(stored, now)))), *_status_line(status))
     return _whole(request, stored.status, headers, body, added)
 
 
-def not_modified(request: Headers, status: int, headers: Headers) -> bool:
-    """Whether the viewer already has what would be sent: answer 304 (RFC 9110 §13.2.2).
-
-    If-None-Match beats If-Modified-Since; it compares weakly and takes lists and `*`. Only a 200 is conditional here.
-    """
-    if status != 200:
-        return False
-    wanted = request.joined("if-none-match")
-    if wanted is not None:
-        etag = headers.get("etag")
-        if wanted.strip() == "*":
-            return True
-        return etag is not None and etag.removeprefix("W/") in _OPAQUE_TAG.findall(wanted)
-    since, modified = request.get("if-modified-since"), headers.get("last-modified")
-    if since is None or modified is None:
-        return False
-    since_s, modified_s = parse_http_date(since), parse_http_date(modified)
-    return since_s is not None and modified_s is not None and modified_s <= since_s
-
-
-def hit_head(stored: StoredResponse, policy: CachePolicy) -> bytes:
+def form_head(stored: StoredResponse, policy: CachePolicy, coding: str, octets: int) -> bytes:
     """Status line and every field of a hit that does not change while it is stored, each line ended by CRLF.
 
-    What is left to add per hit: `age: N`, `cache-status: ...`, the empty line and, but for HEAD, `stored.body`. An
-    upstream's Cache-Status is in here already, as an earlier line of the same list.
+    `coding` and `octets`: of the form that is sent, an empty coding for the body as received. What is left to add:
+    `age: N`, `cache-status: ...`, the empty line and, but for HEAD, the body. An upstream's Cache-Status is in here
+    already, as an earlier line of the same list.
     """
-    return _head(stored.status, (*_fields(stored, policy, coded=False), *_length(stored.status, len(stored.body))))
-
-
-def coded_hit_head(stored: StoredResponse, policy: CachePolicy) -> bytes:
-    """The same for the coded form, whose body is `stored.coded`: it has to be there."""
-    assert stored.coded
-    return _head(stored.status, (*_fields(stored, policy, coded=True), *_length(stored.status, len(stored.coded))))
+    return _head(stored.status, (*_fields(stored, policy, coding), *_length(stored.status, octets)))
 
 
 def response_head(response: Response) -> bytes:
@@ -133,12 +147,50 @@ def _head(status: int, pairs: tuple[tuple[str, str], ...]) -> bytes:
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
-def _fields(stored: StoredResponse, policy: CachePolicy, *, coded: bool) -> Headers:
+def _fields(stored: StoredResponse, policy: CachePolicy, coding: str) -> Headers:
     """A stored response's fields as a viewer gets them, in one of its forms."""
     headers = viewer_headers(stored.headers, policy)
-    if has_coded_form(stored, policy):
+    if has_coded_forms(stored, policy):
         headers = chosen_by_coding(headers)
-    return of_the_coded(headers) if coded else headers
+    if coding:
+        return of_the_coded(headers, coding)
+    return headers.with_(("accept-ranges", "bytes")) if stored.status == 200 else headers
+
+
+def _instead_of(
+    request: Request, status: int, headers: Headers, received: Headers, added: tuple[tuple[str, str], ...]
+) -> Response | None:
+    """The 304 or 412 that the viewer's preconditions ask for; `headers` are what a viewer sees of those `received`."""
+    instead = precondition_status(request, status, received)
+    if instead == 304:
+        return Response(304, Headers((*_not_modified_fields(headers), *added)))
+    return _refused(412, added) if instead == 412 else None
+
+
+def _whole_or_part(
+    request: Request,
+    status: int,
+    headers: Headers,
+    received: Headers,
+    body: bytes,
+    added: tuple[tuple[str, str], ...],
+) -> Response:
+    """A whole 200, or the parts of it that the viewer asks for (RFC 9110 §14.2); any other status as it is."""
+    asked = request.headers.joined("range")
+    if asked is None or status != 200 or request.method != "GET" or not range_applies(request, received):
+        return _whole(request, status, headers, body, added)
+    parts = wanted_parts(asked, len(body))
+    if parts is None:
+        return _whole(request, status, headers, body, added)
+    if not parts:
+        return _refused(416, (("content-range", f"bytes */{len(body)}"), *added))
+    fields, content = partial(headers, body, parts)
+    return _whole(request, 206, fields, content, added)
+
+
+def _refused(status: int, added: tuple[tuple[str, str], ...]) -> Response:
+    """The edge's own word about this request alone."""
+    return Response(status, Headers((("cache-control", "no-store"), ("content-length", "0"), *added)))
 
 
 def _whole(
@@ -153,7 +205,8 @@ def _length(status: int, octets: int) -> tuple[tuple[str, str], ...]:
 
 
 def _not_modified_fields(headers: Headers) -> tuple[tuple[str, str], ...]:
-    return tuple([pair for pair in headers if pair[0] in _IN_NOT_MODIFIED])
+    kept = _IN_NOT_MODIFIED if "etag" in headers else _IN_NOT_MODIFIED | {"last-modified"}
+    return tuple([pair for pair in headers if pair[0] in kept])
 
 
 def _status_line(status: CacheStatus) -> tuple[tuple[str, str], ...]:

@@ -26,6 +26,9 @@ OWN_VIA = "1.1 nearshelf"
 FORWARDED_ALWAYS = frozenset({"traceparent", "tracestate"})
 """Fields that change no answer."""
 
+PART = frozenset({"range", "if-range"})
+"""Which part of an answer is wanted: forwarded when it is not kept, whatever the route lists (RFC 9110 §14.2)."""
+
 FORWARDED_UNSTORED = FORWARDED_ALWAYS | {
     "accept",
     "accept-encoding",
@@ -177,6 +180,8 @@ def _passes(name: str, policy: CachePolicy, *, stored_route: bool) -> bool:
         return may_pass(name)
     if name == "cookie" and not stored_route:
         return policy.cookies
+    if name in PART:
+        return True
     return name in (FORWARDED_ALWAYS if stored_route else FORWARDED_UNSTORED) or name in policy.request_fields
 
 
