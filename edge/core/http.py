@@ -4,47 +4,65 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
+
+LONGEST_SHARED = 1_000
+"""Characters of a value up to which a line is remembered for others: 8 MB at the very most."""
+
+
+@lru_cache(maxsize=8_192)
+def _shared(line: tuple[str, str]) -> tuple[str, str]:
+    """The first equal line that was seen lately."""
+    return line
 
 
 class Headers:
     """Field lines in the order received; names lower case, values without surrounding blanks (RFC 9110 §5).
 
-    Immutable. A lookup is by lower-case name.
+    Immutable. A lookup is by lower-case name, line by line: there are a dozen, and an index of each response would
+    take more room than its lines.
     """
 
-    __slots__ = ("_first", "pairs")
+    __slots__ = ("pairs",)
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
         self.pairs: tuple[tuple[str, str], ...] = tuple(pairs)
-        first: dict[str, str] = {}
-        for name, value in self.pairs:
-            first.setdefault(name, value)
-        self._first = first
 
     def get(self, name: str) -> str | None:
         """The first line of `name`, for fields that are not lists."""
-        return self._first.get(name)
+        for key, value in self.pairs:
+            if key == name:
+                return value
+        return None
 
     def lines(self, name: str) -> list[str]:
         """Every line of `name`, in order."""
-        return [value for key, value in self.pairs if key == name] if name in self._first else []
+        return [value for key, value in self.pairs if key == name]
 
     def joined(self, name: str) -> str | None:
         """All lines of `name` as one field: a list (RFC 9110 §5.3), or cookies one after the other (RFC 9113 §8.2.3);
         None when absent."""
-        return ("; " if name == "cookie" else ", ").join(self.lines(name)) if name in self._first else None
+        lines = self.lines(name)
+        return ("; " if name == "cookie" else ", ").join(lines) if lines else None
 
     def without(self, names: Iterable[str]) -> Headers:
         drop = frozenset(names)
-        return Headers(pair for pair in self.pairs if pair[0] not in drop)
+        return Headers([pair for pair in self.pairs if pair[0] not in drop])
 
     def with_(self, *pairs: tuple[str, str]) -> Headers:
         """These fields replaced (all lines of the same names removed first)."""
         drop = {name for name, _ in pairs}
         return Headers((*(pair for pair in self.pairs if pair[0] not in drop), *pairs))
 
+    def shared(self) -> Headers:
+        """The same, in less room: lines that other responses have too are kept once for all of them."""
+        return Headers([_shared(line) if len(line[1]) <= LONGEST_SHARED else line for line in self.pairs])
+
     def __contains__(self, name: object) -> bool:
-        return name in self._first
+        for key, _ in self.pairs:  # noqa: SIM110  # half of what any() takes, and asked often
+            if key == name:
+                return True
+        return False
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self.pairs)

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from cache_policies.positions import Position, PurgeKind
 from edge.core.floors import Floors
 from edge.core.key import CacheKey
+from edge.core.stored import Form
 from edge.store.base import MAX_VARIANTS
 from edge.store.memory import LOOKED_AT, MemoryStore
 from tests.support.builders import KEY, stored
@@ -96,7 +97,7 @@ def test_variants_are_bounded(floors, clock):
     assert store.stats().responses == MAX_VARIANTS
 
 
-def test_the_least_recently_used_goes_first(store):
+def test_what_was_not_asked_for_goes_first(store):
     for name in range(10):
         assert store.put(page(name))
     store.get(key(0))
@@ -105,6 +106,16 @@ def test_the_least_recently_used_goes_first(store):
     assert store.get(key(0))
     assert not store.get(key(1))
     assert store.stats().evicted == 1
+
+
+def test_a_crawl_through_everything_leaves_what_is_asked_for(store):
+    for name in range(10):
+        store.put(page(name))
+    for name in range(8):
+        store.get(key(name))
+    for name in range(10, 1_000):
+        store.put(page(name))
+    assert all(store.get(key(name)) for name in range(8))
 
 
 def test_what_is_past_its_end_goes_before_what_is_not(store, clock):
@@ -202,7 +213,7 @@ def test_a_coded_copy_is_counted_and_others_make_room_for_it(floors, clock):
     first, second, third = page("first"), page("second"), page("third")
     for response in (first, second, third):
         store.put(response)
-    first.coded = b"x" * 10
+    first.keep_form("gzip", Form(b"x" * 10))
     assert store.grown(first)
     assert (store.peek(key("first")), store.peek(key("second"))) == ((first,), ())
     assert store.stats().size_bytes == first.size + third.size == 2 * ROOM + 10
@@ -215,9 +226,9 @@ def test_a_coded_copy_that_there_is_no_room_for_changes_nothing(floors, clock):
     first, second = page("first"), page("second")
     store.put(first)
     store.put(second)
-    first.coded = b"x" * (ROOM + 1)
+    first.keep_form("gzip", Form(b"x" * (ROOM + 1)))
     assert not store.grown(first)
-    first.coded = b""
+    first.keep_form("gzip", Form(b""))
     assert store.peek(key("first")) == (first,)
     assert store.stats().size_bytes == first.size + second.size
 
@@ -227,7 +238,7 @@ def test_a_response_that_is_gone_has_nothing_to_count(store):
     store.put(old)
     store.put(replace(old, position=Position(1, 6)))
     before = store.stats()
-    old.coded = b"x" * 100
+    old.keep_form("gzip", Form(b"x" * 100))
     assert store.grown(old)
     assert store.stats() == before
 
@@ -272,9 +283,10 @@ class StoreUnderLoad(RuleBasedStateMachine):
     def code(self, name, variant, octets):
         found = self.store.peek(key(name))[variant : variant + 1]
         for response in found:
-            before, response.coded = response.coded, b"x" * octets
+            before = response.form("gzip") or Form(b"")
+            response.keep_form("gzip", Form(b"x" * octets))
             if not self.store.grown(response):
-                response.coded = before
+                response.keep_form("gzip", before)
 
     @rule(name=st.integers(0, 5))
     def drop(self, name):
