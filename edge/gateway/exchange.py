@@ -30,6 +30,7 @@ from edge.gateway.flights import Flights
 from edge.gateway.growing import Growing
 from edge.gateway.handover import Handover, Visit, ended
 from edge.gateway.hits import Hits, Known, Site
+from edge.gateway.invalidations import Invalidations
 from edge.gateway.landings import REGIONAL, Apart, Errand, Failed, Kept, NotKept, Overtaken
 from edge.gateway.origin import SERVER_FAULTS, EdgeKeyRefused, OriginError
 from edge.gateway.record import ExchangeRecord, RecordBook, request_part
@@ -66,6 +67,7 @@ class Exchange:
         lease: Lease,
         fills: Fills,
         flights: Flights,
+        invalidations: Invalidations,
         book: RecordBook,
         visitors: Visitors,
         clock: Callable[[], float],
@@ -80,6 +82,7 @@ class Exchange:
         self._lease = lease
         self._fills = fills
         self._flights = flights
+        self._invalidations = invalidations
         self._book = book
         self._visitors = visitors
         self._throttles = Throttles()
@@ -287,6 +290,7 @@ class Exchange:
                 visit.placed,
                 None if body is None else body.pieces(),
                 None if body is None else body.length,
+                self._hand.hints_for(visit),
             )
         except OriginError as exc:
             leased = reads and need.demand_head
@@ -306,6 +310,7 @@ class Exchange:
             answer.abandon()
             await self._hand.error(visit, None, Reason.BELOW_FLOOR.value, self._clock(), leased=False)
             return
+        await self._invalidations.after(request, answer.status, answer.headers, self._policies)
         await self._hand.forwarded(visit, answer)
 
     # -- small parts ---------------------------------------------------------------------------------------------------
@@ -332,6 +337,8 @@ class Exchange:
             self._applied(),
             # Who wants the origin's own word takes nobody else's; an answer to credentials is only shared once stored.
             shared=not credentials and why is not Why.REQUEST_NO_CACHE,
+            # Not for a refresh behind the back of a viewer who has an answer.
+            hint=None if why is None else self._hand.hints_for(visit),
             ranged=request.method == "GET" and "range" in request.headers,
         )
 

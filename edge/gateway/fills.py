@@ -27,7 +27,7 @@ from edge.core.validation import conditions, freshen
 from edge.gateway.flights import Fate
 from edge.gateway.growing import WHOLE_BYTES, Growing
 from edge.gateway.landings import Errand, Failed, Fetched, Kept, NotKept, Overtaken
-from edge.gateway.origin import SERVER_FAULTS, EdgeKeyRefused, OriginError, OriginResponse
+from edge.gateway.origin import SERVER_FAULTS, EdgeKeyRefused, OnInterim, OriginError, OriginResponse
 from edge.gateway.origins import OriginPools
 from edge.gateway.regional import Regional
 
@@ -124,7 +124,7 @@ class Fills:
                 )
                 # Read before the request is sent: what is purged from here on may be missing in the answer.
                 counter = (self._applied() or ZERO) if self._own_positions else None
-                response = await self.send(forward, errand.key, placed)
+                response = await self.send(forward, errand.key, placed, on_interim=errand.hint)
                 if response.status == 304 and validate is not None:
                     await response.discard()
                     decision = freshen(
@@ -244,17 +244,18 @@ class Fills:
         placed: Placed,
         body: AsyncIterator[bytes] | None = None,
         length: int | None = None,
+        on_interim: OnInterim | None = None,
     ) -> OriginResponse:
-        """Ask whoever is placed for it. Raises OriginError.
+        """Ask whoever is placed for it. Raises OriginError. `on_interim` hears of every 103 before this returns.
 
         A read that the first origin gives no usable answer to goes to the second, whose word is the last: each time
         anew, because a first origin that fails for long has its breaker to keep it from being waited for.
         """
         second = placed.fail_over if forward.method in READS and body is None else None
         if second is None:
-            return await self._ask(placed.origin, forward, key, body, length)
+            return await self._ask(placed.origin, forward, key, body, length, on_interim)
         try:
-            response = await self._ask(placed.origin, forward, key)
+            response = await self._ask(placed.origin, forward, key, on_interim=on_interim)
         except OriginError:
             pass
         else:
@@ -262,7 +263,7 @@ class Fills:
                 return response
             response.abandon()
         self._origins.failed_over += 1
-        return await self._ask(second, forward, key)
+        return await self._ask(second, forward, key, on_interim=on_interim)
 
     async def _ask(
         self,
@@ -271,6 +272,7 @@ class Fills:
         key: CacheKey,
         body: AsyncIterator[bytes] | None = None,
         length: int | None = None,
+        on_interim: OnInterim | None = None,
     ) -> OriginResponse:
         """One forward request, with the fields that belong to this connection. Raises OriginError."""
         pairs = [("host", key.authority), *forward.headers.pairs]
@@ -279,7 +281,9 @@ class Fills:
         if body is not None and length is not None:
             pairs.append(("content-length", str(length)))
         target = f"{forward.path}?{forward.query}" if forward.query else forward.path
-        response = await self._origins.pool(origin).send(forward.method, target, Headers(pairs), body)
+        response = await self._origins.pool(origin).send(
+            forward.method, target, Headers(pairs), body, on_interim=on_interim
+        )
         if response.status == 403 and response.headers.get(REFUSED_FIELD) == REFUSED_EDGE_KEY:
             await response.discard()
             self._say_refused()

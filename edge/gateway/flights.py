@@ -294,7 +294,7 @@ class Flights:
         wanted: asyncio.Future[Any] = flight.ended if errand.ranged else flight.landing
         try:
             if until is None:
-                return await asyncio.shield(wanted)  # type: ignore[no-any-return]  # Landed, or of it Fetched
+                return await asyncio.shield(wanted)
             async with asyncio.timeout(max(0.0, until - self._clock())):
                 return await asyncio.shield(wanted)
         except TimeoutError:

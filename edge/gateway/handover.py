@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from email.utils import formatdate
 
 from edge.core.compression import chosen_by_coding, may_be_coded
-from edge.core.delivery import deliver, deliver_forwarded, deliver_marked, not_modified, response_head
+from edge.core.delivery import deliver, deliver_forwarded, deliver_marked, response_head
 from edge.core.floors import Floors, Lease
 from edge.core.freshness import current_age
 from edge.core.http import Headers, Request, Response
 from edge.core.key import CacheKey
 from edge.core.policy import CachePolicy, Match
+from edge.core.preconditions import precondition_status
 from edge.core.residency import Placed
 from edge.core.reuse import FwdReason, Why, on_error
 from edge.core.status import CacheStatus
@@ -24,7 +25,7 @@ from edge.core.viewer_fields import viewer_headers
 from edge.gateway.answers import unavailable
 from edge.gateway.coder import Coder
 from edge.gateway.growing import PIECE_BYTES, WHOLE_BYTES, CutShort, Growing, Reader
-from edge.gateway.origin import READ_AHEAD_BYTES, EdgeKeyRefused, ErrorKind, OriginError, OriginResponse
+from edge.gateway.origin import READ_AHEAD_BYTES, EdgeKeyRefused, ErrorKind, OnInterim, OriginError, OriginResponse
 from edge.gateway.record import ExchangeRecord, RecordBook
 from edge.gateway.server import Parsed, RequestBody, ViewerGone
 from edge.store.base import Store
@@ -113,6 +114,16 @@ class Handover:
         record.bytes_sent += len(response.body)
         self._book.note(record)
         return head + response.body
+
+    def hints_for(self, visit: Visit) -> OnInterim:
+        """Takes the interim responses that come before the answer (RFC 8297), for this viewer alone; never raises."""
+
+        def hint(status: int, headers: Headers) -> None:
+            if not visit.parsed.viewer.gone:
+                said = viewer_headers(headers, visit.policy).without(("cache-control", "set-cookie"))
+                visit.parsed.viewer.write(response_head(Response(status, said)))
+
+        return hint
 
     # -- awaited -------------------------------------------------------------------------------------------------------
 
@@ -207,7 +218,7 @@ class Handover:
         """A response for this viewer alone: in one piece when it is short, else streamed. Raises ViewerGone."""
         request, policy, record = visit.request, visit.policy, visit.record
         status = self._status(record, hit=False)
-        conditional = policy.store and not_modified(request.headers, response.status, response.headers)
+        conditional = policy.store and precondition_status(request, response.status, response.headers) is not None
         short = response.length is not None and response.length <= READ_AHEAD_BYTES
         if conditional or short or request.method == "HEAD" or response.status in (204, 304):
             try:
@@ -238,7 +249,7 @@ class Handover:
         try:
             viewer.write(self._head(visit.parsed, Response(response.status, headers), record))
             async for data in body:
-                viewer.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+                viewer.write(b"".join((b"%x\r\n" % len(data), data, b"\r\n")) if chunked else data)
                 record.bytes_sent += len(data)
                 await viewer.drain()
             if chunked:
@@ -258,7 +269,7 @@ class Handover:
     def _growing_head(self, visit: Visit, growing: Growing, now: float) -> Response:
         """What `deliver` says of a stored response whose body is not there yet, its preconditions evaluated."""
         stored, policy = growing.stored, visit.policy
-        response = deliver(visit.request, stored, policy, now, self._status(visit.record, hit=False))
+        response = deliver(visit.request, stored, policy, now, self._status(visit.record, hit=False), whole=True)
         if response.status != stored.status:
             return response
         headers = response.headers.without(("content-length",))

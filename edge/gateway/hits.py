@@ -18,6 +18,7 @@ from edge.core.policy import Match
 from edge.core.reuse import Fresh, decide_reuse
 from edge.core.stored import StoredResponse
 from edge.gateway.coder import Coder
+from edge.gateway.handover import AT_ONCE_BYTES
 from edge.gateway.record import RecordBook
 from edge.gateway.server import Parsed
 from edge.store.base import Store
@@ -104,16 +105,21 @@ class Hits:
         if type(decision) is not Fresh:
             return None
         if known.guarded:
+            if len(decision.stored.body) > AT_ONCE_BYTES:
+                return None
             turned_away = self._guard(known, parsed, now)
             if turned_away is not None:
                 return turned_away
         return self._hit(decision.stored, known, parsed, now)
 
-    def _hit(self, stored: StoredResponse, known: Known, parsed: Parsed, now: float) -> bytes:
+    def _hit(self, stored: StoredResponse, known: Known, parsed: Parsed, now: float) -> bytes | None:
         policy = known.match.policy
         coding = _coding_for(_accept_encoding(parsed.fields)) if policy.compress else ""
         coding, form = self._coder.form_of(stored, policy, coding)
         if not form.head:
+            if len(form.body) > AT_ONCE_BYTES:
+                # Written piece by piece. It never gets a head here, so that others need not be asked for their length.
+                return None
             form.head = form_head(stored, policy, coding, len(form.body))
         age = int(current_age(stored, now))
         ttl = int(stored.fresh_until - now)

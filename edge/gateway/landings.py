@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cache_policies.positions import Position
-from edge.core.http import Headers, Request
+from edge.core.http import Request
 from edge.core.key import CacheKey
 from edge.core.policy import Match
 from edge.core.residency import Placed
 from edge.core.stored import StoredResponse
 from edge.gateway.growing import Growing, Reader
-from edge.gateway.origin import ErrorKind, OriginError, OriginResponse
+from edge.gateway.origin import ErrorKind, OnInterim, OriginError, OriginResponse
 
 REGIONAL = "regional"
 """Why an answer did not come from the origin, nor from this worker's store: another worker of the site had it."""
@@ -43,7 +42,7 @@ class Errand:
     """Whether what comes of it may answer others who ask for the same, and the other way round."""
     ranged: bool = False
     """Only a part is asked for: it is cut from the whole, or asked for by itself (`Apart`)."""
-    hint: Callable[[int, Headers], None] | None = None
+    hint: OnInterim | None = None
     """Takes the interim responses (RFC 8297) for the viewer who leads; never raises."""
 
 

@@ -16,7 +16,7 @@ from edge.core.key import CacheKey
 from edge.core.policy import ALL
 from edge.core.reuse import Fresh, MustValidate, Stale, decide_reuse
 from edge.core.stored import StoredResponse
-from edge.core.storing import vary_values
+from edge.core.variants import vary_values
 from edge.gateway.landings import Errand
 from edge.store.base import Claim, Tier
 

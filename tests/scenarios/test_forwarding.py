@@ -293,19 +293,6 @@ async def test_chunked_stays_chunked_for_a_body_of_unknown_length(shop):
     assert response.body == b"y" * 5_000
 
 
-async def test_interim_answers_of_the_origin_are_passed_over(shop):
-    original = shop.origin._write
-
-    async def with_hints(writer, seen, reply):
-        writer.write(b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n")
-        return await original(writer, seen, reply)
-
-    shop.origin._write = with_hints
-    shop.origin.on(PAGE, page(b"lamp"))
-    assert (await shop.get(PAGE)).body == b"lamp"
-    assert (await shop.get(PAGE)).is_hit
-
-
 @pytest.mark.parametrize(
     ("raw", "status"),
     [

@@ -28,6 +28,33 @@ class Seen:
         return self.headers.get("min-catalog-version")
 
 
+class Pace:
+    """How far an origin has got with a body: nothing is sent beyond `allowed` bytes until `to` says so."""
+
+    def __init__(self, allowed: int = 0) -> None:
+        self.allowed = allowed
+        self.is_cut = False
+        self._moved = asyncio.Event()
+
+    def to(self, allowed: int) -> None:
+        self.allowed = allowed
+        self._moved.set()
+
+    def cut(self) -> None:
+        """Hang up in the middle."""
+        self.is_cut = True
+        self._moved.set()
+
+    async def beyond(self, sent: int) -> int:
+        """How much may be sent, as soon as that is more than `sent`. Raises ConnectionError when it is cut."""
+        while self.allowed <= sent and not self.is_cut:
+            self._moved.clear()
+            await self._moved.wait()
+        if self.allowed <= sent:
+            raise ConnectionResetError
+        return self.allowed
+
+
 @dataclass(frozen=True)
 class Reply:
     """What to answer. `cut_after` sends so many body bytes of the announced length and hangs up."""
@@ -39,6 +66,9 @@ class Reply:
     cut_after: int | None = None
     reset: bool = False
     """Hang up without a word."""
+    pace: Pace | None = None
+    hints: tuple[tuple[str, str], ...] = ()
+    """Fields of a 103 that comes first."""
     until_close: bool = False
     """No length at all: the body ends with the connection."""
     extra: tuple[tuple[str, str], ...] = ()
@@ -199,6 +229,9 @@ class ScriptedOrigin:
         return await self._write(writer, seen, reply)
 
     async def _write(self, writer: asyncio.StreamWriter, seen: Seen, reply: Reply) -> bool:
+        if reply.hints:
+            hints = "".join(f"{name}: {value}\r\n" for name, value in reply.hints)
+            writer.write(f"HTTP/1.1 103 Early Hints\r\n{hints}\r\n".encode())
         lines = [f"HTTP/1.1 {reply.status} Scripted"]
         lines += [f"{name}: {value}" for name, value in (*reply.headers.items(), *reply.extra)]
         bodiless = seen.method == "HEAD" or reply.status in (204, 304)
@@ -209,7 +242,16 @@ class ScriptedOrigin:
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
         if not bodiless:
             body = reply.body if reply.cut_after is None else reply.body[: reply.cut_after]
-            if reply.chunked:
+            if reply.pace is not None:
+                sent = 0
+                while sent < len(body):
+                    part = body[sent : await reply.pace.beyond(sent)]
+                    writer.write(b"%x\r\n%b\r\n" % (len(part), part) if reply.chunked else part)
+                    sent += len(part)
+                    await writer.drain()
+                if reply.chunked:
+                    writer.write(b"0\r\n\r\n")
+            elif reply.chunked:
                 for start in range(0, len(body), 1000):
                     part = body[start : start + 1000]
                     writer.write(b"%x\r\n%b\r\n" % (len(part), part))
