@@ -597,7 +597,7 @@ class ViewerConnection(asyncio.BufferedProtocol):
 
     # -- for the exchange being worked on ----------------------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """A piece of the response being worked on. Raises ViewerGone."""
         if self.gone or self.transport is None:
             raise ViewerGone
