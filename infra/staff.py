@@ -4,8 +4,9 @@
     nearshelf price show LAMP-1
     nearshelf price set LAMP-1 --market eu-eur 12.00 --reason "autumn sale"
     nearshelf purge --category lighting --soft
+    nearshelf purge --admin http://127.0.0.1:8081 --path /products/lamp
 
-Everything goes through the staff API of the origin (`/api/staff/v1`). The token of a login is kept in the user's
+All but the last goes through the staff API of the origin (`/api/staff/v1`). The token of a login is kept in the user's
 configuration folder, readable by nobody else. Exit codes: 0 done (live, where it was waited for), 1 the origin cannot
 be reached or failed, 2 the input was refused or nobody is signed in, 3 shown everywhere but not yet replicated, 4 not
 live in time.
@@ -300,6 +301,14 @@ def purge(
     category: Annotated[str | None, typer.Option("--category", help="Path of a category.", metavar="PATH")] = None,
     market: Annotated[str | None, typer.Option("--market", "-m", help="Only in this market.")] = None,
     soft: Annotated[bool, typer.Option("--soft", help="Serve the old copy as stale until it is refreshed.")] = False,
+    admin: Annotated[
+        str | None,
+        typer.Option("--admin", metavar="URL", help="The admin listener of an edge (nearshelf edge, or a shop's)."),
+    ] = None,
+    paths: Annotated[
+        list[str] | None, typer.Option("--path", help="With --admin: a path, whatever its query; repeatable.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="With --admin: everything.")] = False,
     reason: Reason = "",
     wait: Wait = True,
     timeout: Timeout = 10.0,
@@ -308,8 +317,23 @@ def purge(
 ) -> None:
     """Purge by tag, product or category on every edge. Hard, unless --soft: the old copy is never served again.
 
-    Example: nearshelf purge --product LAMP-1 --soft
+    With --admin through an edge: by tag, path or everything. Its token is found if the edge is yours, else it is that
+    in NEARSHELF_ADMIN_TOKEN.
+
+    \b
+    Examples:
+      nearshelf purge --product LAMP-1 --soft
+      nearshelf purge --admin http://127.0.0.1:8081 --path /products/lamp
     """
+    if admin is not None:
+        if product is not None or category is not None or market is not None or url is not None:
+            raise Refused("--product, --category, --market and --url go to an origin, not to the --admin of an edge")
+        from infra.edge_purge import purge_through
+
+        purge_through(admin, tags or (), paths or (), everything, soft=soft, reason=reason, as_json=as_json)
+        return
+    if paths or everything:
+        raise Refused("--path and --all need --admin, the admin listener of an edge; see nearshelf purge --help")
     named = [bool(tags), product is not None, category is not None]
     if sum(named) != 1:
         raise Refused("say what to purge, one of --tag, --product and --category; see nearshelf purge --help")
@@ -569,21 +593,21 @@ def _origin_url(url: str | None) -> str:
 def _default_url() -> str | None:
     if found := os.environ.get("NEARSHELF_ORIGIN_URL"):
         return found.rstrip("/")
-    running = _running_shop()
+    running = running_shop()
     return None if running is None else running["ORIGIN_URL"].rstrip("/")
 
 
 def _first_admin(origin: str) -> tuple[str | None, Path | None]:
     """E-mail and password file of the first admin of the shop that runs here, if `origin` is that shop."""
-    running = _running_shop()
+    running = running_shop()
     if running is None or running["ORIGIN_URL"].rstrip("/") != origin:
         return None, None
     password_file = running.get("ADMIN_PASSWORD_FILE")
     return running.get("ADMIN_EMAIL"), None if password_file is None else Path(password_file)
 
 
-def _running_shop() -> dict[str, str] | None:
-    """What `nearshelf up` wrote down about the shop that it runs in this project (`env.json`)."""
+def running_shop() -> dict[str, str] | None:
+    """What `nearshelf up` wrote down about the shop that it runs in this project (`env.json`), and where: `STATE`."""
     here = Path.cwd()
     for state in (default_state(), *(folder / ".nearshelf" for folder in (here, *here.parents))):
         file = state / "env.json"
@@ -591,7 +615,7 @@ def _running_shop() -> dict[str, str] | None:
             if file.is_file():
                 shop: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
                 if isinstance(shop["ORIGIN_URL"], str):
-                    return shop
+                    return shop | {"STATE": str(state)}
         except (OSError, ValueError, KeyError, TypeError) as exc:
             raise Refused(f"{file} cannot be read ({exc}); name the origin with --url") from exc
     return None

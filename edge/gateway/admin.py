@@ -160,9 +160,12 @@ def admin_app(token: str, behind: Behind, clock: Callable[[], float]) -> Starlet
         refused = guard.too_often(request)
         if refused is not None:
             return refused
-        by_form = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+        by_form = False
         try:
             body = await _body(request)
+            # What is JSON is taken for JSON, whatever curl says of it.
+            kind = request.headers.get("content-type", "")
+            by_form = kind.startswith("application/x-www-form-urlencoded") and not body.lstrip().startswith(b"{")
             order = order_of(_form(body) if by_form else orjson.loads(body))
             done = await behind.purge(order, address_of(request))
         except (BadOrder, orjson.JSONDecodeError) as exc:

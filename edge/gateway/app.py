@@ -122,9 +122,7 @@ class Gateway:
             own_positions=settings.positions is Positions.SITE,
         )
         self._flights = Flights(self._fills.fetch, self.floors, clock)
-        self._invalidations = Invalidations(
-            self.store, self._flights, tell=self._tell_dropped, regional=regional
-        )
+        self._invalidations = Invalidations(self.store, self._flights, tell=self._tell_dropped, regional=regional)
         # Pools of their own for questions: they must get through when fills queue, and fail apart from them.
         self._feed_pool = OriginPool(
             settings.feed_urls,
@@ -213,6 +211,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """Serve nothing more from the store, leave, finish what was begun, close everything (rule 6)."""
+        self._recent.close()
         # The follower first: an answer of its could give the lease back.
         self._follower_task.cancel()
         await asyncio.gather(self._follower_task, return_exceptions=True)
@@ -234,7 +233,6 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._admin is not None:
             await self._admin.stop()
-        self._recent.close()
         if self._log is not None:
             self._log.close()
 

@@ -19,6 +19,8 @@ KEPT = 500
 LOOKING_S = 30.0
 """All exchanges are seen for so long after the last look."""
 TELL_EVERY_S = 0.25
+QUIET_TURNS = 20
+"""After so many of them without an exchange a message without any says that the worker is there."""
 TOLD_AT_ONCE = 50
 """Exchanges in one message of a live stream, the newest; of the others the message says how many they were."""
 
@@ -36,6 +38,7 @@ class Recent:
         self._seen = 0
         """How many lines have passed through here."""
         self._ends: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def write(self, line: bytes) -> None:
         """A line of the book's, while somebody looks."""
@@ -54,19 +57,25 @@ class Recent:
     async def live(self) -> AsyncIterator[dict[str, Any]]:
         """Exchanges as they happen, gathered for TELL_EVERY_S each: `{"requests": [newest first], "skipped": N}`.
 
-        Until nobody takes them any more. A message without any says that the worker is there.
+        Until nobody takes them any more.
         """
-        seen = self._seen
-        while True:
+        seen, quiet = self._seen, QUIET_TURNS
+        while not self._closed:
             self._look()
-            await asyncio.sleep(TELL_EVERY_S)
-            new = self._seen - seen
-            seen = self._seen
+            new, seen = self._seen - seen, self._seen
+            quiet += 1
+            if not new and quiet < QUIET_TURNS:
+                await asyncio.sleep(TELL_EVERY_S)
+                continue
+            quiet = 0
             told = min(new, TOLD_AT_ONCE, len(self._lines))
             lines = [self._lines[-place] for place in range(1, told + 1)]
             yield {"requests": [orjson.loads(line) for line in lines], "skipped": new - told}
+            await asyncio.sleep(TELL_EVERY_S)
 
     def close(self) -> None:
+        """Nobody looks any more: live streams end, within TELL_EVERY_S."""
+        self._closed = True
         if self._ends is not None:
             self._ends.cancel()
         self._look_away()

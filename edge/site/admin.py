@@ -23,6 +23,7 @@ from edge.site.workers import State, Worker
 ASK_S = 6.0
 """How long a worker may take to tell something; it walks its store for three at the most."""
 ASK_AGAIN_S = 0.5
+_END = b""
 _T = TypeVar("_T")
 
 
@@ -34,6 +35,13 @@ class SiteBehind:
         self._feed = feed
         self._workers = workers
         self._clients: dict[str, httpx.AsyncClient] = {}
+        self._streams: set[asyncio.Queue[bytes]] = set()
+
+    def end_streams(self) -> None:
+        """Who looks at what happens sees no more of it."""
+        for messages in self._streams:
+            with contextlib.suppress(asyncio.QueueFull):
+                messages.put_nowait(_END)
 
     async def close(self) -> None:
         for client in self._clients.values():
@@ -132,11 +140,13 @@ class SiteBehind:
                                 await messages.put(line.removeprefix("data: ").encode())
                 await asyncio.sleep(ASK_AGAIN_S)
 
+        self._streams.add(messages)
         following = [asyncio.create_task(follow(worker)) for worker in self._workers]
         try:
-            while True:
-                yield await messages.get()
+            while (message := await messages.get()) != _END:
+                yield message
         finally:
+            self._streams.discard(messages)
             for task in following:
                 task.cancel()
             await asyncio.gather(*following, return_exceptions=True)

@@ -207,6 +207,7 @@ class Site:
         server = HelperServer(admin_app(token, behind, clock.now), bound)
         server.start()
         self._left.push_async_callback(server.stop)
+        self._left.callback(behind.end_streams)
         return where
 
     async def _stop_workers(self) -> None:
