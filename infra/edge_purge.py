@@ -71,9 +71,9 @@ def _ordered(url: str, order: Mapping[str, Any]) -> dict[str, Any]:
             trust_env=urlsplit(url).hostname not in _LOCAL,
         )
     except httpx.TransportError as exc:
+        why = str(exc) or type(exc).__name__
         raise Refused(
-            f"the admin listener at {url} cannot be reached: {str(exc) or type(exc).__name__}; is the edge running with "
-            "--admin at that address?",
+            f"the admin listener at {url} cannot be reached: {why}; does an edge run with --admin at that address?",
             EXIT_FAILED,
         ) from exc
     try:
@@ -82,7 +82,7 @@ def _ordered(url: str, order: Mapping[str, Any]) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict) or (answer.is_success and "position" not in found):
         raise Refused(
-            f"{url} answered {answer.status_code}, and not as an admin listener does; is it what --admin of the edge says?",
+            f"{url} answered {answer.status_code}, and not as an admin listener does; see --admin there",
             EXIT_FAILED,
         )
     if answer.status_code == 401:

@@ -22,7 +22,8 @@ EXIT_ADDRESS = 4
 
 def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for name in ("httpx", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         settings = GatewaySettings.from_env(os.environ)
     except SettingsError as exc:

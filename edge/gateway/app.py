@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 import httpx
 import orjson
 
-from cache_policies.feed import FEED_PATH, LEASE_S, LEAVE_PATH, MAX_PURGE_WAIT_S, Question
+from cache_policies.feed import FEED_PATH, LEASE_S, LEAVE_PATH, MAX_PURGE_WAIT_S, PURGE_PATH, PurgeWish, Question
 from cache_policies.fields import EDGE_KEY_FIELD
 from cache_policies.folder import Looks, looks_of
+from cache_policies.positions import PurgeKind
 from edge import clock as edge_clock
 from edge.core.floors import Floors, Lease
 from edge.core.http import Request
@@ -101,6 +102,7 @@ class Gateway:
         self.admin_address: tuple[str, int] = ("", 0)
         self._clock = clock
         self._wall = wall
+        self._keeps_own = settings.positions is Positions.SITE
         cert, key = settings.tls_cert, settings.tls_key
         self._tls = None if cert is None or key is None else TlsFiles(cert, key)
         self._log = AccessLog(settings.access_log) if settings.access_log else None
@@ -119,10 +121,17 @@ class Gateway:
             clock=clock,
             wall=wall,
             regional=regional,
-            own_positions=settings.positions is Positions.SITE,
+            own_positions=self._keeps_own,
+            scheme=settings.scheme,
         )
         self._flights = Flights(self._fills.fetch, self.floors, clock)
-        self._invalidations = Invalidations(self.store, self._flights, tell=self._tell_dropped, regional=regional)
+        self._invalidations = Invalidations(
+            self.store,
+            self._flights,
+            tell=self._tell_dropped,
+            regional=regional,
+            purge_tags=self._purge_tags if self._keeps_own else None,
+        )
         # Pools of their own for questions: they must get through when fills queue, and fail apart from them.
         self._feed_pool = OriginPool(
             settings.feed_urls,
@@ -307,6 +316,18 @@ class Gateway:
             "decision": told(decision, self.policies),
             "stored": told_stored(decision, held, self.floors, self.lease, now, self._wall()),
         }
+
+    async def _purge_tags(self, tags: tuple[str, ...]) -> None:
+        """Purge what an origin's answer names, in the site's log, and wait a moment until every worker has done so.
+
+        What does not get through is said: the site's lifetimes bound it.
+        """
+        wish = PurgeWish(self.settings.edge, PurgeKind.HARD, tags, "Cache-Group-Invalidation", LEASE_S)
+        try:
+            answer = await self._keeper.post(PURGE_PATH, content=wish.to_json())
+            answer.raise_for_status()
+        except httpx.HTTPError as exc:
+            logger.error("an origin invalidates %s, and it was not purged: %s", " ".join(tags[:10]), exc)
 
     def _tell_dropped(self, key: CacheKey) -> None:
         if self.siblings is not None:

@@ -71,6 +71,7 @@ class Fills:
         wall: Callable[[], float],
         regional: Regional | None = None,
         own_positions: bool = False,
+        scheme: str = "http",
     ) -> None:
         self._origins = origins
         self._store = store
@@ -82,6 +83,7 @@ class Fills:
         self._wall = wall
         self._regional = regional
         self._own_positions = own_positions
+        self._scheme = scheme
         self._refusal_said_at = float("-inf")
 
     async def fetch(self, errand: Errand, fate: Fate) -> Fetched:
@@ -121,6 +123,7 @@ class Fills:
                     minimum=minimum,
                     country=None if self._own_positions else errand.country,
                     conditions=self._conditions(validate),
+                    scheme=self._scheme,
                 )
                 # Read before the request is sent: what is purged from here on may be missing in the answer.
                 counter = (self._applied() or ZERO) if self._own_positions else None
@@ -303,7 +306,7 @@ class Fills:
         if request.method in READS and not self._own_positions:
             minimum = "head" if demand_head else self._applied()
         told = None if self._own_positions else country
-        return forward_request(request, match, key, minimum=minimum, country=told, past_store=True)
+        return forward_request(request, match, key, minimum=minimum, country=told, past_store=True, scheme=self._scheme)
 
     def shows_purged(self, response: OriginResponse, match: Match) -> bool:
         """Whether an answer that is passed on is labelled, and below the floors of its own tags: for nobody's eyes."""
