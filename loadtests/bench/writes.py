@@ -93,8 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ratio = statistics.median([our.per_s / their.per_s for our, their in zip(ours.runs, stock.runs, strict=True)])
     verdict = Verdict(f"requests a second of {OURS} to {STOCK}", ratio, LEAST, at_least=True)
     text = (
-        f"{time.strftime('%Y-%m-%d', time.gmtime())}: posts of 460 bytes, {options.rounds} rounds of "
-        f"{options.seconds} s, {options.connections} under way at once; Python {sys.version.split()[0]}, httpx {httpx.__version__}\n\n"
+        f"{time.strftime('%Y-%m-%d', time.gmtime())}: posts of 460 bytes, {options.connections} under way at once, "
+        f"{options.rounds} x {options.seconds} s; Python {sys.version.split()[0]}, httpx {httpx.__version__}\n\n"
         f"{measuring.table(rows, [STOCK])}\n\n{measuring.told([verdict])}"
     )
     print(f"\n{text}\n")

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
+from ipaddress import ip_address
 from socket import gaierror
 from typing import Any
 from urllib.parse import urlsplit
@@ -79,6 +80,12 @@ class Address:
         self._idle: deque[Connection] = deque()
         self._members: set[Connection] = set()
         self._closing = False
+        try:
+            ip_address(self.host)
+        except ValueError:
+            self._is_name = True
+        else:
+            self._is_name = False
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
@@ -110,6 +117,10 @@ class Address:
         except BaseException:
             self._free()
             raise
+        if self._closing:
+            connection.close()
+            self._free()
+            raise OriginError(ErrorKind.CONNECTION_TERMINATED, target)
         self.opened += 1
         self._members.add(connection)
         connection.placed = True
@@ -117,9 +128,9 @@ class Address:
 
     async def _dial(self, target: str, connect_s: float) -> Connection:
         loop = asyncio.get_running_loop()
-        # uvloop tries a name's addresses one after the other.
         racing: dict[str, Any] = {}
-        if isinstance(loop, asyncio.BaseEventLoop):
+        if self._is_name and isinstance(loop, asyncio.BaseEventLoop):
+            # uvloop has no such option, and tries a name's addresses one after the other.
             racing["happy_eyeballs_delay"] = NEXT_FAMILY_S
         try:
             async with asyncio.timeout(None if connect_s == float("inf") else connect_s):

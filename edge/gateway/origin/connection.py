@@ -83,7 +83,6 @@ class Connection(asyncio.Protocol):
         "placed",
         "status",
         "transport",
-        "used",
     )
 
     def __init__(self, on_lost: Callable[[Connection], None]) -> None:
@@ -94,8 +93,6 @@ class Connection(asyncio.Protocol):
         self.placed = False
         """Whether it counts as one of its address's requests under way."""
         self.idle_since = 0.0
-        self.used = False
-        """Whether an earlier exchange went over it: then the origin may have hung up in the meantime."""
         self._parser: httptools.HttpResponseParser | None = None
         self._busy = False
         self._writable: asyncio.Future[None] | None = None
@@ -406,7 +403,6 @@ class Connection(asyncio.Protocol):
         self._busy = False
         self._deadline = None
         self._on_interim = None
-        self.used = True
         reusable = (
             self._complete
             and self.may_keep

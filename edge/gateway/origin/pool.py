@@ -93,12 +93,13 @@ class OriginPool:
         address = self._take((), target) or await self._queue(target, wait_s)
         tried: tuple[Address, ...] = ()
         while True:
-            connection: Connection | None = None
+            connection = address.idle(max_idle_s)
+            kept = connection is not None
             try:
-                connection = address.idle(max_idle_s) or await address.connect(target, allowed.connect_s)
+                connection = connection or await address.connect(target, allowed.connect_s)
                 response = await self._exchange(address, connection, method, target, head, body, allowed, on_interim)
             except OriginError as exc:
-                found_dead = connection is not None and connection.used and exc.kind is ErrorKind.CONNECTION_TERMINATED
+                found_dead = kept and exc.kind is ErrorKind.CONNECTION_TERMINATED
                 if not found_dead:
                     self._failed(address)
                     tried = (*tried, address)
@@ -165,6 +166,8 @@ class OriginPool:
 
     def _candidates(self, avoid: tuple[Address, ...]) -> Sequence[Address]:
         """The addresses that may be asked now, full ones included."""
+        if self._closing:
+            return ()
         now = self._clock()
         if len(self.addresses) == 1 and not avoid:
             return self.addresses if self._patient or self.addresses[0].breaker.admits(now) else ()
@@ -203,7 +206,7 @@ class OriginPool:
 
     async def _queue(self, target: str, wait_s: float | None) -> Address:
         """A place at an address, when it is this request's turn. Raises OriginError."""
-        if self._closing or len(self._waiting) >= self.caps.queue:
+        if len(self._waiting) >= self.caps.queue:
             self.turned_away += 1
             raise OriginError(ErrorKind.CONNECTION_LIMIT_REACHED, target)
         loop = asyncio.get_running_loop()
@@ -241,7 +244,7 @@ class OriginPool:
     def _on_freed(self) -> None:
         """A place is free, or another address may be asked: hand it to whoever waits longest."""
         while self._waiting:
-            candidates = () if self._closing else self._candidates(())
+            candidates = self._candidates(())
             address = self._choose(candidates) if candidates else None
             if candidates and address is None:
                 return
