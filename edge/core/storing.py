@@ -240,7 +240,8 @@ def lay_down(
     if end is None or end <= stored.stored_at:
         return DoNotStore(Reason.HARD_END)
     _set_ends(stored, lived, policy, end)
-    useful_until = max(stored.revalidate_until, stored.error_until, stored.unreachable_until)
+    # Not what could only be shown when the origin is out of reach: it was stale when it came (RFC 9111 §3).
+    useful_until = max(stored.revalidate_until, stored.error_until)
     if _has_validator(stored, labelled=labelled):
         useful_until = stored.keep_until
     if useful_until <= stored.stored_at:

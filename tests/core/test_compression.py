@@ -163,7 +163,7 @@ def page(copies=("gzip",), **changes) -> StoredResponse:
     """Stored, with copies in these codings: what is in them is not looked at here."""
     kept = stored(body=BODY, **changes)
     for coding in copies:
-        kept.keep_form(coding, Form(COPIES[coding]))
+        kept.keep_form(coding, Form(coding, COPIES[coding]))
     return kept
 
 
@@ -193,8 +193,10 @@ def test_who_does_not_gets_the_body_as_it_is_and_caches_hear_of_the_other(fields
 
 def test_until_there_is_a_copy_the_body_goes_out_as_it_is():
     being_made = page(())
-    being_made.keep_form("br", Form(b""))
-    for kept in (page(()), being_made, page(("zstd", "gzip"))):
+    being_made.keep_form("br", Form("br", b""))
+    not_shorter = page(())
+    not_shorter.keep_form("br", Form("", BODY))
+    for kept in (page(()), being_made, not_shorter, page(("zstd", "gzip"))):
         answer = answer_to(kept, accept_encoding="br")
         assert answer.body == BODY
         assert answer.headers.lines("etag") == ['"a"']
@@ -262,10 +264,11 @@ def test_the_ready_made_heads_are_what_deliver_says(shows_price):
 
 def test_copies_go_over_to_a_response_with_the_same_body_and_their_heads_do_not():
     old, new = page(CODINGS), page(())
-    for form in (old.forms or {}).values():
+    for form in (old.coded or {}).values():
         form.head = b"HTTP/1.1 200 OK\r\n"
-    old.keep_form("", Form(BODY))
+    old.keep_form("", Form("", BODY))
     new.take_copies(old)
-    assert {coding: form.body for coding, form in (new.forms or {}).items()} == COPIES
-    assert {form.head for form in (new.forms or {}).values()} == {b""}
+    assert new.received is None
+    assert {coding: form.body for coding, form in (new.coded or {}).items()} == COPIES
+    assert {form.head for form in (new.coded or {}).values()} == {b""}
     assert new.size == old.size

@@ -101,6 +101,37 @@ def test_what_forbids_counts_with_any_value_but_false(cdn, expected):
     assert response_directives(Headers([("cdn-cache-control", cdn)])).no_store is expected
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param(
+            {"nearshelf-cache-control": "max-age=1", "cdn-cache-control": "max-age=2"}, 1, id="our own name first"
+        ),
+        pytest.param({"nearshelf-cache-control": "max-age=", "cdn-cache-control": "max-age=2"}, 2, id="if it is valid"),
+        pytest.param({"nearshelf-cache-control": "", "cdn-cache-control": "max-age=2"}, 2, id="and not empty"),
+        pytest.param(
+            {"nearshelf-cache-control": "public", "cdn-cache-control": "max-age=2"}, None, id="it replaces all"
+        ),
+        pytest.param({"cdn-cache-control": "max-age=2, &"}, 3, id="what does not parse is ignored whole"),
+        pytest.param({"cdn-cache-control": 'max-age="2"'}, None, id="another type does not count"),
+        pytest.param({"cdn-cache-control": "max-age=1.5"}, None, id="nor does a fraction"),
+        pytest.param({"cdn-cache-control": "max-age=1, max-age=2"}, 2, id="the last of equal keys (RFC 9651 §3.2)"),
+    ],
+)
+def test_the_first_valid_targeted_field_counts(fields, expected):
+    headers = Headers([*fields.items(), ("cache-control", "max-age=3, max-age=4")])
+    assert response_directives(headers).max_age_s == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [("public", True), ("must-revalidate", True), ("s-maxage=0", True), ("max-age=9, proxy-revalidate", False)],
+)
+def test_what_lets_the_answer_to_an_authorised_request_be_shared(said, expected):
+    assert parse_cache_control([said]).shares_authorised is expected
+    assert response_directives(Headers([("cdn-cache-control", said)])).shares_authorised is expected
+
+
 def test_several_lines_are_one_dictionary():
     headers = Headers([("cdn-cache-control", "max-age=5"), ("cdn-cache-control", "no-cache")])
     assert response_directives(headers) == Directives(max_age_s=5, no_cache=True, targeted=True)

@@ -1,12 +1,13 @@
 """Freshness lifetime and age (RFC 9111 §4.2)."""
 
+from dataclasses import replace
 from email.utils import formatdate
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.core.directives import response_directives
+from edge.core.directives import Directives, response_directives
 from edge.core.freshness import (
     Lifetimes,
     current_age,
@@ -92,6 +93,62 @@ def test_stale_windows_with_a_ceiling_and_no_default(said, expected):
     assert lifetimes(200, headers, response_directives(headers), policy) == expected
 
 
+MODIFIED = "Sat, 21 Nov 2026 10:00:00 GMT"
+LONG_AGO = "Sat, 21 Nov 2020 12:00:00 GMT"
+GUESSING = replace(PAGE, fresh_s=0.0, heuristic_percent=10)
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "expected_s"),
+    [
+        pytest.param(200, {"last-modified": MODIFIED}, 720, id="a tenth of two hours (RFC 9111 §4.2.2)"),
+        pytest.param(200, {"last-modified": LONG_AGO}, 86_400, id="a day at the most"),
+        pytest.param(200, {"last-modified": LATER}, 0, id="modified in its future"),
+        pytest.param(200, {}, 0, id="nobody knows when it was modified"),
+        pytest.param(200, {"last-modified": MODIFIED, "date": "today"}, 0, id="nor when it was made"),
+        pytest.param(200, {"last-modified": MODIFIED, "cache-control": "max-age=5"}, 5, id="what is said counts"),
+        pytest.param(200, {"last-modified": MODIFIED, "expires": "0"}, 0, id="also that it is stale"),
+        pytest.param(200, {"last-modified": MODIFIED, "cache-control": "no-cache"}, 0, id="no-cache"),
+        pytest.param(203, {"last-modified": MODIFIED}, 720, id="cacheable by default (RFC 9110 §15.1)"),
+        pytest.param(404, {"last-modified": MODIFIED}, 10, id="where the policy says how long, it does"),
+        pytest.param(410, {"last-modified": MODIFIED}, 720, id="410"),
+        pytest.param(302, {"last-modified": MODIFIED}, 0, id="302 is not cacheable by default"),
+        pytest.param(302, {"last-modified": MODIFIED, "cache-control": "public"}, 720, id="but public"),
+        pytest.param(299, {"last-modified": MODIFIED, "cache-control": "public"}, 720, id="so is an unknown one"),
+        pytest.param(500, {"last-modified": MODIFIED, "cache-control": "public"}, 0, id="a failure never"),
+        pytest.param(501, {"last-modified": MODIFIED}, 0, id="501 neither, though by default it might"),
+    ],
+)
+def test_freshness_that_is_guessed(status, fields, expected_s):
+    headers = Headers({"date": DATE, **fields}.items())
+    assert lifetimes(status, headers, response_directives(headers), GUESSING).fresh_s == expected_s
+
+
+def test_nothing_is_guessed_where_the_policy_does_not_say_so():
+    headers = Headers([("date", DATE), ("last-modified", MODIFIED)])
+    assert lifetimes(200, headers, Directives(), replace(PAGE, fresh_s=0.0)).fresh_s == 0.0
+    assert lifetimes(200, headers, Directives(), replace(GUESSING, fresh_s=7.0)).fresh_s == 7.0
+
+
+@pytest.mark.parametrize(
+    ("status", "cache_control", "expected_s"),
+    [
+        (200, "max-age=5", 9.0),
+        (200, "max-age=5, stale-if-error=0", 9.0),
+        (200, "max-age=5, must-revalidate", 0.0),
+        (200, "max-age=5, proxy-revalidate", 0.0),
+        (200, "no-cache", 0.0),
+        (200, "s-maxage=5", 0.0),
+        (404, "max-age=5", 0.0),
+        (503, "max-age=5", 0.0),
+    ],
+)
+def test_how_long_it_is_shown_when_the_origin_is_out_of_reach(status, cache_control, expected_s):
+    headers = Headers([("cache-control", cache_control)])
+    policy = replace(PAGE, stale_if_unreachable_s=9.0)
+    assert lifetimes(status, headers, response_directives(headers), policy).stale_if_unreachable_s == expected_s
+
+
 @pytest.mark.parametrize(
     ("age", "expected_s"),
     [
@@ -116,6 +173,8 @@ def test_of_two_age_lines_the_first_counts():
         pytest.param([("date", DATE), ("age", "30")], 32, id="the larger of both"),
         pytest.param([("date", LATER)], 2, id="an origin whose clock runs ahead"),
         pytest.param([("date", "yesterday")], 2, id="a Date that is none"),
+        pytest.param([("date", "Sat, 21 Nov 1026 12:00:00 GMT")], 2**31, id="a Date of a thousand years ago saturates"),
+        pytest.param([("age", "99999999999")], 2**31, id="and so does Age"),
     ],
 )
 def test_initial_age(fields, expected_s):

@@ -165,7 +165,7 @@ def test_only_of_a_200(status):
 def test_a_coded_copy_is_never_cut():
     body = b"<p>text</p>" * 200
     kept = stored(body=body)
-    kept.keep_form("gzip", Form(gzip.compress(body)))
+    kept.keep_form("gzip", Form("gzip", gzip.compress(body)))
     policy = replace(PAGE, compress=True)
     assert answered(kept=kept, policy=policy, accept_encoding="gzip").headers.get("content-encoding") == "gzip"
     part = answered(kept=kept, policy=policy, accept_encoding="gzip", range="bytes=3-6")

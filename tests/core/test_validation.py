@@ -31,7 +31,7 @@ def test_a_strong_etag(etag, expected):
 def test_a_304_moves_position_tags_and_lifetimes_and_keeps_the_body():
     old = stored(judged_at=7)
     for coding in ("", "gzip"):
-        form = Form(b"copy")
+        form = Form(coding, b"copy")
         form.head = b"head"
         old.keep_form(coding, form)
     decision = freshened(old, NOT_MODIFIED)
