@@ -1,0 +1,273 @@
+"""An origin that knows nothing of positions, behind an edge with a purge log of its own: RFC 9111 to the letter, and
+the race between purge and fill closed by the position applied when the fill began (docs/freshness.md, rule 2)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from cache_policies.folder import folder_called
+from cache_policies.tags import path_tag
+from edge.gateway.settings import Positions
+from tests.support.edge_shop import EdgeShop
+from tests.support.scripted_origin import Pace, Reply, Seen, changed
+
+PAGE = "/a/page"
+TAG = path_tag(PAGE)
+
+
+@pytest_asyncio.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[EdgeShop]:
+    async with EdgeShop(tmp_path, policies=folder_called("rfc9111"), settings={"positions": Positions.SITE}) as shop:
+        yield shop
+
+
+def answer(body: bytes = b"one", cache_control: str = "max-age=60", status: int = 200, **fields: str) -> Reply:
+    headers = {"date": formatdate(1_795_000_000, usegmt=True), "cache-control": cache_control}
+    headers |= {name.replace("_", "-"): value for name, value in fields.items()}
+    return Reply(body, status, {name: value for name, value in headers.items() if value})
+
+
+async def test_the_origin_hears_nothing_of_positions_and_gets_what_the_viewer_sent(shop):
+    shop.origin.on(PAGE, answer())
+    await shop.get(f"{PAGE}?b=2&a=1", "Cookie: a=b", "X-Own: 1")
+    seen = shop.origin.last(PAGE)
+    assert seen.target == f"{PAGE}?b=2&a=1"
+    assert (seen.headers["host"], seen.headers["cookie"], seen.headers["x-own"]) == (shop.host, "a=b", "1")
+    assert not {"min-catalog-version", "nearshelf-edge-key", "nearshelf-country"} & set(seen.headers)
+
+
+async def test_what_is_stored_is_at_the_position_that_was_applied_when_it_was_asked_for(shop):
+    shop.purge("something-else")
+    shop.origin.on(PAGE, answer(catalog_version="9.9"))
+    await shop.get(PAGE)
+    (stored,) = shop.gateway.store.peek(next(iter(shop.gateway.store._entries)))
+    assert stored.position == shop.position
+    assert (await shop.get(PAGE)).is_hit
+
+
+@pytest.mark.parametrize("soft", [False, True])
+async def test_a_fill_that_began_before_a_purge_is_neither_stored_nor_given_to_those_who_came_after(shop, soft):
+    shop.origin.on(PAGE, answer(b"new"))
+    with shop.origin.holding(PAGE) as held:
+        before = shop.asking(PAGE)
+        await held.arrived()
+        shop.purge(TAG, soft=soft)
+        after = shop.asking(PAGE)
+        await shop.has_waiters(2)
+        held.answer(answer(b"old"))
+        assert (await after).body == b"new"
+        assert (await before).body == b"new"
+    again = await shop.get(PAGE)
+    assert (again.is_hit, again.body) == (True, b"new")
+
+
+async def test_a_validation_that_began_before_a_purge_confirms_nothing(shop):
+    shop.origin.on(PAGE, answer(b"old", "max-age=10", etag='"1"'))
+    await shop.get(PAGE)
+    shop.later(11)
+    with shop.origin.holding(PAGE) as held:
+        before = shop.asking(PAGE)
+        seen = await held.arrived()
+        assert seen.headers["if-none-match"] == '"1"'
+        shop.purge(TAG)
+        shop.origin.on(PAGE, answer(b"new", etag='"2"'))
+        held.answer(answer(b"", status=304, etag='"1"'))
+        assert (await before).body == b"new"
+    again = await shop.get(PAGE)
+    assert (again.is_hit, again.body) == (True, b"new")
+
+
+async def test_a_background_refresh_that_began_before_a_purge_stores_nothing_old(shop):
+    shop.origin.on(PAGE, answer(b"old", "max-age=10, stale-while-revalidate=100"))
+    await shop.get(PAGE)
+    shop.later(11)
+    with shop.origin.holding(PAGE) as held:
+        assert (await shop.get(PAGE)).body == b"old"
+        await held.arrived()
+        shop.purge(TAG)
+        shop.origin.on(PAGE, answer(b"new"))
+        held.answer(answer(b"old again"))
+        await shop.until(lambda: not len(shop.gateway._flights))
+    assert (await shop.get(PAGE)).body == b"new"
+
+
+async def test_what_grows_while_it_is_purged_is_not_stored_and_nobody_joins_it(shop):
+    pace = Pace(100_000)
+    body = b"x" * 300_000
+    shop.origin.on(PAGE, changed(answer(body), pace=pace, chunked=True))
+    before = shop.asking(PAGE)
+    await shop.until(lambda: any(flight.growing for flight in shop.gateway._flights._under_way.values()))
+    shop.purge(TAG)
+    shop.origin.on(PAGE, answer(b"new"))
+    assert (await shop.get(PAGE)).body == b"new"
+    pace.to(len(body))
+    assert (await before).body == body
+    again = await shop.get(PAGE)
+    assert (again.is_hit, again.body) == (True, b"new")
+
+
+async def test_an_origin_that_purges_keep_overtaking_answers_those_who_came_before(shop):
+    """The log moves with each answer; who arrived before all of that may have what was read then."""
+
+    def overtaken(seen: Seen) -> Reply:
+        shop.purge(TAG)
+        return answer(b"at last")
+
+    shop.origin.on(PAGE, overtaken)
+    response = await shop.get(PAGE)
+    assert (response.status, response.body, response.detail) == (200, b"at last", "overtaken")
+
+
+async def test_past_the_lease_nothing_is_fresh_and_nobody_takes_a_flight_that_was_sent_before(shop):
+    shop.origin.on(PAGE, answer(etag='"1"'))
+    await shop.get(PAGE)
+    shop.later(3, lease=False)
+    with shop.origin.holding(PAGE) as held:
+        first = shop.asking(PAGE)
+        await held.arrived()
+        second = shop.asking(PAGE)
+        await shop.has_waiters(2)
+        held.answer(answer(b"", status=304, etag='"1"'))
+        assert (await first).body == (await second).body == b"one"
+    assert shop.origin.count(PAGE) == 3
+
+
+# -- RFC 9111 ----------------------------------------------------------------------------------------------------------
+
+
+async def test_only_if_cached_asks_nobody(shop):
+    shop.origin.on(PAGE, answer())
+    missing = await shop.get(PAGE, "Cache-Control: only-if-cached")
+    assert (missing.status, missing.detail, shop.origin.count(PAGE)) == (504, "only-if-cached", 0)
+    await shop.get(PAGE)
+    assert (await shop.get(PAGE, "Cache-Control: only-if-cached")).is_hit
+
+
+async def test_a_request_that_wants_the_origins_word_shares_nobodys_flight(shop):
+    shop.origin.on(PAGE, answer(etag='"1"'))
+    await shop.get(PAGE)
+    with shop.origin.holding(PAGE) as held:
+        crowd = [shop.asking(PAGE, "Cache-Control: no-cache") for _ in range(3)]
+        for _ in crowd:
+            await held.arrived()
+        held.answer()
+        for response in await asyncio.gather(*crowd):
+            assert "fwd=request" in response.cache_status
+
+
+async def test_what_a_request_forbids_to_store_is_not_stored(shop):
+    shop.origin.on(PAGE, answer())
+    await shop.get(PAGE, "Cache-Control: no-store")
+    assert not (await shop.get(PAGE)).is_hit
+
+
+async def test_requests_with_credentials_share_no_flight(shop):
+    shop.origin.on(PAGE, lambda seen: answer(seen.headers["authorization"].encode(), "max-age=60"))
+    with shop.origin.holding(PAGE) as held:
+        crowd = [shop.asking(PAGE, f"Authorization: Basic {number}") for number in range(3)]
+        for _ in crowd:
+            await held.arrived()
+        held.answer()
+        assert sorted(response.body for response in await asyncio.gather(*crowd)) == [
+            b"Basic 0",
+            b"Basic 1",
+            b"Basic 2",
+        ]
+
+
+async def test_a_crowd_of_two_languages_makes_one_forward_request_for_each(shop):
+    shop.origin.on(PAGE, lambda seen: answer(seen.headers["accept-language"].encode(), vary="Accept-Language"))
+    with shop.origin.holding(PAGE) as held:
+        crowd = [shop.asking(PAGE, f"Accept-Language: {'de' if number % 2 else 'fr'}") for number in range(10)]
+        await held.arrived()
+        await shop.has_waiters(10)
+        held.answer()
+        answers = await asyncio.gather(*crowd)
+    assert [each.body for each in answers] == [b"fr", b"de"] * 5
+    assert shop.origin.count(PAGE) == 2
+
+
+async def test_a_cookie_reaches_the_one_viewer_who_asked(shop):
+    secrets = iter(range(100))
+    shop.origin.on(PAGE, lambda _: answer(b"yours", set_cookie=f"session={next(secrets)}"))
+    with shop.origin.holding(PAGE) as held:
+        crowd = [shop.asking(PAGE) for _ in range(5)]
+        await held.arrived()
+        await shop.has_waiters(5)
+        held.answer()
+        answers = await asyncio.gather(*crowd)
+    assert len({each.headers["set-cookie"] for each in answers}) == 5
+
+
+async def test_stale_is_shown_while_the_origin_cannot_be_reached(shop):
+    shop.origin.on(PAGE, answer(b"old", "max-age=10"))
+    await shop.get(PAGE)
+    shop.later(11)
+    await shop.origin.stop()
+    shown = await shop.get(PAGE)
+    assert (shown.body, shown.detail) == (b"old", "stale-if-unreachable")
+    await shop.origin.start()
+    shop.origin.on(PAGE, Reply(b"broken", 500))
+    shop.later(60)
+    assert (await shop.get(PAGE)).status == 500
+
+
+# -- invalidation ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "M-SEARCH"])
+@pytest.mark.parametrize(("status", "stays"), [(200, False), (204, False), (303, False), (400, True), (500, True)])
+async def test_a_write_makes_what_is_stored_unusable_unless_it_fails(shop, method, status, stays):
+    shop.origin.on(PAGE, lambda seen: answer() if seen.method == "GET" else Reply(b"", status))
+    await shop.get(PAGE)
+    assert (await shop.get(PAGE, "Content-Length: 0", method=method)).status == status
+    assert (await shop.get(PAGE)).is_hit is stays
+
+
+@pytest.mark.parametrize("field", ["Location", "Content-Location"])
+@pytest.mark.parametrize(
+    ("where", "stays"), [("/other", False), ("http://{host}/other", False), ("http://x/other", True)]
+)
+async def test_a_write_invalidates_what_it_names_on_its_own_host(shop, field, where, stays):
+    shop.origin.on("/other", answer())
+    shop.origin.on("/form", Reply(b"", 201, {field: where.format(host=shop.host)}))
+    await shop.get("/other")
+    await shop.get("/form", "Content-Length: 0", method="POST")
+    assert (await shop.get("/other")).is_hit is stays
+
+
+async def test_a_fill_that_began_before_a_write_is_not_stored(shop):
+    shop.origin.on(PAGE, lambda seen: Reply(b"", 204) if seen.method == "POST" else answer(b"new"))
+    with shop.origin.holding(PAGE) as held:
+        before = shop.asking(PAGE)
+        await held.arrived()
+        del shop.origin._held[PAGE]
+        await shop.get(PAGE, "Content-Length: 0", method="POST")
+        assert (await shop.get(PAGE)).body == b"new"
+        shop.origin._held[PAGE] = held
+        held.answer(answer(b"old"))
+        assert (await before).body == b"old"
+    again = await shop.get(PAGE)
+    assert (again.is_hit, again.body) == (True, b"new")
+
+
+@pytest.mark.parametrize("method", ["CONNECT", "TRACE", "PURGE"])
+async def test_methods_that_nobody_may_use_are_refused(shop, method):
+    response = await shop.get(PAGE, method=method)
+    assert response.status == 405
+    assert shop.origin.count(PAGE) == 0
+
+
+async def test_upstreams_word_comes_before_ours_in_cache_status(shop):
+    shop.origin.on(PAGE, answer(cache_status="Upstream; hit"))
+    for _ in range(2):
+        response = await shop.get(PAGE)
+        lines = [value for name, value in response.pairs if name == "cache-status"]
+        assert lines[0] == "Upstream; hit"
+        assert lines[1].startswith("nearshelf-eu; ")
