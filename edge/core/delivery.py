@@ -61,11 +61,7 @@ def deliver(
     added = (("age", str(int(current_age(stored, now)))), *_status_line(status))
     coding = wanted_coding(request.headers, stored, policy)
     form = stored.form(coding) if coding else None
-    body = stored.body
-    if form is not None and form.body:
-        body = form.body
-    else:
-        coding = ""
+    coding, body = (form.coding, form.body) if form is not None and form.body else ("", stored.body)
     headers = _fields(stored, policy, coding)
     instead = _instead_of(request, stored.status, headers, stored.headers, added)
     if instead is not None:

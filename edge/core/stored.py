@@ -21,20 +21,29 @@ def _shared_position(position: Position) -> Position:
     return position
 
 
+_NEVER = float("-inf")
+_OBJECTS_BYTES = 1_550
+"""What everything but body, fields and tags takes: the objects, the key, its places in the store."""
+
+
 class Form:
     """One way of sending a stored response: with its body as received, or with that in one content coding."""
 
-    __slots__ = ("body", "head", "told", "told_until")
+    __slots__ = ("age", "body", "coding", "head", "status", "told", "told_until", "ttl")
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, coding: str, body: bytes) -> None:
+        self.coding = coding
+        """Empty: as received."""
         self.body = body
-        """Empty for a coding in which it is being made, or would not be shorter: then it is sent as received."""
+        """Empty while it is being coded: until then it is sent as received."""
         self.head = b""
         """What stays of a hit's head (`delivery.form_head`); empty before the first hit."""
         self.told = b""
         """The whole head of a hit, with its age and what Cache-Status says, as this edge wrote it last."""
-        self.told_until = float("-inf")
+        self.told_until = _NEVER
         """Until when that is true, in seconds of the edge's clock."""
+        self.status = self.age = self.ttl = 0
+        """What it tells, for the access log; seconds."""
 
 
 @dataclass(slots=True)
@@ -72,9 +81,11 @@ class StoredResponse:
     """End of what `CachePolicy.stale_if_unreachable_s` allows."""
     judged_at: int = -1
     """`Floors.sequence` when it was last found current: nothing to compare while that has not moved."""
-    forms: dict[str, Form] | None = field(default=None, init=False, compare=False, repr=False)
-    """How it is sent, by content coding (`compression.CODINGS`; ``""``: as received). The gateway makes each when it is
-    first asked for."""
+    received: Form | None = field(default=None, init=False, compare=False, repr=False)
+    """How it is sent as it was received. The gateway makes this and the next when they are first asked for."""
+    coded: dict[str, Form] | None = field(default=None, init=False, compare=False, repr=False)
+    """How it is sent to who wants a content coding, by its name (`compression.CODINGS`); where it would make nothing
+    shorter, the form as received."""
 
     def __post_init__(self) -> None:
         # A store holds very many: what they have in common each holds once.
@@ -83,26 +94,37 @@ class StoredResponse:
         self.position = _shared_position(self.position)
 
     def form(self, coding: str) -> Form | None:
-        """How it is sent in `coding`; None: nobody has asked for that yet."""
-        return None if self.forms is None else self.forms.get(coding)
+        """How it is sent in `coding`, or as received for ``""``; None: nobody has asked for that yet."""
+        if not coding:
+            return self.received
+        return None if self.coded is None else self.coded.get(coding)
 
     def keep_form(self, coding: str, form: Form) -> None:
-        if self.forms is None:
-            self.forms = {}
-        self.forms[coding] = form
+        if not coding:
+            self.received = form
+        elif self.coded is None:
+            self.coded = {coding: form}
+        else:
+            self.coded[coding] = form
 
     def take_copies(self, other: StoredResponse) -> None:
         """The coded copies of a response with the same body; their heads are rendered anew."""
-        for coding, form in (other.forms or {}).items():
-            if coding:
-                self.keep_form(coding, Form(form.body))
+        for form in other.copies:
+            self.keep_form(form.coding, Form(form.coding, form.body))
+
+    @property
+    def copies(self) -> list[Form]:
+        """Its coded copies, also those that are being made."""
+        return [form for form in self.coded.values() if form.coding] if self.coded else []
 
     @property
     def size(self) -> int:
-        """Bytes held against the store's budget: the body, its coded copies, and a fair guess at the rest."""
+        """Bytes held against the store's budget: what it costs the process in memory once it was hit, as
+        `python -m loadtests.bench memory` measures it. A head that was rendered is about as long as the fields."""
         return (
             len(self.body)
-            + sum(len(form.body) for coding, form in (self.forms or {}).items() if coding)
-            + sum(len(name) + len(value) + 120 for name, value in self.headers.pairs)
-            + 1_000
+            + sum([len(form.body) for form in self.copies])
+            + sum([len(name) + len(value) for name, value in self.headers.pairs])
+            + 64 * len(self.tags)
+            + _OBJECTS_BYTES
         )

@@ -50,18 +50,17 @@ class Coder:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def form_of(self, stored: StoredResponse, policy: CachePolicy, coding: str) -> tuple[str, Form]:
-        """The form to send to a viewer for whom `coding` was chosen, and the coding it is in: the body as received
-        where there can be no copy, and while it is being made."""
+    def form_of(self, stored: StoredResponse, policy: CachePolicy, coding: str) -> Form:
+        """The form to send to a viewer for whom `coding` was chosen: as received, where there is no copy in it yet, and
+        where there can be none."""
         if coding and policy.compress and has_coded_forms(stored, policy):
             form = self._copy(stored, coding)
-            if form.body:
-                return coding, form
-        received = stored.form("")
-        if received is None:
-            received = Form(stored.body)
-            stored.keep_form("", received)
-        return "", received
+            if form.body or not form.coding:
+                return form
+            return self._as_received(stored)
+        received = self._as_received(stored)
+        stored.keep_form(coding, received)
+        return received
 
     def prepare(self, request: Request, stored: StoredResponse, policy: CachePolicy) -> None:
         """Make the copy that `deliver` sends to this viewer, if it is one for whom there can be a copy."""
@@ -69,18 +68,27 @@ class Coder:
         if coding:
             self._copy(stored, coding)
 
+    @staticmethod
+    def _as_received(stored: StoredResponse) -> Form:
+        form = stored.form("")
+        if form is None:
+            form = Form("", stored.body)
+            stored.keep_form("", form)
+        return form
+
     def _copy(self, stored: StoredResponse, coding: str) -> Form:
+        """The form in `coding`: being made, there, or the one as received where no copy would be shorter."""
         form = stored.form(coding)
         if form is None:
-            form = Form(b"")
+            form = Form(coding, b"")
             stored.keep_form(coding, form)
             if len(stored.body) <= AT_ONCE_OCTETS:
-                self._keep(stored, form, coded(stored.body, coding))
+                self._keep(stored, coding, coded(stored.body, coding))
             else:
                 # Nobody starts it a second time; until it is there the body goes out as it is.
                 made = asyncio.get_running_loop().run_in_executor(None, coded, stored.body, coding)
                 made.add_done_callback(partial(self._made, stored, coding))
-        return form
+        return stored.form(coding) or form
 
     def _made(self, stored: StoredResponse, coding: str, made: asyncio.Future[bytes]) -> None:
         if made.cancelled() or made.exception() is not None:
@@ -89,9 +97,13 @@ class Coder:
         for variant in self._store.get(stored.key):
             form = variant.form(coding)
             if variant.body is stored.body and form is not None and not form.body:
-                self._keep(variant, form, made.result())
+                self._keep(variant, coding, made.result())
 
-    def _keep(self, stored: StoredResponse, form: Form, copy: bytes) -> None:
+    def _keep(self, stored: StoredResponse, coding: str, copy: bytes) -> None:
+        """`copy` is that of `stored` in `coding`; empty: there is none that would be shorter."""
+        form = stored.form(coding)
+        assert form is not None
         form.body = copy
-        if copy and not self._store.grown(stored):
+        if not copy or not self._store.grown(stored):
             form.body = b""
+            stored.keep_form(coding, self._as_received(stored))

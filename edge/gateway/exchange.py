@@ -99,13 +99,16 @@ class Exchange:
             lease=lease,
             book=book,
             coder=coder,
-            guard=self._guard,
         )
 
     def use(self, policies: PolicySet) -> None:
         """Decide by `policies` from the next request on; those under way end by what they began with."""
         self._policies = policies
         self._hits.forget_addresses()
+
+    def quick(self, data: bytes, now: float) -> bytes | None:
+        """The whole answer to bytes that are one plain request for something fresh (`hits.py`); None: parse them."""
+        return self._hits.quick(data, now)
 
     # -- at once -------------------------------------------------------------------------------------------------------
 
@@ -117,14 +120,6 @@ class Exchange:
             return self.refuse(Refusal.HOST_UNKNOWN, parsed, now)
         hit = self._hits.answer(parsed, site, now)
         return self._at_length(parsed, site, now) if hit is None else hit
-
-    def _guard(self, known: Known, parsed: Parsed, now: float) -> bytes | None:
-        """The answer to a visitor whom this address does not serve, although it has something fresh."""
-        turned_away = self._turned_away(known.request, known.match.policy, parsed, now)
-        if turned_away is None:
-            return None
-        record = ExchangeRecord(parsed.received_at, known.about)
-        return self._hand.own_answer(turned_away[0], parsed, record, turned_away[1].value)
 
     def _at_length(self, parsed: Parsed, site: Site, now: float) -> bytes | Callable[[], Awaitable[None]]:
         """Any other request: conditions, HEAD, writes, misses, first requests for an address."""
@@ -164,8 +159,8 @@ class Exchange:
         placed = place(policy, match.market, country, policies.markets, policies.origins)
         if isinstance(placed, Unplaced):
             return own_answer(for_nobody(UNPLACED_WORDS, request), parsed, record, placed.why.value)
-        if policy.store and not policy.vary and parsed.method == b"GET" and policy.data_class is DataClass.PUBLIC:
-            self._hits.remember(site, parsed.target, request, match, key, record.about, guarded)
+        if policy.store and not guarded and parsed.method == b"GET" and policy.data_class is DataClass.PUBLIC:
+            site.remember(parsed.target, Known(key, policy, record.about))
         return self._decide(Visit(parsed, request, match, key, placed, record), now)
 
     def _decide(self, visit: Visit, now: float, *, in_task: bool = False) -> bytes | Callable[[], Awaitable[None]]:

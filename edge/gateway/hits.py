@@ -1,11 +1,15 @@
 """The short way of a hit: a plain GET for a known address, answered from the store in one buffer.
 
 Whatever is not certainly that goes the long way (`exchange.py`), which decides by the same rules and answers the same.
+What costs time is done once: what an address means is remembered, and so is the head of an answer while its age and
+its time to live, in whole seconds, stay what they are. What a hit is held against is not: floors, lease and freshness
+are looked at each time, after the request was read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 from edge.core.compression import coding_for
@@ -13,53 +17,105 @@ from edge.core.delivery import form_head
 from edge.core.floors import Floors, Lease
 from edge.core.freshness import current_age
 from edge.core.http import Request
-from edge.core.key import CacheKey
-from edge.core.policy import Match
+from edge.core.key import CacheKey, query_text
+from edge.core.policy import ALL_QUERY, CachePolicy
 from edge.core.reuse import Fresh, decide_reuse
-from edge.core.stored import StoredResponse
+from edge.core.stored import Form, StoredResponse
 from edge.gateway.coder import Coder
 from edge.gateway.handover import AT_ONCE_BYTES
+from edge.gateway.plain import read_plain
 from edge.gateway.record import RecordBook
 from edge.gateway.server import Parsed
 from edge.store.base import Store
 
-MAX_KNOWN_TARGETS = 20_000
+MAX_KNOWN_ADDRESSES = 50_000
 MAX_KNOWN_TARGET_BYTES = 512
 """Addresses whose policy and key are remembered: some 40 MB at the most."""
+MAX_SPELLINGS_OF_HOSTS = 1_000
+
+# A value that is read as it stands, whatever it is: nothing to decode, nothing to refuse (`key.normalise_query`).
+_PLAIN_VALUE = re.compile(rb"[A-Za-z0-9._~=-]*").fullmatch
 
 
 class Known:
-    """What one spelling of an address means, worked out once."""
+    """What an address means, worked out once by the long way."""
 
-    __slots__ = ("about", "guarded", "key", "match", "request")
+    __slots__ = ("about", "key", "policy", "policy_version")
 
-    def __init__(self, request: Request, match: Match, key: CacheKey, about: bytes, guarded: bool) -> None:
-        self.request = request
-        """Without fields: only asked about responses that vary on none."""
-        self.match = match
+    def __init__(self, key: CacheKey, policy: CachePolicy, about: bytes) -> None:
         self.key = key
+        self.policy = policy
+        self.policy_version = policy.version
         self.about = about
         """The request's part of the access log's line."""
-        self.guarded = guarded
-        """Whether it matters who asks: the route is throttled, or closed to some countries."""
+
+    def request(self) -> Request:
+        """Without fields: asked only about responses that vary on none."""
+        return Request("GET", self.key.authority, self.key.path, query_text(self.key))
+
+
+class _Path:
+    """One path as spelt, with what is known under it by the parameters that count there."""
+
+    __slots__ = ("counted", "known")
+
+    def __init__(self, counted: tuple[bytes, ...] | None) -> None:
+        self.counted = counted
+        """Names of parameters, in the order of the key; None: the query counts as it is."""
+        self.known: dict[bytes | tuple[bytes | None, ...], Known] = {}
 
 
 class Site:
     """One authority that this edge serves, with the addresses already seen under it."""
 
-    __slots__ = ("authority", "known")
+    __slots__ = ("_paths", "_size", "authority")
 
     def __init__(self, authority: str) -> None:
         self.authority = authority
-        self.known: dict[bytes, Known] = {}
+        self._paths: dict[bytes, _Path] = {}
+        self._size = 0
 
+    def known(self, target: bytes) -> Known | None:
+        """What a GET for `target` means; None: nobody has asked for it yet, or it takes the long way to say."""
+        path, _, query = target.partition(b"?")
+        found = self._paths.get(path)
+        if found is None:
+            return None
+        counted = found.counted
+        if not query or counted == ():
+            return found.known.get(b"")
+        if counted is None:
+            return found.known.get(query)
+        values = _values(query, counted)
+        return None if values is None else found.known.get(values)
 
-Guard = Callable[[Known, Parsed, float], bytes | None]
-"""The answer to a visitor whom a guarded address does not serve; None: go on."""
+    def remember(self, target: bytes, known: Known) -> None:
+        """`known` is what a GET for `target` means. Not for one that has to be read with care each time."""
+        path, _, query = target.partition(b"?")
+        counted: tuple[bytes, ...] | None = None
+        if known.policy.query != ALL_QUERY:
+            counted = tuple([name.encode() for name in known.policy.query])
+        spelt: bytes | tuple[bytes | None, ...] | None = query if counted is None else b""
+        if query and counted:
+            spelt = _values(query, counted)
+        if spelt is None or len(target) > MAX_KNOWN_TARGET_BYTES or not target.startswith(b"/"):
+            return
+        if self._size >= MAX_KNOWN_ADDRESSES:
+            # All at once, which costs the next request for each a few microseconds, rather than a queue to keep.
+            self.forget()
+        found = self._paths.get(path)
+        if found is None:
+            found = self._paths[path] = _Path(counted)
+        self._size += spelt not in found.known
+        found.known[spelt] = known
+
+    def forget(self) -> None:
+        self._paths.clear()
+        self._size = 0
 
 
 class Hits:
-    """One worker's. `authorities`: every Host that is served, lower case. `guard` is asked before a guarded hit."""
+    """One worker's. `authorities`: every Host that is served, lower case."""
 
     def __init__(
         self,
@@ -71,7 +127,6 @@ class Hits:
         lease: Lease,
         book: RecordBook,
         coder: Coder,
-        guard: Guard,
     ) -> None:
         self._cache_name = f"nearshelf-{edge}".encode()
         self._store = store
@@ -79,7 +134,6 @@ class Hits:
         self._lease = lease
         self._book = book
         self._coder = coder
-        self._guard = guard
         self._sites: dict[bytes, Site] = {}
         self._by_authority = {authority: Site(authority) for authority in authorities}
 
@@ -88,69 +142,110 @@ class Hits:
         site = self._sites.get(host)
         if site is None:
             site = self._by_authority.get(host.strip(b" \t").decode("latin-1").lower())
-            if site is not None and len(self._sites) < MAX_KNOWN_TARGETS:
+            if site is not None and len(self._sites) < MAX_SPELLINGS_OF_HOSTS:
                 self._sites[host] = site
         return site
-
-    def answer(self, parsed: Parsed, site: Site, now: float) -> bytes | None:
-        """The whole answer to a plain GET for a known address with a fresh response; None: go the long way."""
-        if not parsed.plain or parsed.method != b"GET":
-            return None
-        known = site.known.get(parsed.target)
-        if known is None:
-            return None
-        decision = decide_reuse(
-            known.request, self._store.get(known.key), known.match.policy, self._floors, self._lease, now
-        )
-        if type(decision) is not Fresh:
-            return None
-        if known.guarded:
-            if len(decision.stored.body) > AT_ONCE_BYTES:
-                return None
-            turned_away = self._guard(known, parsed, now)
-            if turned_away is not None:
-                return turned_away
-        return self._hit(decision.stored, known, parsed, now)
-
-    def _hit(self, stored: StoredResponse, known: Known, parsed: Parsed, now: float) -> bytes | None:
-        policy = known.match.policy
-        coding = _coding_for(_accept_encoding(parsed.fields)) if policy.compress else ""
-        coding, form = self._coder.form_of(stored, policy, coding)
-        if not form.head:
-            if len(form.body) > AT_ONCE_BYTES:
-                # Written piece by piece. It never gets a head here, so that others need not be asked for their length.
-                return None
-            form.head = form_head(stored, policy, coding, len(form.body))
-        age = int(current_age(stored, now))
-        ttl = int(stored.fresh_until - now)
-        answer = b"%bage: %d\r\ncache-status: %b; hit; ttl=%d\r\n%b\r\n%b" % (
-            form.head,
-            age,
-            self._cache_name,
-            ttl,
-            b"" if parsed.keep_alive else b"connection: close\r\n",
-            form.body,
-        )
-        self._book.hit(known.about, parsed.received_at, stored.status, ttl, age, len(answer))
-        return answer
-
-    @staticmethod
-    def remember(
-        site: Site, target: bytes, request: Request, match: Match, key: CacheKey, about: bytes, guarded: bool
-    ) -> None:
-        """What a GET for `target` means, for a public route that is stored and varies on no field of the request."""
-        if len(target) > MAX_KNOWN_TARGET_BYTES:
-            return
-        if len(site.known) >= MAX_KNOWN_TARGETS:
-            # All at once, which costs the next request for each a few microseconds, rather than a queue to keep.
-            site.known.clear()
-        bare = Request(request.method, request.authority, request.path, request.query)
-        site.known[target] = Known(bare, match, key, about, guarded)
 
     def forget_addresses(self) -> None:
         """The policies are others: what an address means is worked out anew."""
         for site in self._by_authority.values():
-            site.known.clear()
+            site.forget()
+
+    def quick(self, data: bytes, now: float) -> bytes | None:
+        """The whole answer to bytes that are one plain request, where there is a fresh response for it; None: parse
+        them in full. `now`: a moment of the edge's clock after they were read."""
+        found = read_plain(data)
+        if found is None:
+            return None
+        target, host, accept_encoding = found.groups()
+        site = self._sites.get(host)
+        if site is None:
+            return None
+        known = site.known(target)
+        if known is None:
+            return None
+        form = self._form(known, accept_encoding, now)
+        if form is None:
+            return None
+        book = self._book
+        if book.log is None:
+            book.hits += 1
+            answer = form.told + form.body
+            book.bytes_sent += len(answer)
+            return answer
+        return self._noted(known, form, now, form.told + form.body)
+
+    def answer(self, parsed: Parsed, site: Site, now: float) -> bytes | None:
+        """The same for a request that was parsed in full."""
+        if not parsed.plain or parsed.method != b"GET":
+            return None
+        known = site.known(parsed.target)
+        form = None if known is None else self._form(known, _accept_encoding(parsed.fields), now)
+        if known is None or form is None:
+            return None
+        told = form.told if parsed.keep_alive else form.told[:-2] + b"connection: close\r\n\r\n"
+        return self._noted(known, form, parsed.received_at, told + form.body)
+
+    def _form(self, known: Known, accept_encoding: bytes | None, now: float) -> Form | None:
+        """The form to answer in, its head told for `now`; None: there is nothing fresh that fits the short way."""
+        candidates = self._store.get(known.key)
+        if not candidates:
+            return None
+        stored = candidates[0]
+        if (
+            # What `decide_reuse` asks of the newest candidate, where nothing was purged since it was last asked.
+            stored.judged_at != self._floors.sequence
+            or now >= self._lease.until
+            or now >= stored.fresh_until
+            or stored.no_cache
+            or stored.vary
+            or stored.policy_version != known.policy_version
+        ):
+            if any(candidate.vary for candidate in candidates):
+                return None
+            decision = decide_reuse(known.request(), candidates, known.policy, self._floors, self._lease, now)
+            if type(decision) is not Fresh:
+                return None
+            stored = decision.stored
+        coding = _coding_for(accept_encoding) if accept_encoding and known.policy.compress else ""
+        form = stored.form(coding) if coding else stored.received
+        if form is None or not form.body:
+            form = self._coder.form_of(stored, known.policy, coding)
+        if now >= form.told_until and not self._tell(stored, form, known.policy, now):
+            return None
+        return form
+
+    def _tell(self, stored: StoredResponse, form: Form, policy: CachePolicy, now: float) -> bool:
+        """Render the head for `now`, and until when it is true; false for a body too long for one buffer."""
+        if not form.head:
+            if len(form.body) > AT_ONCE_BYTES:
+                return False
+            form.head = form_head(stored, policy, form.coding, len(form.body))
+        age_s = current_age(stored, now)
+        age, ttl = int(age_s), int(stored.fresh_until - now)
+        form.told = b"%bage: %d\r\ncache-status: %b; hit; ttl=%d\r\n\r\n" % (form.head, age, self._cache_name, ttl)
+        form.told_until = min(now + (age + 1 - age_s), stored.fresh_until - ttl)
+        form.age, form.ttl, form.status = age, ttl, stored.status
+        return True
+
+    def _noted(self, known: Known, form: Form, received_at: float, answer: bytes) -> bytes:
+        self._book.hit(known.about, received_at, form.status, form.ttl, form.age, len(answer))
+        return answer
+
+
+def _values(query: bytes, counted: tuple[bytes, ...]) -> tuple[bytes | None, ...] | None:
+    """The values of the parameters that count, in their order; None: this is not read at a glance."""
+    found: dict[bytes, bytes] = {}
+    for pair in query.split(b"&"):
+        name, _, value = pair.partition(b"=")
+        if name in counted:
+            if name in found or _PLAIN_VALUE(value) is None:
+                return None
+            found[name] = value
+        elif b"%" in name or b"+" in name:
+            # Another spelling of a name may be one that counts.
+            return None
+    return tuple([found.get(name) for name in counted])
 
 
 def _accept_encoding(fields: list[tuple[bytes, bytes]]) -> bytes:
