@@ -213,7 +213,7 @@ def test_a_coded_copy_is_counted_and_others_make_room_for_it(floors, clock):
     first, second, third = page("first"), page("second"), page("third")
     for response in (first, second, third):
         store.put(response)
-    first.keep_form("gzip", Form(b"x" * 10))
+    first.keep_form("gzip", Form("gzip", b"x" * 10))
     assert store.grown(first)
     assert (store.peek(key("first")), store.peek(key("second"))) == ((first,), ())
     assert store.stats().size_bytes == first.size + third.size == 2 * ROOM + 10
@@ -226,9 +226,9 @@ def test_a_coded_copy_that_there_is_no_room_for_changes_nothing(floors, clock):
     first, second = page("first"), page("second")
     store.put(first)
     store.put(second)
-    first.keep_form("gzip", Form(b"x" * (ROOM + 1)))
+    first.keep_form("gzip", Form("gzip", b"x" * (ROOM + 1)))
     assert not store.grown(first)
-    first.keep_form("gzip", Form(b""))
+    first.keep_form("gzip", Form("gzip", b""))
     assert store.peek(key("first")) == (first,)
     assert store.stats().size_bytes == first.size + second.size
 
@@ -238,7 +238,7 @@ def test_a_response_that_is_gone_has_nothing_to_count(store):
     store.put(old)
     store.put(replace(old, position=Position(1, 6)))
     before = store.stats()
-    old.keep_form("gzip", Form(b"x" * 100))
+    old.keep_form("gzip", Form("gzip", b"x" * 100))
     assert store.grown(old)
     assert store.stats() == before
 
@@ -283,8 +283,8 @@ class StoreUnderLoad(RuleBasedStateMachine):
     def code(self, name, variant, octets):
         found = self.store.peek(key(name))[variant : variant + 1]
         for response in found:
-            before = response.form("gzip") or Form(b"")
-            response.keep_form("gzip", Form(b"x" * octets))
+            before = response.form("gzip") or Form("gzip", b"")
+            response.keep_form("gzip", Form("gzip", b"x" * octets))
             if not self.store.grown(response):
                 response.keep_form("gzip", before)
 
