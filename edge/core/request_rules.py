@@ -87,7 +87,7 @@ class Refused(NamedTuple):
 def refusal(request: Request, match: Match) -> Refused | None:
     """The edge's own answer to what it never forwards; None: go on.
 
-    The policy's `refuse` status; 405 with Allow for a method that the route neither answers nor forwards; 204 with
+    The policy's `refuse` status; 405 with Allow for a method that the route neither answers nor forwards; 200 with
     Allow for an OPTIONS that says `Max-Forwards: 0`; 401 for a request without Authorization where the policy requires
     one.
     """
@@ -97,7 +97,7 @@ def refusal(request: Request, match: Match) -> Refused | None:
     if not policy.takes(request.method):
         return Refused(edge_answer(405, _allowed(policy)), RefusedBecause.METHOD)
     if request.method == "OPTIONS" and _max_forwards(request.headers) == 0:
-        return Refused(edge_answer(204, _allowed(policy)), RefusedBecause.MAX_FORWARDS)
+        return Refused(edge_answer(200, _allowed(policy)), RefusedBecause.MAX_FORWARDS)
     if policy.auth is Auth.REQUIRED and AUTHORIZATION_FIELD not in request.headers:
         response = edge_answer(401, ("www-authenticate", CHALLENGE))
         return Refused(response, RefusedBecause.AUTHORIZATION_MISSING)

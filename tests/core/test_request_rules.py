@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from cache_policies.positions import Position
+from edge.core.http import Headers
 from edge.core.key import CacheKey
-from edge.core.policy import ALL_QUERY, Auth
+from edge.core.policy import ALL, ALL_QUERY, Auth
 from edge.core.request_rules import CHALLENGE, RefusedBecause, forward_request, passes_store, refusal
 from tests.support.builders import KEY, PAGE, match, request
 
@@ -168,3 +169,108 @@ def test_a_method_that_is_neither_answered_nor_forwarded():
     answer, reason = refused
     assert (answer.status, answer.headers.get("allow"), reason) == (405, "GET, HEAD", RefusedBecause.METHOD)
     assert refusal(request("POST"), match()) is None
+
+
+EVERYTHING = replace(
+    PAGE, request_fields=ALL, vary=ALL, forward_methods=ALL, query=ALL_QUERY, auth=Auth.SHARED, honour_request=True
+)
+CONDITIONAL = {"if_match", "if_none_match", "if_modified_since", "if_unmodified_since", "if_range", "range"}
+
+
+def test_where_everything_passes_every_end_to_end_field_does():
+    asked = request(**VIEWER_FIELDS, max_forwards="3", expect="100-continue", content_length="0", upgrade="h2c")
+    made = dict(forwarded(asked, EVERYTHING, country=None).headers)
+    passing = {
+        "accept", "accept-encoding", "accept-language", "authorization", "cache-control", "content-type", "cookie",
+        "traceparent", "user-agent", "x-anything",
+    }  # fmt: skip
+    assert made.keys() == passing | EDGE_OWN.keys()
+    assert made["cookie"] == "a=b"
+    assert {name: made[name] for name in EDGE_OWN} == EDGE_OWN
+
+
+def test_a_viewers_own_conditions_reach_the_origin_only_past_the_store():
+    fields = dict.fromkeys(CONDITIONAL, "x")
+    spelt = {name.replace("_", "-") for name in CONDITIONAL}
+    storing = forwarded(request(**fields), EVERYTHING, conditions=OURS)
+    assert storing.headers.lines("if-none-match") == ['"ours"']
+    assert {name for name, _ in storing.headers} & spelt == {"if-none-match"}
+    past = forwarded(request("HEAD", **fields), EVERYTHING, conditions=OURS, past_store=True)
+    assert past.method == "HEAD"
+    assert past.headers.lines("if-none-match") == ["x"]
+    assert {name for name, _ in past.headers} & spelt == spelt
+
+
+@pytest.mark.parametrize("past_store", [True, False])
+@pytest.mark.parametrize("method", ["GET", "POST", "M-SEARCH"])
+def test_what_is_the_edges_own_cannot_be_sent_or_nominated_away(method, past_store):
+    asked = request(
+        method,
+        connection="close, x-forwarded-host, X-Forwarded-Proto, via, min-catalog-version, x-mine",
+        x_mine="1",
+        x_forwarded_for="1.2.3.4",
+        x_forwarded_proto="gopher",
+        x_forwarded_anything="1",
+        forwarded="for=1.2.3.4",
+        nearshelf_country="XX",
+        min_catalog_version="0.1",
+    )
+    made = forwarded(asked, EVERYTHING, minimum=Position(1, 7), past_store=past_store).headers
+    assert made.lines("min-catalog-version") == ["1.7"]
+    assert {name: made.lines(name) for name in EDGE_OWN} == {name: [value] for name, value in EDGE_OWN.items()}
+    assert not {"connection", "x-mine", "forwarded", "x-forwarded-anything"} & {name for name, _ in made}
+    assert made.lines("nearshelf-country") == ([] if method == "GET" else ["DE"])
+
+
+def test_an_edge_with_a_purge_log_of_its_own_says_neither_position_nor_country():
+    made = forwarded(request("POST"), EVERYTHING, country=None)
+    assert not {"min-catalog-version", "nearshelf-country"} & {name for name, _ in made.headers}
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        pytest.param(EVERYTHING, "1.0 fred, 1.1 p.example, 1.1 nearshelf", id="appended (RFC 9110 §7.6.3)"),
+        pytest.param(CONSOLE, "1.0 fred, 1.1 p.example, 1.1 nearshelf", id="also where nothing is stored"),
+        pytest.param(PAGE, "1.1 nearshelf", id="what is not keyed chooses nobody's answer"),
+    ],
+)
+def test_via(policy, expected):
+    made = forwarded(request(via="1.0 fred, 1.1 p.example"), policy)
+    assert made.headers.lines("via") == [expected]
+
+
+def test_lines_of_a_field_of_any_name_stay_and_preferences_are_spelt_once():
+    asked = request(accept_language="en;q=0.5,DE")
+    asked = replace(asked, headers=Headers([*asked.headers, ("x-a", "1"), ("x-a", "B")]))
+    made = forwarded(asked, EVERYTHING).headers
+    assert made.lines("x-a") == ["1", "B"]
+    assert made.lines("accept-language") == ["de,en;q=0.5"]
+
+
+@pytest.mark.parametrize(
+    ("hops", "sent"), [("3", ["2"]), ("1", ["0"]), ("x", []), ("-1", []), ("", []), ("9999999999", [])]
+)
+def test_options_takes_so_many_hops(hops, sent):
+    asked = request("OPTIONS", max_forwards=hops)
+    assert refusal(asked, match(EVERYTHING)) is None
+    assert forwarded(asked, EVERYTHING).headers.lines("max-forwards") == sent
+    assert forwarded(request("POST", max_forwards=hops), EVERYTHING).headers.lines("max-forwards") == []
+
+
+def test_and_none_beyond_the_last():
+    """RFC 9110 §7.6.2."""
+    refused = refusal(request("OPTIONS", max_forwards="0"), match(EVERYTHING))
+    assert refused is not None
+    answer, reason = refused
+    assert (answer.status, answer.headers.get("allow"), reason) == (
+        200, "GET, HEAD, OPTIONS", RefusedBecause.MAX_FORWARDS,
+    )  # fmt: skip
+    assert answer.headers.get("content-length") == "0"
+    assert refusal(request("GET", max_forwards="0"), match(EVERYTHING)) is None
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "PROPFIND", "M-SEARCH", "WHATEVER"])
+def test_every_method_passes_where_the_policy_says_so(method):
+    assert refusal(request(method), match(EVERYTHING)) is None
+    assert forwarded(request(method), EVERYTHING).method == method

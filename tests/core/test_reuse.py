@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from cache_policies.positions import Position, PurgeKind
 from edge.core.floors import Floors, Lease
-from edge.core.policy import OnLeaseLapse
+from edge.core.policy import Auth, OnLeaseLapse
 from edge.core.reuse import Absent, Fresh, FwdReason, MustValidate, Stale, Why, decide_reuse, on_error
 from tests.support.builders import PAGE, request, stored
+from tests.support.builders import response as answered
 
 MARKED = replace(PAGE, on_lease_lapse=OnLeaseLapse.STALE_MARKED, shows_price=True)
 LANGUAGES = replace(PAGE, vary=("accept-language",), request_fields=("accept-language",))
@@ -288,3 +289,78 @@ def test_nothing_below_a_hard_floor_is_ever_shown(purges, labels, now, held):
             for tag in (*response.tags, "*"):
                 assert response.position >= hard.get(tag, Position(0, 0))
         assert held or not isinstance(decision, Fresh | Stale)
+
+
+SHARED = replace(PAGE, auth=Auth.SHARED)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("public, max-age=60", True),
+        ("must-revalidate, max-age=60", True),
+        ("s-maxage=60", True),
+        ("max-age=60", False),
+        ("proxy-revalidate, max-age=60", False),
+        (None, False),
+    ],
+)
+def test_who_brings_credentials_gets_only_what_says_that_it_is_for_everybody(said, shown):
+    """RFC 9111 §3.5."""
+    kept = stored(headers=answered(cache_control=said).headers)
+    with_credentials = decide(kept, asked=request(authorization="Bearer x"), policy=SHARED)
+    assert with_credentials == (Fresh(kept) if shown else Absent(FwdReason.REQUEST, Why.AUTHORIZATION))
+    assert decide(kept, policy=SHARED) == Fresh(kept)
+
+
+def fails(*candidates, unreachable, policy=PAGE, floors=None, now=120.0):
+    under(policy, candidates)
+    return on_error(candidates, request(), policy, floors or Floors(), lease_held(), now, unreachable=unreachable)
+
+
+def test_out_of_reach_is_not_an_error_answer():
+    """RFC 9111 §4.2.4: a 503 is an answer, a broken connection is none."""
+    kept = stored(error_until=160.0, unreachable_until=1_000.0)
+    assert fails(kept, unreachable=True, now=500.0) == Stale(kept, Why.STALE_IF_UNREACHABLE)
+    assert fails(kept, unreachable=False, now=500.0) is None
+    assert fails(kept, unreachable=True, now=1_000.0) is None
+
+
+def test_stale_if_error_covers_both():
+    kept = stored(unreachable_until=2_000.0)
+    for unreachable in (True, False):
+        assert fails(kept, unreachable=unreachable, now=500.0) == Stale(kept, Why.STALE_IF_ERROR)
+    assert fails(kept, unreachable=True, now=1_500.0) == Stale(kept, Why.STALE_IF_UNREACHABLE)
+
+
+def test_floors_hold_out_of_reach_too():
+    kept = stored(error_until=160.0, unreachable_until=1_000.0)
+    hard = floors_with((Position(1, 9), "h:eu-eur", PurgeKind.HARD))
+    soft = floors_with((Position(1, 9), "h:eu-eur", PurgeKind.SOFT))
+    assert fails(kept, unreachable=True, floors=hard) is None
+    assert fails(kept, unreachable=True, floors=soft) == Stale(kept, Why.STALE_IF_ERROR)
+
+
+def test_what_may_never_be_stale_goes_by_a_soft_purge_as_by_a_hard_one():
+    kept = stored(revalidate_until=160.0, error_until=160.0, unreachable_until=160.0)
+    soft = floors_with((Position(1, 9), "h:eu-eur", PurgeKind.SOFT))
+    assert decide(kept, floors=soft) == MustValidate(kept, Why.PURGED_SOFT)
+    for unreachable in (True, False):
+        assert fails(kept, unreachable=unreachable, floors=soft) is None
+        assert fails(kept, unreachable=unreachable) == Stale(kept, Why.STALE_IF_ERROR)
+
+
+def test_stale_marked_is_for_pages_within_stale_if_error_alone():
+    kept = stored(error_until=160.0, unreachable_until=1_000.0)
+    under(MARKED, (kept,))
+    found = on_error((kept,), request(), MARKED, Floors(), lease_lapsed(), 500.0, unreachable=True)
+    assert found is None
+
+
+def test_the_newest_of_those_that_match():
+    older, newer = stored(body=b"older"), stored(body=b"newer")
+    assert decide(newer, older) == Fresh(newer)
+    german = stored(vary=(("accept-language", "de"),))
+    english = stored(vary=(("accept-language", "en"),))
+    assert decide(english, german, asked=request(accept_language="DE"), policy=LANGUAGES) == Fresh(german)
+    assert decide(english, german, asked=request(), policy=LANGUAGES) == Absent(FwdReason.VARY_MISS, Why.COLD)
