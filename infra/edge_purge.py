@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from infra.staff import EXIT_FAILED, EXIT_NOT_LIVE, Refused, running_shop
+from infra.staff import EXIT_FAILED, EXIT_NOT_LIVE, EXIT_NOT_REPLICATED, Refused, running_shop
 
 TIMEOUT_S: Final = 40.0
 """A purge waits ten seconds for the slowest worker at the most, and then the responses are counted."""
@@ -21,7 +21,7 @@ _LOCAL: Final = {"127.0.0.1", "::1", "localhost"}
 def purge_through(
     admin: str, tags: Sequence[str], paths: Sequence[str], everything: bool, *, soft: bool, reason: str, as_json: bool
 ) -> None:
-    """Order a purge and tell what was done. Exit status 4, as for a change of a shop, when it is not live.
+    """Order a purge and tell what was done. Exit status 3 or 4, as for a change of a shop, when it is not live.
 
     Raises Refused.
     """
@@ -42,7 +42,7 @@ def purge_through(
         for line in _lines(url, done):
             typer.echo(line)
     if not done["live"]:
-        raise typer.Exit(EXIT_NOT_LIVE)
+        raise typer.Exit(EXIT_NOT_REPLICATED if done.get("state") == "shown" else EXIT_NOT_LIVE)
 
 
 def _checked(admin: str) -> str:
@@ -146,7 +146,8 @@ def _lines(url: str, done: Mapping[str, Any]) -> list[str]:
         waited = (
             f", of which the lease of {', '.join(_name(worker) for worker in silent)} was waited out" if silent else ""
         )
-        lines.append(f"live in {done['seconds'] * 1000:.0f} ms: {count}{waited}")
+        live = "live" if done["live"] else "shown everywhere, not yet replicated,"
+        lines.append(f"{live} in {done['seconds'] * 1000:.0f} ms: {count}{waited}")
     return lines
 
 

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cache_policies.fields import EDGE_KEY_FIELD, MIN_VERSION_FIELD, REFUSED_EDGE_KEY, REFUSED_FIELD
 from cache_policies.markets import Markets
+from origin.accounts import edge_purges
 from origin.accounts import staff_api as accounts
 from origin.catalog import api as catalog
 from origin.console import pages as console
@@ -72,6 +73,7 @@ PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 
 _MODULES: tuple[Callable[[Shop], list[BaseRoute]], ...] = (
     events.routes,
+    edge_purges.routes,
     console.routes,
     accounts.routes,
     pricing.routes,

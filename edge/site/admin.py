@@ -124,7 +124,7 @@ class SiteBehind:
 
     async def requests(self, limit: int) -> list[dict[str, Any]]:
         told = await self._ask_all(lambda worker: self._get(worker, "/requests", [("limit", str(limit))]))
-        found = [request for _, each in told for request in each["requests"]]
+        found = [{**request, "worker": worker.name} for worker, each in told for request in each["requests"]]
         return sorted(found, key=lambda request: float(request["time"]), reverse=True)[:limit]
 
     async def live(self) -> AsyncIterator[bytes]:
@@ -137,7 +137,7 @@ class SiteBehind:
                     async with self._client(worker).stream("GET", "/requests/live", headers=_token(worker)) as stream:
                         async for line in stream.aiter_lines():
                             if line.startswith("data: "):
-                                await messages.put(line.removeprefix("data: ").encode())
+                                await messages.put(_named(line.removeprefix("data: "), worker))
                 await asyncio.sleep(ASK_AGAIN_S)
 
         self._streams.add(messages)
@@ -192,6 +192,14 @@ class SiteBehind:
         return self._clients[worker.name]
 
 
+def _named(message: str, worker: Worker) -> bytes:
+    """A message of a live stream, the worker called as its site calls it."""
+    told = orjson.loads(message)
+    for request in told["requests"]:
+        request["worker"] = worker.name
+    return orjson.dumps(told)
+
+
 def _token(worker: Worker) -> dict[str, str]:
     return {"authorization": f"Bearer {worker.admin_token}"}
 
@@ -211,8 +219,6 @@ def _merged(held: Sequence[tuple[str, dict[str, Any]]], by: Sequence[str]) -> li
         if identity in found:
             known = found[identity]
             known["held_by"] += f", {name}"
-            if known.get("hits") is not None and entry.get("hits") is not None:
-                known["hits"] += entry["hits"]
         else:
             found[identity] = {**entry, "held_by": name}
     return list(found.values())

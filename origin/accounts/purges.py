@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from cache_policies.feed import PurgeWish
 from cache_policies.markets import Market
 from cache_policies.positions import MAX_TAG_CHARACTERS, MAX_TAGS_PER_ENTRY, Position, PurgeKind
 from cache_policies.tags import EVERYTHING, category_prices_tag, category_tag, product_tag
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from origin.shop import Shop
 
 _TAG = re.compile(r"[a-z0-9][a-z0-9:._~%*!$'()+-]*", re.ASCII)
+_PATH_TAG = re.compile(r"path:/[!-+\--@\[-~]*", re.ASCII)
+"""What edges add to everything that they store (`cache_policies.tags.path_tag`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,28 @@ async def purge(shop: Shop, staff: Staff, order: PurgeOrder) -> Purged:
     return Purged(work.position, work.purge_id, order.kind, tags)
 
 
+async def purge_for_edge(shop: Shop, wish: PurgeWish) -> Purged:
+    """Purges what an edge's operator names, on every edge; the edge stands in the audit list as who did it.
+
+    Raises BadPurge for what cannot be a tag.
+    """
+    order = PurgeOrder(wish.kind, checked_tags(wish.tags))
+    actor = f"edge {wish.edge}"
+    async with shop.database.unit_of_work(actor=actor, cause="purge through an edge") as work:
+        work.record(TagsPurged(order.tags, order.kind))
+        await audit.write(
+            work.connection,
+            actor=actor,
+            action="purge",
+            subject=_subject(order),
+            after={"kind": order.kind.value, "tags": list(order.tags)},
+            reason=wish.reason,
+            purge_id=work.purge_id,
+        )
+    assert work.position is not None
+    return Purged(work.position, work.purge_id, order.kind, order.tags)
+
+
 async def _tags_of(shop: Shop, connection: AsyncConnection, order: PurgeOrder) -> tuple[str, ...]:
     if sum((bool(order.tags), order.product is not None, order.category is not None)) != 1:
         raise BadPurge("name exactly one of tags, product and category", "tags")
@@ -122,7 +147,7 @@ def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
             continue
         if len(tag) > MAX_TAG_CHARACTERS:
             raise BadPurge(f"a tag has at most {MAX_TAG_CHARACTERS} characters: {tag[:40]!r}...", "tags")
-        if not _TAG.fullmatch(tag):
+        if not (_TAG.fullmatch(tag) or _PATH_TAG.fullmatch(tag)):
             raise BadPurge(
                 f"{tag[:80]!r} is not a tag: tags are lower case and percent-encoded, such as p:eu-eur:sku-1", "tags"
             )

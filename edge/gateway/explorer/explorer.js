@@ -35,19 +35,28 @@
     cell(row, number(request.age), "number");
     cell(row, request.ms.toFixed(2), "number");
     cell(row, request.origin_ms === null ? "" : request.origin_ms.toFixed(1), "number");
-    cell(row, request.worker.slice(0, 6), "mono");
+    cell(row, request.worker.slice(0, 9), "mono");
     return row;
   };
 
+  // Several workers tell of what they did, each a moment later than the other: put in order here.
+  let held = [];
   let hidden = 0;
+  const draw = () => body.replaceChildren(...held.map(rowOf));
+  const add = (requests) => {
+    held = [...requests, ...held].sort((one, other) => other.time - one.time).slice(0, SHOWN);
+    if (!paused) draw();
+  };
   const take = (message) => {
     live.classList.add("on");
     hidden += message.skipped;
     live.textContent = hidden ? `live; ${number(hidden)} more than can be shown` : "live";
-    if (paused) return;
-    body.prepend(...message.requests.map(rowOf));
-    while (body.rows.length > SHOWN) body.deleteRow(-1);
+    if (message.requests.length) add(message.requests);
   };
+  fetch("/requests?limit=40")
+    .then((answer) => (answer.ok ? answer.json() : { requests: [] }))
+    .then((told) => add(told.requests))
+    .catch(() => {});
   const source = new EventSource("/requests/live");
   source.onmessage = (event) => take(JSON.parse(event.data));
   source.onerror = () => {
@@ -58,6 +67,7 @@
   pause.addEventListener("click", () => {
     paused = !paused;
     pause.textContent = paused ? "Go on" : "Pause";
+    if (!paused) draw();
   });
 
   // The figures are drawn by the server alone: the page's own part is taken from a fresh copy of it.

@@ -28,6 +28,10 @@ _OUTCOMES = ("hit", "stale", "validated", "miss", "pass", "edge", "error", "gone
 """As `ExchangeRecord.outcome` says them, the best first."""
 _FROM_HERE = ("hit", "stale", "validated")
 _TAGS_SHOWN = 3
+_NUMBERS = frozenset(
+    {"Status", "TTL", "Age", "ms", "Origin ms", "Size", "Variants", "Stored", "Memory", "Viewers", "Restarts"}
+)
+"""Columns whose values stand at the right."""
 _BLANK = "\N{NO-BREAK SPACE}"
 _NOTHING = "\N{EN DASH}"
 
@@ -192,7 +196,7 @@ def _requests(requests: Sequence[Mapping[str, Any]]) -> Html:
                 [_request(request) for request in requests],
                 id_="requests",
             ),
-            class_="scroll",
+            class_="scroll tall",
             tabindex=0,
             role="region",
             aria_label="Requests",
@@ -223,7 +227,7 @@ def _request(request: Mapping[str, Any]) -> Html:
         tag("td", _number(request["age"]), class_="number"),
         tag("td", f"{request['ms']:.2f}", class_="number"),
         tag("td", "" if request["origin_ms"] is None else f"{request['origin_ms']:.1f}", class_="number"),
-        tag("td", request["worker"][:6], class_="mono"),
+        tag("td", request["worker"][:9], class_="mono"),
     )
 
 
@@ -261,7 +265,7 @@ def _entries(found: Mapping[str, Any], wanted: Wanted) -> Html:
         tag(
             "div",
             _table(
-                ("Address", "Status", "State", "TTL", "Age", "Size", "Tags", "Position", "Hits", "Variants", "Held by"),
+                ("Address", "Status", "State", "TTL", "Age", "Size", "Tags", "Position", "Variants", "Held by"),
                 [_entry(each) for each in found["entries"]],
             ),
             class_="scroll",
@@ -293,9 +297,8 @@ def _entry(each: Mapping[str, Any]) -> Html:
         tag("td", _size(each["body_bytes"]), class_="number"),
         tag("td", _tags(each["tags"]), class_="tags"),
         tag("td", each["position"], class_="mono"),
-        tag("td", _number(each.get("hits")), class_="number"),
         tag("td", each["variants"], class_="number"),
-        tag("td", each.get("held_by", ""), class_="number"),
+        tag("td", each.get("held_by", "")),
     )
 
 
@@ -418,9 +421,13 @@ def _held(stored: Mapping[str, Any], number: int, count: int) -> Html:
 def _table(head: Sequence[str], rows: Sequence[Html], id_: str | None = None) -> Html:
     return tag(
         "table",
-        tag("thead", tag("tr", *(tag("th", name, scope="col") for name in head))),
+        tag("thead", tag("tr", *(tag("th", name, scope="col", class_=_aligned(name)) for name in head))),
         tag("tbody", *rows, id=id_),
     )
+
+
+def _aligned(name: str) -> str | None:
+    return "number" if name in _NUMBERS else None
 
 
 def _list(facts: Sequence[tuple[str, Content]]) -> Html:
