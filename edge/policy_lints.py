@@ -122,7 +122,7 @@ def estimated_variants(policy: CachePolicy) -> int:
     """How many stored answers one URL may have: the product over the request fields that tell variants apart.
 
     Each field counts with `VARIANTS_OF_FIELD`, `compress` with two (as it is, and gzip). One that is in `vary` and not
-    forwarded does not split our edges' store, because the origin never sees it.
+    forwarded does not split our edges' store, because the origin never sees it. `any` counts as one field.
     """
     fields = set(policy.request_fields) & set(policy.vary)
     return prod(VARIANTS_OF_FIELD.get(name, OTHER_VARIANTS) for name in fields) * (2 if policy.compress else 1)

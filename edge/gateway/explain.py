@@ -50,6 +50,7 @@ class Kept(NamedTuple):
     fresh_s: float
     stale_while_revalidate_s: float
     stale_if_error_s: float
+    stale_if_unreachable_s: float
     keep_s: float
 
 
@@ -59,8 +60,8 @@ class Decision:
 
     request: Request
     country: str
-    visitor: ChosenMarket
-    """The market that the entry page would lead this visitor to."""
+    visitor: ChosenMarket | None
+    """The market that the entry page would lead this visitor to; None where there are no markets."""
     cache: str
     """As the access log says it: `edge`, `miss` or `pass`."""
     reason: str
@@ -138,9 +139,11 @@ def decide(request: Request, policies: PolicySet, country: str, answer: Response
     `answer`: what the origin says, for lifetimes, tags and storing; None: nothing is known of it, so the policy's own
     values are told.
     """
-    visitor = market_choice(
-        policies.markets, country, request.headers.joined("cookie"), request.headers.get("user-agent")
-    )
+    visitor = None
+    if policies.markets.all:
+        visitor = market_choice(
+            policies.markets, country, request.headers.joined("cookie"), request.headers.get("user-agent")
+        )
 
     def own(status: int, reason: str, **more: Any) -> Decision:
         return Decision(request, country, visitor, "edge", reason, status, **more)
@@ -169,25 +172,29 @@ def decide(request: Request, policies: PolicySet, country: str, answer: Response
     if refused is not None:
         return own(refused.response.status, refused.reason.value, **found)
     if policy.redirect is Redirect.MARKET:
+        assert visitor is not None, "the reader of policies lets no redirect pass where there are no markets"
         response = market_redirect(visitor.market)
         return own(response.status, MARKET_REDIRECT, location=response.headers.get("location") or "", **found)
     placed = place(policy, match.market, country, policies.markets, policies.origins)
     if isinstance(placed, Unplaced):
         return own(503, placed.why.value, **found)
-    forward = forward_request(request, match, key, minimum=None, country=country)
     stored: StoredResponse | Reason
     if passes_store(request, policy):
         need, stored = Absent(FwdReason.BYPASS, Why.AUTHORIZATION), Reason.AUTHORIZATION
+        forward = forward_request(request, match, key, minimum=None, country=country)
     else:
         empty = _of_nothing(request, policy)
         if isinstance(empty, Unsatisfiable):
             return own(504, empty.why.value, **found)
-        need, stored = empty, _may_store(forward, answer, match, key)
+        need = empty
+        forward = forward_request(request, match, key, minimum=None, country=country, past_store=need.past_store)
+        by_request = need.why is Why.REQUEST_NO_STORE
+        stored = Reason.NO_STORE if by_request else _may_store(forward, answer, match, key)
     return Decision(
         request,
         country,
         visitor,
-        "miss" if need.why is Why.COLD else "pass",
+        "pass" if need.past_store else "miss",
         need.why.value,
         fwd=need.fwd,
         placed=placed,
@@ -250,7 +257,13 @@ def _ceiling(policy: CachePolicy) -> Kept:
 
 
 def _with_keep(lived: Lifetimes, policy: CachePolicy) -> Kept:
-    return Kept(lived.fresh_s, lived.stale_while_revalidate_s, lived.stale_if_error_s, policy.keep_s)
+    return Kept(
+        lived.fresh_s,
+        lived.stale_while_revalidate_s,
+        lived.stale_if_error_s,
+        lived.stale_if_unreachable_s,
+        policy.keep_s,
+    )
 
 
 def key_digest(key: CacheKey) -> str:
@@ -285,7 +298,7 @@ def told(decision: Decision, policies: PolicySet) -> dict[str, Any]:
             "digest": key_digest(key),
         },
         "market": decision.market or None,
-        "visitor_market": decision.visitor.market.id,
+        "visitor_market": None if decision.visitor is None else decision.visitor.market.id,
         "lifetimes": {str(status): kept._asdict() for status, kept in decision.kept},
         "storable": decision.forward is not None and decision.do_not_store is None,
         "do_not_store": decision.do_not_store.value if decision.do_not_store else None,
@@ -331,6 +344,7 @@ def told_stored(
                 "position": str(stored.position),
                 "etag": stored.etag,
                 "policy_version": stored.policy_version,
+                "fields": [list(pair) for pair in stored.headers.pairs],
             }
         )
     return found
@@ -342,7 +356,9 @@ def kept_of(stored: StoredResponse) -> Kept:
         stored.fresh_until - stored.stored_at + stored.initial_age_s,
         stored.revalidate_until - stored.fresh_until,
         stored.error_until - stored.fresh_until,
-        stored.keep_until - max(stored.fresh_until, stored.revalidate_until, stored.error_until),
+        stored.unreachable_until - stored.fresh_until,
+        stored.keep_until
+        - max(stored.fresh_until, stored.revalidate_until, stored.error_until, stored.unreachable_until),
     )
 
 

@@ -24,6 +24,7 @@ from cache_policies.market_values import Markets
 from cache_policies.origins import Origins
 from cache_policies.reading import Place
 from edge.core.policy import CachePolicy, PatternPart, PolicySet, parse_pattern
+from edge.policy_checks import LIFETIME_FIELDS
 from edge.policy_files import read_policies
 from edge.policy_lints import estimated_variants
 from edge.route_fields import ROUTE_FIELDS
@@ -46,8 +47,19 @@ class Kind(StrEnum):
 
 
 _KEY_FIELDS = frozenset({"query", "vary", "request_fields", "generation"})
-_LIFETIME_FIELDS = frozenset({"fresh", "max_fresh", "stale_while_revalidate", "stale_if_error", "keep", "negative"})
-_STORE_FIELDS = frozenset({"store", "data_class", "methods"})
+_LIFETIME_FIELDS = frozenset(LIFETIME_FIELDS)
+_STORE_FIELDS = frozenset({"store", "data_class", "methods", "statuses"})
+_WORDS: dict[tuple[str, Any], str] = {
+    ("statuses", True): "any",
+    ("statuses", False): "cacheable",
+    ("request_directives", True): "honour",
+    ("request_directives", False): "ignore",
+    ("vary", "*"): "any",
+    ("request_fields", "*"): "all",
+    ("forward_methods", "*"): "all",
+    ("query", "*"): "all",
+}
+"""Values as policies write them."""
 
 
 class Change(NamedTuple):
@@ -278,6 +290,10 @@ def _members(name: str, kind: Kind, was: tuple[Any, ...], now: tuple[Any, ...], 
 
 def _shown(name: str, value: Any) -> str:
     """A value as people read it."""
+    if isinstance(value, str | bool) and (name, value) in _WORDS:
+        return _WORDS[name, value]
+    if name == "heuristic":
+        return f"{value} %"
     if name == "negative" and isinstance(value, tuple):
         return f"{value[0]}: {value[1]:g} s"
     if isinstance(value, bool):
@@ -315,7 +331,7 @@ def _moved(before: PolicySet, after: PolicySet, samples: Iterable[str], routes: 
 
 def _markets(before: Markets, after: Markets) -> Iterator[Change]:
     if before.default != after.default:
-        yield Change("default", Kind.RULE, before.default, after.default, None)
+        yield Change("default", Kind.RULE, before.default or None, after.default or None, None)
     for market in before.all:
         if after.by_id(market.id) is None:
             yield Change(f"market {market.id}", Kind.RULE, market.name, None, None)
@@ -328,8 +344,8 @@ def _markets(before: Markets, after: Markets) -> Iterator[Change]:
             was, now = str(getattr(earlier, name)), str(getattr(market, name))
             if was != now:
                 yield Change(f"{name} of {market.id}", Kind.RULE, was, now, None)
-    countries = sorted({country for each in (before, after) for market in each.all for country in market.countries})
-    for country in countries:
+    countries = {country for each in (before, after) for market in each.all for country in market.countries}
+    for country in sorted(countries) if before.all and after.all else ():
         was, now = before.for_country(country).id, after.for_country(country).id
         if was != now:
             yield Change(f"visitors from {country}", Kind.RULE, was, now, None)
@@ -378,7 +394,7 @@ def sample_paths(*sets: PolicySet) -> tuple[str, ...]:
     one_sided = [each for each in markets if any(policies.markets.by_id(each) is None for policies in sets)]
     fill = _Fill(
         _unnamed(_ANY, named),
-        tuple(dict.fromkeys([unnamed[0], *one_sided, _unnamed(_UNKNOWN_MARKET, named | set(markets))])),
+        tuple(dict.fromkeys([*unnamed[:1], *one_sided, _unnamed(_UNKNOWN_MARKET, named | set(markets))])),
         max(len(parts) for parts in parsed) + 1,
     )
     found: dict[str, None] = {}

@@ -24,7 +24,7 @@ from edge.core.hops import parse_address
 from edge.core.http import Headers, Request, Response
 from edge.core.key import CacheKey, query_text
 from edge.core.market import MARKET_COOKIE, MarketSource
-from edge.core.policy import ALL_QUERY, Auth, CachePolicy, Mismatch, PolicySet, Residency
+from edge.core.policy import ALL, ALL_QUERY, Auth, CachePolicy, Mismatch, PolicySet, Residency
 from edge.core.residency import Unplaced, place
 from edge.gateway.explain import Decision, NoRequest, decide, described_request, told
 from edge.gateway.visitors import registered_country
@@ -35,12 +35,16 @@ from infra.policy.explain_cloudfront import CloudFront
 _COUNTRY = re.compile(r"[A-Z]{2}")
 
 _LIFETIMES = (
-    ("fresh", "fresh_s"),
-    ("max_fresh", "max_fresh_s"),
-    ("stale_while_revalidate", "stale_while_revalidate_s"),
-    ("stale_if_error", "stale_if_error_s"),
-    ("keep", "keep_s"),
+    ("fresh", "fresh_s", ""),
+    ("max_fresh", "fresh_s", "fresh"),
+    ("stale_while_revalidate", "stale_while_revalidate_s", ""),
+    ("max_stale_while_revalidate", "stale_while_revalidate_s", "stale_while_revalidate"),
+    ("stale_if_error", "stale_if_error_s", ""),
+    ("max_stale_if_error", "stale_if_error_s", "stale_if_error"),
+    ("stale_if_unreachable", "stale_if_unreachable_s", ""),
+    ("keep", "keep_s", ""),
 )
+"""Field, attribute of Kept, and, of a ceiling, the field that it is the ceiling of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +229,9 @@ class Explainer:
         }
 
     def _visitor(self, decision: Decision, visitor: Visitor, request: Request) -> dict[str, Any]:
+        country = {"value": visitor.country, "from": visitor.source}
+        if decision.visitor is None:
+            return {"country": country, "market": None}
         market, source = decision.visitor
         at = self._market_place("markets", market.id, "countries")
         if source is MarketSource.SWITCHER:
@@ -236,7 +243,7 @@ class Explainer:
         else:
             why, at = f"default: no market names {decision.country}", self._market_place("default")
         return {
-            "country": {"value": visitor.country, "from": visitor.source},
+            "country": country,
             "market": {"value": market.id, "from": why, "at": at},
         }
 
@@ -245,7 +252,7 @@ class Explainer:
         if decision.market:
             market = self.policies.markets.by_id(decision.market)
             source = "the address"
-        elif decision.location:
+        elif decision.location and decision.visitor is not None:
             market, source = decision.visitor.market, "the redirect"
         else:
             return None
@@ -298,10 +305,14 @@ class Explainer:
         if key.market:
             parts.append({"part": "market", "value": key.market, "from": f"{{market}} in {policy.path}"})
         written = self.at(policy, "vary")["at"]
-        variant = [
-            {"field": name, "value": request.headers.joined(name), "from": f"listed by {written}"}
-            for name in policy.vary
-        ]
+        variant: list[dict[str, str | None]]
+        if policy.vary == ALL:
+            variant = [{"field": "what the answer's Vary names", "value": "unknown offline", "from": f"by {written}"}]
+        else:
+            variant = [
+                {"field": name, "value": request.headers.joined(name), "from": f"listed by {written}"}
+                for name in policy.vary
+            ]
         return {"parts": parts, "variant": variant, "digest": plain["key"]["digest"]}
 
     def _store(self, decision: Decision, policy: CachePolicy) -> dict[str, Any]:
@@ -310,6 +321,8 @@ class Explainer:
         reason = decision.do_not_store
         if reason is None:
             why = "if it carries Catalog-Version" + ("" if policy.tags else " and Cache-Tag") + ", and no Set-Cookie"
+            if policy.any_status:
+                why += "; of any status that states its freshness"
             return {"storable": True, "reason": None, "why": why, "at": _line_of(policy)}
         name = {"personal-data": "data_class", "policy-never-stores": "store"}.get(reason.value)
         at = _line_of(policy) if name is None else self.at(policy, name)["at"] or _line_of(policy)
@@ -320,14 +333,16 @@ class Explainer:
             return None
         _, kept = decision.kept[0]
         found: dict[str, Any] = {}
-        for name, attribute in _LIFETIMES:
-            value = decision.ceiling.fresh_s if name == "max_fresh" else getattr(kept, attribute)
+        for name, attribute, below in _LIFETIMES:
+            value = getattr(decision.ceiling if below else kept, attribute)
             at = self.at(policy, name)
-            if name == "max_fresh" and at["at"] is None:
-                at = {"from": "as fresh", "at": self.at(policy, "fresh")["at"]}
-            if answered and name not in {"max_fresh", "keep"} and value != getattr(policy, attribute):
+            if below and at["at"] is None:
+                by = "heuristic" if name == "max_fresh" and policy.heuristic_percent else below
+                at = {"from": f"as {below}" if by == below else f"with {by}", "at": self.at(policy, by)["at"]}
+            if answered and not below and name != "keep" and value != getattr(policy, attribute):
                 at = {"from": "the origin's answer", "at": None}
             found[name] = {"seconds": value, **at}
+        found["heuristic"] = {"percent": policy.heuristic_percent, **self.at(policy, "heuristic")}
         negative = self.at(policy, "negative")
         found["negative"] = [
             {"status": status, "seconds": lived.fresh_s, **negative} for status, lived in decision.kept[1:]
@@ -344,7 +359,9 @@ class Explainer:
         }
 
     def _viewer(self, policy: CachePolicy) -> dict[str, Any]:
-        vary = list(policy.vary) + (["accept-encoding"] if policy.compress else [])
+        vary = ["any"] if policy.vary == ALL else list(policy.vary)
+        if policy.compress:
+            vary.append("accept-encoding")
         return {
             "cache_control": {
                 "value": policy.viewer_cache_control or "the origin's",
@@ -372,6 +389,10 @@ class Explainer:
                 if throttle is None
                 else {"rate_per_s": throttle.rate_per_s, "burst": throttle.burst, "counted_by": "client address"},
                 **self.at(policy, "throttle"),
+            },
+            "request_directives": {
+                "value": "honour" if policy.honour_request else "ignore",
+                **self.at(policy, "request_directives"),
             },
             "residency": residency,
             "origin": origin,
@@ -411,6 +432,7 @@ _PASSED = {
     "policy-never-stores": "forwarded: nothing of this route is stored",
     "unsafe-method": "forwarded: this method is not answered from the store",
     "authorization": "forwarded: what carries Authorization passes the store, both ways",
+    "request-no-store": "forwarded: the request says no-store, and the route honours that",
 }
 
 _NOT_STORED = {
@@ -418,11 +440,13 @@ _NOT_STORED = {
     "policy-never-stores": "the route stores nothing",
     "method": "only answers to GET and HEAD are stored",
     "authorization": "the answer may be for one person only",
+    "no-store": "the request or the answer says no-store",
 }
 
 _AUTH = {
     Auth.NONE: "never reaches the origin",
     Auth.OPTIONAL: "is forwarded, and passes the store",
+    Auth.SHARED: "is forwarded; the answer is for everybody where it says public, must-revalidate or s-maxage",
     Auth.REQUIRED: "without it 401",
 }
 """What becomes of the field Authorization."""
@@ -456,6 +480,10 @@ def _refusal_in_words(decision: Decision) -> str:
             return f"visitors from {decision.country} are not served (RFC 7725)"
         case 401:
             return "the route wants an Authorization field"
+        case 504:
+            return "the request takes nothing but what is stored (only-if-cached), and an empty store has nothing"
+        case 204:
+            return "an OPTIONS that was not to go any further (Max-Forwards: 0)"
         case 503:
             return "no origin may be sent this request"
         case 405:

@@ -75,7 +75,8 @@ def _market(found: Told) -> Iterator[str]:
     visitor, market = found["visitor"], found["market"]
     yield line("country", visitor["country"]["value"], visitor["country"]["from"])
     if market is None:
-        yield line("market", "none in the address", f"the entry page would lead to {_choice(visitor['market'])}")
+        lead = f"the entry page would lead to {_choice(visitor['market'])}" if visitor["market"] else "there are none"
+        yield line("market", "none in the address", lead)
         return
     yield line("market", market["value"], _from(market))
     if visitor["market"]["value"] != market["value"]:
@@ -107,15 +108,30 @@ def _key(key: Told) -> Iterator[str]:
 
 
 def _lifetimes(lived: Told) -> Iterator[str]:
-    names = ("fresh", "max_fresh", "stale_while_revalidate", "stale_if_error", "keep")
-    for number, name in enumerate(names):
+    shown = [name for name in _SHOWN if _says_something(name, lived)]
+    for number, name in enumerate(shown):
         value = lived[name]
-        if name == "max_fresh" and value["seconds"] == lived["fresh"]["seconds"]:
-            continue
-        yield line("" if number else "lifetimes", f"{name.replace('_', ' ')} {value['seconds']:g} s", _written(value))
+        said = f"{name.replace('_', ' ')} {value['seconds']:.12g} s"
+        yield line("" if number else "lifetimes", said, _written(value))
+        if name == "fresh" and (guessed := lived["heuristic"])["percent"]:
+            yield line("", f"or {guessed['percent']} % since Last-Modified, 1 d at most", _written(guessed))
     for value in lived["negative"]:
         yield line("", f"fresh {value['seconds']:g} s with status {value['status']}", _written(value))
     yield line("", f"the origin's own word: {lived['proposed']}")
+
+
+_SHOWN = (
+    "fresh", "max_fresh", "stale_while_revalidate", "max_stale_while_revalidate", "stale_if_error",
+    "max_stale_if_error", "stale_if_unreachable", "keep",
+)  # fmt: skip
+
+
+def _says_something(name: str, lived: Told) -> bool:
+    """Whether it is neither a ceiling that is the default itself, nor a window that few routes have."""
+    seconds = lived[name]["seconds"]
+    if name.startswith("max_"):
+        return bool(seconds != lived[name.removeprefix("max_")]["seconds"])
+    return name != "stale_if_unreachable" or seconds > 0
 
 
 def _written(value: Told) -> str:
@@ -148,6 +164,8 @@ def _rules(found: Told) -> Iterator[str]:
     if throttle is not None:
         said = f"{throttle['rate_per_s']:g} a second, {throttle['burst']} at once, by {throttle['counted_by']}"
         yield line("throttle", said, _written(rules["throttle"]))
+    if rules["request_directives"]["value"] != "ignore":
+        yield line("requests", "their Cache-Control counts", _written(rules["request_directives"]))
     if rules["residency"]["value"] != "none":
         said = f"{rules['residency']['value']}: {rules['residency']['why']}"
         yield line("residency", said, _written(rules["residency"]))

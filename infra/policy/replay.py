@@ -10,7 +10,8 @@ not say is taken as follows.
 - A purge is where a line says `purged-hard`: what both stores hold for that address is forgotten then. Soft purges,
   evictions, a lapsed lease and a failing origin are left out.
 - Addresses of personal routes are not in a log; they are counted as passed on under both. Parameters that did not
-  count when the log was written are not in it either, so that new members of `query` split no keys here.
+  count when the log was written are not in it either, so that new members of `query` split no keys here; nor is any
+  query of a route with `query: all`, so that all of an address count as one there.
 
 A request answered while stale counts as a hit, and its refresh as a request to the origin.
 """

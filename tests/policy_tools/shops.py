@@ -10,7 +10,7 @@ from cache_policies.reading import PACKAGED_POLICIES
 SMALL = Path(__file__).parent / "policies"
 """A field of every kind in three files."""
 
-SMALL_ORIGINS = {"origins": {"stories": "http://127.0.0.1:9"}}
+SMALL_ORIGINS = {"origins": {"stories": ("http://127.0.0.1:9",)}}
 """Settings of a worker: an origin that nothing is sent to while the first one answers."""
 
 CLUB = """\
@@ -32,6 +32,27 @@ routes:
     request_fields: [accept-language]
     vary: [accept-language]
     blocked_countries: [FR]
+
+  club-anything:
+    path: /{market}/club/{name}/anything
+    forward_methods: all
+    fresh: 0s
+    heuristic: 10
+    max_fresh: 1d
+    max_stale_while_revalidate: 1m
+    max_stale_if_error: 1m
+    stale_if_unreachable: 1h
+    keep: 0s
+    negative: {}
+    stale_while_revalidate: 0s
+    stale_if_error: 0s
+    statuses: any
+    query: all
+    request_fields: all
+    vary: any
+    request_directives: honour
+    auth: shared
+    blocked_countries: []
 
   club-account:
     path: /{market}/club/{name}/account

@@ -241,7 +241,7 @@ def test_policies_that_no_edge_would_start_with_are_not_explained(tmp_path, caps
     assert cli.run(["policy", "explain", "/", "--policies", str(tmp_path)]) == 1
     assert "policy check" in capsys.readouterr().err
     assert cli.run(["policy", "explain", "/", "--policies", str(tmp_path / "none")]) == 1
-    assert "is not a folder" in capsys.readouterr().err
+    assert "is neither a folder nor a profile (rfc9111)" in capsys.readouterr().err
 
 
 def test_the_packaged_policies_are_explained_in_words_for_every_route():
@@ -251,3 +251,46 @@ def test_the_packaged_policies_are_explained_in_words_for_every_route():
         found = explainer.explain(Asked(path, country="DE"))
         assert found["route"]["id"] == policy.id
         assert policy.id in in_text(found)
+
+
+def of_the_profile(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    assert cli.run(["policy", "explain", *words, "--json", "--policies", "rfc9111"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_a_profile_without_markets_is_explained(capsys):
+    found = of_the_profile(capsys, "/a?b=2&b=1")
+    assert found["visitor"]["market"] is None
+    assert found["market"] is None
+    assert {"part": "query", "value": "b=2&b=1", "from": "as received, by default.yaml:22"} in found["key"]["parts"]
+    assert found["forward"]["target"] == "/a?b=2&b=1"
+    assert found["rules"]["auth"]["value"] == "shared"
+    assert found["rules"]["request_directives"]["value"] == "honour"
+    text = in_text(found)
+    assert "there are none" in text
+    assert "or 10 % since Last-Modified, 1 d at most" in text
+    assert "varies on what the answer's Vary names" in text
+
+
+def test_a_lifetime_is_guessed_from_last_modified(capsys):
+    answer = (
+        "Date: Thu, 01 Jan 1970 00:50:00 GMT", "Last-Modified: Thu, 01 Jan 1970 00:00:00 GMT", "Catalog-Version: 1.1",
+        "Cache-Tag: a",
+    )  # fmt: skip
+    found = of_the_profile(capsys, "/a", *(word for line in answer for word in ("--answer", line)))
+    assert found["lifetimes"]["fresh"] == {"seconds": 300.0, "from": "the origin's answer", "at": None}
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome"),
+    [
+        ("no-store", ("pass", "request-no-store", None)),
+        ("only-if-cached", ("edge", "only-if-cached", 504)),
+        ("no-cache", ("miss", "cold", None)),
+    ],
+)
+def test_what_a_request_says_of_caching_counts_where_the_route_honours_it(said, outcome, capsys):
+    found = of_the_profile(capsys, "/a", "--header", f"Cache-Control: {said}")["outcome"]
+    assert (found["cache"], found["reason"], found["status"]) == outcome
+    assert found["why"]

@@ -27,7 +27,8 @@ NAMES = ("oak-lamp", "SKU-1", "caf%C3%A9", "a.b", "%6cight", "%C3%84", "a&b=(c)"
 ODD = ("..", ".", "%2e%2E", "a%2Fb", "a%5cb", "a%00", "a%4", "", "%25", "b{c}", "a%252Fb")
 SHAPES = (
     *("/", "/{m}/", "/{m}", "/{m}/c/{n}", "/{m}/c/{n}/{n}", "/{m}/products/{n}", "/{m}/products/{n}/"),
-    *("/{m}/club/{n}", "/{m}/club/{n}/account", "/{m}/club/{n}/friends", "/{m}/club/{n}/letters/{n}"),
+    *("/{m}/club/{n}", "/{m}/club/{n}", "/{m}/club/{n}/anything", "/{m}/club/{n}/anything"),
+    *("/{m}/club/{n}/account", "/{m}/club/{n}/friends", "/{m}/club/{n}/letters/{n}"),
     *("/{m}/cart", "/{m}/cart/items", "/{m}/checkout", "/{m}/checkout/{n}", "/{m}/account", "/{m}/account/{n}"),
     *("/api/v1/{m}/prices/{n}", "/api/v1/{m}/stock/{n}", "/api/v1/{m}/products", "/api/v1/{m}/products/{n}"),
     *("/art/0123/{n}", "/static/0123/{n}", "/console", "/console/{n}", "/api/staff/v1/{n}", "/market"),
@@ -44,7 +45,7 @@ PARAMETERS = (
     "%70age=3",
     "x=%FF",
 )
-METHODS = ("GET", "GET", "GET", "GET", "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE")
+METHODS = ("GET", "GET", "GET", "GET", "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 FIELDS = (
     ("Cookie", "ns_market=gb-gbp; a=b"),
     ("Cookie", "ns_market=xx-xxx"),
@@ -52,6 +53,9 @@ FIELDS = (
     ("Authorization", "Bearer somebody"),
     ("Accept-Language", "de-AT, de;q=0.8"),
     ("X-Whatever", "1"),
+    ("Cache-Control", "no-cache"),
+    ("Cache-Control", "no-store"),
+    ("Cache-Control", "only-if-cached"),
 )
 COUNTRIES = ("DE", "FR", "US", "JP", "BR", "KP", "GB")
 PROPOSALS = (
@@ -60,6 +64,7 @@ PROPOSALS = (
     "max-age=100000",
     "max-age=400, stale-while-revalidate=5",
     "max-age=60, stale-if-error=0",
+    "max-age=60, public",
 )
 
 
@@ -165,8 +170,10 @@ def disagreement(told: dict[str, Any], line: dict[str, Any], status: int, locati
             stored.fresh_until - stored.stored_at + stored.initial_age_s,
             stored.revalidate_until - stored.fresh_until,
             stored.error_until - stored.fresh_until,
+            stored.unreachable_until - stored.fresh_until,
         )
-        ours = tuple(lived[name]["seconds"] for name in ("fresh", "stale_while_revalidate", "stale_if_error"))
+        names = ("fresh", "stale_while_revalidate", "stale_if_error", "stale_if_unreachable")
+        ours = tuple(lived[name]["seconds"] for name in names)
         if tuple(round(each, 3) for each in kept) != ours:
             return f"lifetimes {kept}"
         # Explain tells the tags that both edges know; that of its path everything has, here alone.
@@ -223,7 +230,8 @@ async def test_explain_and_a_running_worker_agree_on_10000_requests(tmp_path: Pa
                 line = json.loads(log.readline())
                 why = disagreement(told, line, status, location, shop)
                 stored = told["key"] is not None and told["store"]["storable"]
-                if stored and not why and rng.random() < 0.2:
+                heeded = any(name == "Cache-Control" for name, _ in question.fields)
+                if stored and not why and not heeded and rng.random() < 0.2:
                     viewer, _, _ = await ask(shop, viewer, question)
                     log_file.flush()
                     why = cannot_be_hit(told, json.loads(log.readline()))
@@ -238,6 +246,7 @@ async def test_explain_and_a_running_worker_agree_on_10000_requests(tmp_path: Pa
     for outcome in (
         "stored", "asked again", "pass unsafe-method", "pass policy-never-stores", "pass authorization", "edge method",
         "edge market-redirect", "edge country-blocked", "edge authorization-missing", "edge residency", "edge no-vault",
-        "edge dot-segment", "edge repeated-parameter", "miss set-cookie", "miss vary", "miss status",
+        "edge only-if-cached", "pass request-no-store", "miss authorization", "edge dot-segment",
+        "edge repeated-parameter", "miss set-cookie", "miss vary", "miss status",
     ):  # fmt: skip
         assert outcomes[outcome] >= 10, outcome
