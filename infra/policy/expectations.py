@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from cache_policies.kinds import BOOLEAN, DURATION, Field, Kind, only, spelled, whole_number
 from cache_policies.reading import Refused, Value, closest, did_you_mean
+from cache_policies.tags import is_path_tag
 from edge.core import residency
 from edge.core.key import CacheKey, TargetFault, query_text
 from edge.core.policy import PolicySet
@@ -218,6 +219,11 @@ def _shown_body(text: str) -> str:
 def _shown_key(key: CacheKey) -> str:
     query = query_text(key)
     return f"{key.path}{'?' if query else ''}{query} [{key_digest(key)}]"
+
+
+def _held_tags(seen: Seen) -> list[str] | None:
+    """Without that of its path, which everything has, on this edge alone."""
+    return None if seen.held is None else sorted([tag for tag in seen.held.tags if not is_path_tag(tag)])
 
 
 def _shown_list(tags: Sequence[str]) -> str:
@@ -482,7 +488,7 @@ EXPECT_FIELDS: tuple[Expectation, ...] = (
         "tags",
         "list",
         "all tags of what the store now holds, in any order",
-        _is(kind(_tag_list), lambda seen: None if seen.held is None else sorted(seen.held.tags), _shown_list),
+        _is(kind(_tag_list), _held_tags, _shown_list),
     ),
     _expect(
         "position",

@@ -154,10 +154,10 @@ class _WatchedFills(Fills):
         _viewed.get().caused.landed.append(landed)
         return landed
 
-    async def send(self, forward: Request, key: CacheKey, *more: object) -> OriginResponse:
+    async def send(self, forward: Request, key: CacheKey, *more: object, **named: object) -> OriginResponse:
         viewed = _viewed.get()
         viewed.key = viewed.key or key
-        return await super().send(forward, key, *more)  # type: ignore[arg-type]  # handed on as they came
+        return await super().send(forward, key, *more, **named)  # type: ignore[arg-type]  # handed on as they came
 
 
 class _WatchedFlights(Flights):
