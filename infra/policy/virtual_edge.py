@@ -169,6 +169,13 @@ class _WatchedFlights(Flights):
             _in_background.reset(token)
 
 
+class _NoLines:
+    """In place of an access log: where there is none, a hit is only counted."""
+
+    def write(self, line: bytes) -> None:
+        pass
+
+
 class _WatchedBook(RecordBook):
     def hit(self, about: bytes, received_at: float, status: int, ttl_s: int, age_s: int, size: int) -> None:
         super().hit(about, received_at, status, ttl_s, age_s, size)
@@ -234,7 +241,7 @@ class VirtualShop:
             fills=fills,
             flights=self._flights,
             invalidations=Invalidations(self.store, self._flights, tell=lambda key: None),
-            book=_WatchedBook(EDGE, None, loop.time, self.wall),
+            book=_WatchedBook(EDGE, _NoLines(), loop.time, self.wall),
             visitors=Visitors(TrustedHops(()), lambda address: _viewed.get().country),
             clock=loop.time,
             wall=self.wall,
