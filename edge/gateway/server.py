@@ -1,8 +1,10 @@
 """The viewers' side: HTTP/1.1 on httptools, strict, bounded, in order; one write for what is answered at once.
 
-httptools (llhttp) refuses bare LF, obs-fold, a space before the colon, controls in targets and values, two framings,
-doubtful lengths and chunk sizes. Here stands what it lets pass and we do not, every limit and every timeout.
-A request is parsed once into a `Parsed`; what it means is `exchange.py`'s business.
+A plain request for something fresh is answered without that parser (`plain.py`, `hits.py`), by an expression that takes
+nothing which the parser would refuse. For everything else httptools (llhttp) refuses bare LF, obs-fold, a space before
+the colon, controls in targets and values, two framings, doubtful lengths and chunk sizes. Here stands what it lets pass
+and we do not, every limit and every timeout. A request is parsed once into a `Parsed`; what it means is `exchange.py`'s
+business.
 """
 
 from __future__ import annotations
@@ -19,48 +21,12 @@ from typing import Protocol, cast
 
 import httptools
 
+from edge.gateway import wire
+from edge.gateway.plain import PLAIN_FIELDS
 from edge.gateway.visitors import Visitor
+from edge.gateway.wire import READ_BYTES, Wires
 
 logger = logging.getLogger("nearshelf.server")
-
-READ_BYTES = 16_384
-"""Bytes read and given to the parser at a time. It cannot be stopped in between, which bounds what a read queues."""
-_PLAIN_NAMES = (
-    "accept",
-    "accept-charset",
-    "accept-encoding",
-    "accept-language",
-    "cookie",
-    "device-memory",
-    "dnt",
-    "downlink",
-    "ect",
-    "from",
-    "keep-alive",
-    "origin",
-    "priority",
-    "purpose",
-    "referer",
-    "rtt",
-    "save-data",
-    "sec-ch-ua",
-    "sec-ch-ua-mobile",
-    "sec-ch-ua-platform",
-    "sec-fetch-dest",
-    "sec-fetch-mode",
-    "sec-fetch-site",
-    "sec-fetch-user",
-    "sec-gpc",
-    "sec-purpose",
-    "upgrade-insecure-requests",
-    "user-agent",
-    "via",
-    "x-forwarded-for",
-    "x-requested-with",
-)
-PLAIN_FIELDS = frozenset(spelt.encode() for name in _PLAIN_NAMES for spelt in (name, name.title()))
-"""Fields on which no decision about a stored response without Vary depends, as clients spell them. Any other takes the
-longer way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +199,11 @@ class RequestBody:
 
 
 class Application(Protocol):
-    """What answers parsed requests."""
+    """What answers requests."""
+
+    def quick(self, data: bytes, now: float) -> bytes | None:
+        """The whole answer to bytes that are one plain request (`plain.py`) for something fresh; None: parse them.
+        `now`: a moment of the edge's clock after they were read."""
 
     def at_once(self, parsed: Parsed, now: float) -> bytes | Callable[[], Awaitable[None]]:
         """The whole answer, or what to await until it has been written to `parsed.viewer`."""
@@ -249,7 +219,8 @@ class _Refused(Exception):
 class ViewerConnection(asyncio.BufferedProtocol):
     """One viewer. Requests are answered in order; at most one is being worked on.
 
-    All read into the server's one buffer: both loops call `buffer_updated` in the step in which they filled it.
+    Bytes come from a `wire.Wire`, or, over TLS, from the loop's transport: all of those read into the server's one
+    buffer, because both loops call `buffer_updated` in the step in which they filled it.
     """
 
     __slots__ = (
@@ -264,6 +235,7 @@ class ViewerConnection(asyncio.BufferedProtocol):
         "_out_size",
         "_parser",
         "_queue",
+        "_quiet",
         "_reading_paused",
         "_refusal",
         "_server",
@@ -295,6 +267,8 @@ class ViewerConnection(asyncio.BufferedProtocol):
         self._out: list[bytes] = []
         self._out_size = 0
         self._queue: deque[Parsed | Refusal] = deque()
+        self._quiet = True
+        """Nothing is under way: what comes next begins a request, and its answer may go out at once."""
         self._busy: asyncio.Task[None] | None = None
         self._at_end = False
         """No further request is read: the last response is under way."""
@@ -321,6 +295,7 @@ class ViewerConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone = True
+        self._quiet = False
         self._at_end = True
         self._queue.clear()
         if self._body is not None:
@@ -334,6 +309,7 @@ class ViewerConnection(asyncio.BufferedProtocol):
         if self._body is not None and not self._body.complete:
             self._body.cut(Refusal.MALFORMED)
         self._at_end = True
+        self._quiet = False
         # TLS has no half of a connection to wait on: it is closed from both sides.
         return not self._server.over_tls and (self._busy is not None or bool(self._queue))
 
@@ -341,22 +317,47 @@ class ViewerConnection(asyncio.BufferedProtocol):
         return self._server.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        self.received(bytes(self._server.buffer[:nbytes]))
+
+    def received(self, data: bytes) -> None:
+        """What the viewer has sent, READ_BYTES at the most."""
+        server = self._server
         # Read after the bytes were: whatever is answered now was asked before `now`, however long this process slept.
-        self._now = self.active_at = self._server.clock()
+        self._now = self.active_at = now = server.clock()
+        if self._quiet and len(data) <= server.quick_bytes:
+            answer = server.quick(data, now)
+            if answer is not None:
+                assert self.transport is not None
+                self.transport.write(answer)
+                return
+        self._quiet = False
         if not self._reads:
             return
-        self._feed(self._server.buffer[:nbytes])
+        self._feed(data)
         if self._queue and self._busy is None:
             self._advance()
         else:
             self._flush()
+            self._settle()
+
+    def _settle(self) -> None:
+        self._quiet = (
+            self._busy is None
+            and not self._queue
+            and self._head_started is None
+            and self._body is None
+            and not self._at_end
+            and not self._write_paused
+            and not self._reading_paused
+            and not self.gone
+        )
 
     @property
     def _reads(self) -> bool:
         """Whether anything more is read: also the rest of the last request's body."""
         return not self._at_end or self._body is not None
 
-    def _feed(self, data: memoryview) -> None:
+    def _feed(self, data: bytes) -> None:
         self._unread_head += len(data)
         try:
             self._parser.feed_data(data)
@@ -378,6 +379,7 @@ class ViewerConnection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._write_paused = True
+        self._quiet = False
         self._hold_reading()
 
     def resume_writing(self) -> None:
@@ -566,6 +568,7 @@ class ViewerConnection(asyncio.BufferedProtocol):
             self._reading_paused = False
             if not self.gone and not self.transport.is_closing():
                 self.transport.resume_reading()
+        self._settle()
 
     def _flush(self) -> None:
         """One write for everything that was answered since the last."""
@@ -581,6 +584,7 @@ class ViewerConnection(asyncio.BufferedProtocol):
 
     def _stop_with(self, refusal: Refusal) -> None:
         """Nothing more is read; the refusal goes out after the answers to what came before it."""
+        self._quiet = False
         self._head_started = None
         if self._body is not None:
             # The broken part is the body of a request that is being answered, or waits to be.
@@ -616,6 +620,7 @@ class ViewerConnection(asyncio.BufferedProtocol):
     def close_after(self) -> None:
         """The response being written is the last one on this connection."""
         self._at_end = True
+        self._quiet = False
         self._queue.clear()
 
     def cut_short(self) -> None:
@@ -650,6 +655,7 @@ class ViewerConnection(asyncio.BufferedProtocol):
 
     def _abort(self) -> None:
         self._at_end = True
+        self._quiet = False
         self._queue.clear()
         if self.transport is not None:
             self.transport.abort()
@@ -690,6 +696,7 @@ class ViewerConnection(asyncio.BufferedProtocol):
         """Draining: the response under way is the last."""
         self._queue.clear()
         self._at_end = True
+        self._quiet = False
         if self.is_idle and self.transport is not None:
             self.transport.close()
 
@@ -703,12 +710,15 @@ class GatewayServer:
         self.application = application
         self.clock = clock
         self.limits = limits or Limits()
+        self.quick = application.quick
+        self.quick_bytes = self.limits.head_bytes
         self.draining = False
         self.buffer = memoryview(bytearray(READ_BYTES))
         self.connections: set[ViewerConnection] = set()
         self.accepted = 0
         self.over_tls = False
         self._listener: asyncio.Server | None = None
+        self._wires: Wires | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._empty: asyncio.Future[None] | None = None
         """Resolved when the last viewer has left; only waited for while draining."""
@@ -717,13 +727,16 @@ class GatewayServer:
         """Start accepting on a socket that is bound already; over TLS, where there is a context for it."""
         loop = asyncio.get_running_loop()
         self.over_tls = tls is not None
-        self._listener = await loop.create_server(
-            lambda: ViewerConnection(self),
-            sock=bound,
-            backlog=1024,
-            ssl=tls,
-            ssl_handshake_timeout=None if tls is None else handshake_s,
-        )
+        if tls is None and wire.AVAILABLE:
+            self._wires = Wires(bound, lambda: ViewerConnection(self))
+        else:
+            self._listener = await loop.create_server(
+                lambda: ViewerConnection(self),
+                sock=bound,
+                backlog=1024,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else handshake_s,
+            )
         self._sweeper = loop.create_task(self._sweep())
 
     def joined(self, viewer: ViewerConnection) -> None:
@@ -755,6 +768,8 @@ class GatewayServer:
         self.draining = True
         if self._listener is not None:
             self._listener.close()
+        if self._wires is not None:
+            self._wires.stop_accepting()
         for viewer in list(self.connections):
             viewer.stop()
         try:
@@ -769,5 +784,7 @@ class GatewayServer:
         for viewer in list(self.connections):
             if viewer.transport is not None:
                 viewer.transport.abort()
+        if self._wires is not None:
+            self._wires.close()
         if self._sweeper is not None:
             self._sweeper.cancel()

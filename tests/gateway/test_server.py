@@ -28,6 +28,9 @@ class Echo:
         self.release = asyncio.Event()
         self.refused: list[Refusal] = []
 
+    def quick(self, data: bytes, now: float) -> bytes | None:
+        return None
+
     def at_once(self, parsed: Parsed, now: float) -> bytes | Callable[[], Awaitable[None]]:
         self.seen.append(parsed)
         if parsed.target.startswith(b"/slow"):
