@@ -9,6 +9,7 @@ from edge.core.key import CacheKey
 from edge.core.stored import StoredResponse
 from edge.store.base import MAX_VARIANTS, StoreStats
 from edge.store.s3fifo import S3Fifo
+from edge.store.untracked import untrack
 
 LOOKED_AT = 16
 """Keys looked at for one that is dead, before one that is alive must go."""
@@ -97,6 +98,9 @@ class MemoryStore:
         for key, variants in self._entries.patrol(limit):
             alive = tuple([variant for variant in variants if not self._is_dead(variant)])
             if len(alive) == len(variants):
+                for variant in variants:
+                    # What a hit added since it was put.
+                    untrack(variant.received)
                 continue
             went += len(variants) - len(alive)
             if alive:
@@ -139,6 +143,13 @@ class _Entries(S3Fifo[CacheKey, Variants]):
     def __setitem__(self, key: CacheKey, variants: Variants) -> None:
         super().__setitem__(key, variants)
         self.responses += len(variants)
+        # The dictionary as well: it is tracked anew with everything that it gets.
+        for held in (self.entries, self.entries[key], key, variants):
+            untrack(held)
+        for stored in variants:
+            untrack(stored)
+            untrack(stored.key)
+            untrack(stored.headers)
 
     def __delitem__(self, key: CacheKey) -> None:
         self.responses -= len(self.peek(key) or ())

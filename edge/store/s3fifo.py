@@ -140,6 +140,10 @@ class S3Fifo(cachetools.Cache[K, V]):
         del self[entry.key]
         return entry.key, entry.value
 
+    def __del__(self) -> None:
+        # Whoever takes its entries out of the collector's sight would keep them for ever.
+        self.clear()
+
     def clear(self) -> None:
         for queue in (self._small, self._main):
             # Link by link: what is left in a ring would wait for a collection.
