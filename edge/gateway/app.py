@@ -85,7 +85,8 @@ class Gateway:
             if settings.siblings is None
             else Siblings(settings.siblings, self.worker, self.version_of, self.store.put, self._forget, clock)
         )
-        self.regional = RegionalTier(settings.regional, settings.edge, clock, wall) if settings.regional else None
+        space = settings.regional_space or settings.edge
+        self.regional = RegionalTier(settings.regional, space, clock, wall) if settings.regional else None
         self.follower = Follower(self.worker, settings.edge, settings.public_url, self.floors, self.lease)
         self.origins = OriginPools(
             settings.origin_urls,

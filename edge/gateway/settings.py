@@ -88,6 +88,9 @@ class GatewaySettings:
     regional: str = field(default="", repr=False)
     """The store that the workers of this edge's site share, redis://, rediss:// or unix://: NEARSHELF_REGIONAL, default
     none."""
+    regional_space: str = ""
+    """What tells this site's records there from those of sites with another purge log: NEARSHELF_REGIONAL_SPACE,
+    default the edge's name."""
     origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Addresses of the origins of origins.yaml by name, the default one's left out: NEARSHELF_ORIGINS."""
     origin_caps: Caps = field(default_factory=Caps)
@@ -272,6 +275,7 @@ class GatewaySettings:
             hosts=tuple(host.lower() for host in _members(env.get("NEARSHELF_HOSTS", ""))),
             siblings=Path(env["NEARSHELF_SIBLINGS"]) if env.get("NEARSHELF_SIBLINGS") else None,
             regional=regional,
+            regional_space=env.get("NEARSHELF_REGIONAL_SPACE", ""),
             origins=origins("NEARSHELF_ORIGINS"),
             origin_caps=caps,
             origin_health=health,

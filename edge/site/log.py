@@ -53,6 +53,8 @@ class PurgeLog:
         self._keep_bytes = keep_bytes
         self.entries: list[PurgeEntry] = []
         """Without gaps, the oldest first; the first one follows `start`."""
+        self.identity = ""
+        """Random, of this log from its beginning to its end: positions of two logs cannot be compared."""
         self.began_anew: str | None = None
         """Why this is a new log in a new epoch; None: it goes on where it was."""
         try:
@@ -62,7 +64,7 @@ class PurgeLog:
         try:
             if text is None:
                 raise _Damaged("there was none")
-            self.start, self.start_id, self.entries = _parsed(text)
+            self.identity, self.start, self.start_id, self.entries = _parsed(text)
             self._size = len(text)
             self._descriptor = _open(path)
         except _Damaged as exc:
@@ -155,13 +157,14 @@ class PurgeLog:
             with contextlib.suppress(OSError):
                 self.path.replace(self.path.with_name(self.path.name + ".damaged"))
         self._descriptor = -1
+        self.identity = secrets.token_hex(8)
         start = Position(min(max(epoch, known + 1), HIGHEST_EPOCH), first)
         self.take(self._draft(start, secrets.token_hex(12), []))
 
     def _draft(self, start: Position, start_id: str, entries: list[PurgeEntry]) -> _Draft:
         """Another file in place of the one there is, whole or not at all. Raises LogUnusable."""
         path = self.path.with_name(f".{self.path.name}.draft")
-        head = {"nearshelf-purge-log": VERSION, "start": str(start), "id": start_id}
+        head = {"nearshelf-purge-log": VERSION, "log": self.identity, "start": str(start), "id": start_id}
         text = b"".join([_line(head), *(_line(entry.to_wire()) for entry in entries)])
         try:
             path.unlink(missing_ok=True)
@@ -215,12 +218,12 @@ def _values(text: bytes) -> Iterable[dict[str, Any]]:
         yield value
 
 
-def _parsed(text: bytes) -> tuple[Position, str, list[PurgeEntry]]:
-    """Start, its id, and the entries. Raises _Damaged."""
+def _parsed(text: bytes) -> tuple[str, Position, str, list[PurgeEntry]]:
+    """Identity, start, its id, and the entries. Raises _Damaged."""
     values = iter(_values(text))
     head = next(values)
-    start_id = head.get("id")
-    if head.get("nearshelf-purge-log") != VERSION or not isinstance(start_id, str) or not start_id:
+    names = (head.get("log"), head.get("id"))
+    if head.get("nearshelf-purge-log") != VERSION or not all(isinstance(name, str) and name for name in names):
         raise _Damaged(f"it is not a purge log of version {VERSION}")
     try:
         start = Position.parse(str(head.get("start")))
@@ -230,7 +233,7 @@ def _parsed(text: bytes) -> tuple[Position, str, list[PurgeEntry]]:
     for number, entry in enumerate(entries, 1):
         if entry.position != Position(start.epoch, start.cv + number):
             raise _Damaged(f"entry {number} is at {entry.position}, which does not follow the one before")
-    return start, start_id, entries
+    return str(names[0]), start, str(names[1]), entries
 
 
 def _highest_epoch(text: bytes) -> int:

@@ -112,7 +112,13 @@ class Site:
         folder = Path(tempfile.mkdtemp(prefix="nearshelf-edge-"))
         self._left.callback(shutil.rmtree, folder, ignore_errors=True)
         (settings.state / "runtime").write_text(f"{folder}\n", encoding="utf-8")
-        environment = {**self._env, **settings.at(listen), "NEARSHELF_FEED_URL": feed_url}
+        environment = {
+            **self._env,
+            **settings.at(listen),
+            "NEARSHELF_FEED_URL": feed_url,
+            # Not the name: another site that happens to have the same one has purged other things.
+            "NEARSHELF_REGIONAL_SPACE": log.identity,
+        }
         if settings.workers > 1:
             environment["NEARSHELF_SIBLINGS"] = str(folder / "siblings")
         lifeline, held = os.pipe()
