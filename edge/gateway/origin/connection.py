@@ -348,7 +348,7 @@ class Connection(asyncio.Protocol):
         self._head = self._loop.create_future()
         self.transport.write(data)
 
-    async def write(self, data: bytes, idle_s: float) -> None:
+    async def write(self, data: bytes, write_s: float) -> None:
         """Write a piece of the request's body and wait until there is room. Raises OriginError."""
         self._raise_error()
         if not self.is_usable or self.transport is None:
@@ -356,7 +356,7 @@ class Connection(asyncio.Protocol):
         self.transport.write(data)
         if self._paused_writing:
             self._writable = self._loop.create_future()
-            self._wait_at_most(idle_s, ErrorKind.CONNECTION_WRITE_TIMEOUT)
+            self._wait_at_most(write_s, ErrorKind.CONNECTION_WRITE_TIMEOUT)
             await self._writable
             self._deadline = None
             self._raise_error()

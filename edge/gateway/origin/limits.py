@@ -29,9 +29,11 @@ class Deadlines:
     head_s: float = 5.0
     """From the request's last byte to the end of the response's head."""
     idle_s: float = 10.0
-    """Between two pieces of a body, in either direction."""
+    """Between two pieces of a response's body."""
     total_s: float = 30.0
     """For a response that is read whole; streams are bounded by `idle_s` alone."""
+    write_s: float = 10.0
+    """For the connection to take a piece of a request's body."""
 
 
 @dataclass(frozen=True, slots=True)

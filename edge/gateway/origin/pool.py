@@ -154,7 +154,9 @@ class OriginPool:
         try:
             connection.begin(method, target, head + body if isinstance(body, bytes) else head, on_interim)
             if body is not None and not isinstance(body, bytes):
-                await _send_body(connection, body, allowed, chunked=b"\r\ntransfer-encoding: chunked\r\n" in head)
+                await _send_body(
+                    connection, body, allowed.write_s, chunked=b"\r\ntransfer-encoding: chunked\r\n" in head
+                )
             await connection.wait_for_head(allowed.head_s)
         except BaseException:
             connection.close()
@@ -309,13 +311,13 @@ def _under_way(address: Address) -> int:
     return address.under_way
 
 
-async def _send_body(connection: Connection, body: AsyncIterator[bytes], allowed: Deadlines, *, chunked: bool) -> None:
+async def _send_body(connection: Connection, body: AsyncIterator[bytes], write_s: float, *, chunked: bool) -> None:
     """Send the pieces as they come, until the last or until the origin answers before it.
 
     An early answer is usually a refusal, and the sender may be waiting for it. The connection cannot be used again
     then, because the origin still waits for the rest.
     """
-    sending = asyncio.create_task(_send_pieces(connection, body, allowed.idle_s, chunked=chunked))
+    sending = asyncio.create_task(_send_pieces(connection, body, write_s, chunked=chunked))
     try:
         await asyncio.wait((sending, connection.head), return_when=asyncio.FIRST_COMPLETED)
         if sending.done():
@@ -327,9 +329,9 @@ async def _send_body(connection: Connection, body: AsyncIterator[bytes], allowed
         await asyncio.gather(sending, return_exceptions=True)
 
 
-async def _send_pieces(connection: Connection, body: AsyncIterator[bytes], idle_s: float, *, chunked: bool) -> None:
+async def _send_pieces(connection: Connection, body: AsyncIterator[bytes], write_s: float, *, chunked: bool) -> None:
     async for data in body:
         if data:
-            await connection.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data, idle_s)
+            await connection.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data, write_s)
     if chunked:
-        await connection.write(b"0\r\n\r\n", idle_s)
+        await connection.write(b"0\r\n\r\n", write_s)

@@ -72,10 +72,10 @@ class PoolTransport(httpx.AsyncBaseTransport):
         said = request.extensions.get("timeout")
         if not said:
             return self._pool.caps.queue_s, self._pool.deadlines
-        connect_s, read_s, pool_s = (
-            math.inf if said.get(name) is None else said[name] for name in ("connect", "read", "pool")
+        connect_s, read_s, write_s, pool_s = (
+            math.inf if said.get(name) is None else said[name] for name in ("connect", "read", "write", "pool")
         )
-        return pool_s, Deadlines(connect_s=connect_s, head_s=read_s, idle_s=read_s, total_s=math.inf)
+        return pool_s, Deadlines(connect_s, head_s=read_s, idle_s=read_s, total_s=math.inf, write_s=write_s)
 
     async def aclose(self) -> None:
         self._pool.close()
