@@ -53,7 +53,8 @@ def lifetimes(status: int, headers: Headers, directives: Directives, policy: Cac
             directives.stale_while_revalidate_s, policy.stale_while_revalidate_s, policy.max_stale_while_revalidate_s
         ),
         _capped(directives.stale_if_error_s, policy.stale_if_error_s, policy.max_stale_if_error_s),
-        policy.stale_if_unreachable_s,
+        # Not of what said nothing of its freshness, and of which nobody could guess it: it may be for one person.
+        policy.stale_if_unreachable_s if fresh_s > 0 or proposed is not None else 0.0,
     )
 
 

@@ -12,7 +12,8 @@ import sys
 from cache_policies.folder import Looks, looks_of
 from edge.core.policy import PolicySet
 from edge.gateway.app import Gateway
-from edge.gateway.settings import GatewaySettings, SettingsError
+from edge.gateway.canary import shared_by_mistake
+from edge.gateway.settings import GatewaySettings, Positions, SettingsError
 from edge.policy_files import PACKAGED_POLICIES, PolicyError, load_policies
 
 EXIT_SETTINGS = 2
@@ -38,6 +39,10 @@ def main() -> int:
     address_faults = settings.address_faults(policies.origins)
     if address_faults:
         print("this edge worker cannot start:\n  " + "\n  ".join(address_faults), file=sys.stderr)
+        return EXIT_SETTINGS
+    mistakes = shared_by_mistake(policies, own_positions=settings.positions is Positions.SITE)
+    if mistakes:
+        print("this edge worker cannot start, for its policies:\n  " + "\n  ".join(mistakes), file=sys.stderr)
         return EXIT_SETTINGS
     if settings.loop == "uvloop":
         import uvloop

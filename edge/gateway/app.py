@@ -24,6 +24,7 @@ from edge.core.key import CacheKey
 from edge.core.policy import PolicySet
 from edge.core.stored import StoredResponse
 from edge.gateway.admin import admin_app
+from edge.gateway.canary import shared_by_mistake
 from edge.gateway.entries import Entries
 from edge.gateway.exchange import Exchange
 from edge.gateway.explain import decide, told, told_stored
@@ -287,6 +288,9 @@ class Gateway:
         faults = self.settings.address_faults(policies.origins)
         if faults:
             return tuple(f"{fault}; addresses are read when a worker starts" for fault in faults)
+        mistakes = shared_by_mistake(policies, own_positions=self._keeps_own)
+        if mistakes:
+            return mistakes
         self.policies = policies
         self.origins.use(policies.origins)
         if self._exchange is not None:

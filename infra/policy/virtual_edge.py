@@ -37,8 +37,9 @@ from edge.gateway.landings import Errand, Fetched, Kept, NotKept, Overtaken
 from edge.gateway.origin import OriginResponse
 from edge.gateway.origins import OriginPools
 from edge.gateway.record import ExchangeRecord, RecordBook
-from edge.gateway.server import READ_BYTES, GatewayServer, ViewerConnection
+from edge.gateway.server import GatewayServer, ViewerConnection
 from edge.gateway.visitors import Visitors
+from edge.gateway.wire import READ_BYTES
 from edge.purge.follower import Follower
 from edge.store.memory import MemoryStore, Variants
 from infra.policy.virtual_time import START_S, MemoryTransport, VirtualLoop
