@@ -7,6 +7,7 @@ import pytest
 from cache_policies.origins import Origin, Origins
 from edge.core.hops import TrustedHops
 from edge.gateway import settings as module
+from edge.gateway.origin import Caps
 from edge.gateway.settings import Address, GatewaySettings, SettingsError
 from tests.support.mmdb import write_mmdb
 
@@ -121,6 +122,50 @@ def test_every_origin_but_the_default_has_an_address():
     assert GatewaySettings.from_env(GOOD).address_faults(Origins()) == ()
 
 
+def test_an_origin_may_have_several_addresses():
+    told = {
+        "NEARSHELF_ORIGIN_URL": "http://10.0.0.1:80/, http://10.0.0.2:80",
+        "NEARSHELF_ORIGINS": "second=http://b | http://c:8080/,third=http://d",
+    }
+    settings = GatewaySettings.from_env(GOOD | told)
+    assert settings.origin_urls == settings.feed_urls == ("http://10.0.0.1:80", "http://10.0.0.2:80")
+    assert settings.origins == {"second": ("http://b", "http://c:8080"), "third": ("http://d",)}
+
+
+def test_what_an_origin_is_given_has_defaults():
+    settings = GatewaySettings.from_env(GOOD)
+    assert (settings.origin_caps, settings.origin_health, settings.origin_ca) == (Caps(64, 128, 1.0), "", None)
+    told = {"CONNECTIONS": "8", "QUEUE": "0", "QUEUE_S": "0.25", "HEALTH": "/healthz?deep=1"}
+    settings = GatewaySettings.from_env(GOOD | {f"NEARSHELF_ORIGIN_{name}": value for name, value in told.items()})
+    assert (settings.origin_caps, settings.origin_health) == (Caps(8, 0, 0.25), "/healthz?deep=1")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("URL", "http://a,http://a/", "the same address twice"),
+        ("URL", "http://a,http://b/path", "'http://b/path', expected http://HOST:PORT"),
+        ("URL", "http://user@a", "expected http://HOST:PORT"),
+        ("CONNECTIONS", "0", "'0', expected connections, 1 or more"),
+        ("CONNECTIONS", "many", "'many', expected connections"),
+        ("QUEUE", "-1", "'-1', expected requests, 0 or more"),
+        ("QUEUE", "1.5", "'1.5', expected requests"),
+        ("QUEUE_S", "inf", "'inf', expected seconds, 0 or more"),
+        ("HEALTH", "healthz", "'healthz', expected a path such as /healthz"),
+        ("HEALTH", "/a b", "expected a path"),
+        ("HEALTH", "/a\r\nx: y", "expected a path"),
+        ("HEALTH", "/a#b", "expected a path"),
+        ("CA", "/nowhere.pem", "'/nowhere.pem' holds no certificates that can be read"),
+        ("CA", __file__, "holds no certificates that can be read"),
+    ],
+)
+def test_what_an_origin_cannot_be_given(name, value, said):
+    with pytest.raises(SettingsError) as found:
+        GatewaySettings.from_env(GOOD | {f"NEARSHELF_ORIGIN_{name}": value})
+    assert f"NEARSHELF_ORIGIN_{name}: " in str(found.value)
+    assert said in str(found.value)
+
+
 UNDECLARED = "and origins.yaml declares no such origin"
 
 
@@ -163,6 +208,9 @@ def test_origins_and_addresses_that_do_not_go_together(told, faults):
         ("second=http://b/path", "expected NAME="),
         ("second=http://user@b", "expected NAME="),
         ("second=http://b:port", "expected NAME="),
+        ("second=http://b|http://b/path", "expected NAME="),
+        ("second=http://b|", "several addresses with | between them"),
+        ("second=http://b|http://b/", "the same address twice, expected each once"),
         ("second=http://b,second=http://c", "second is there twice, expected once: NAME=URL|URL"),
     ],
 )
