@@ -33,7 +33,7 @@ from edge.store.base import Store
 AT_ONCE_BYTES = 262_144
 """A longer body goes to its viewer piece by piece, as it is taken: one viewer never has more than this waiting."""
 
-_TOO_SLOW = {ErrorKind.HTTP_RESPONSE_TIMEOUT, ErrorKind.CONNECTION_TIMEOUT}
+_TOO_SLOW = {ErrorKind.HTTP_RESPONSE_TIMEOUT, ErrorKind.CONNECTION_TIMEOUT, ErrorKind.CONNECTION_WRITE_TIMEOUT}
 _UNUSABLE = {
     ErrorKind.HTTP_RESPONSE_INCOMPLETE,
     ErrorKind.HTTP_RESPONSE_HEADER_SECTION_SIZE,
