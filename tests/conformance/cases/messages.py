@@ -1,0 +1,331 @@
+"""Interim responses and the form of messages (RFC 9110 §15.2, RFC 9112, RFC 8297)."""
+
+from __future__ import annotations
+
+from tests.conformance.script import (
+    FRESH,
+    INFORMATION,
+    OPTIONAL,
+    REQUIRED,
+    Absent,
+    Answer,
+    Came,
+    Case,
+    Field,
+    Framing,
+    Kind,
+    Once,
+    Without,
+    again,
+    ask,
+    case,
+    cc,
+    fill,
+)
+
+ASKED, STORE, ORIGIN, ANY, FAILED = Came.ASKED, Came.STORE, Came.ORIGIN, Came.ANY, Came.FAILED
+HINT: Field = ("Link", "</style.css>; rel=preload; as=style")
+
+INTERIM = (
+    case(
+        "interim-103",
+        "9110 §15.2",
+        REQUIRED,
+        "103 is passed on with its fields",
+        again(ORIGIN, FRESH.but(interim=((103, (HINT,)),)), interim=((103, {"Link": HINT[1]}),)),
+    ),
+    case(
+        "interim-103-twice",
+        "8297 §2",
+        REQUIRED,
+        "several 103 are passed on",
+        again(
+            ORIGIN,
+            cc("no-store").but(interim=((103, (HINT,)), (103, (("Link", "</b>; rel=preload"),)))),
+            interim=((103, {"Link": HINT[1]}), (103, {"Link": "</b>; rel=preload"})),
+        ),
+    ),
+    case(
+        "interim-103-early",
+        "8297 §2",
+        OPTIONAL,
+        "103 is passed on before the final response is there",
+        again(
+            ORIGIN,
+            cc("no-store", body=b"x" * 10).but(interim=((103, (HINT,)),), delay_s=0.4),
+            interim=((103, {"Link": HINT[1]}),),
+            interim_within_s=0.3,
+        ),
+    ),
+    case(
+        "interim-103-not-stored",
+        "9111 §3",
+        REQUIRED,
+        "103 is not stored as the response: the final one is",
+        ask(FRESH.but(interim=((103, (HINT,)),)), came=ORIGIN, status=200),
+        again(ANY, FRESH, status=200, of=(1, 2), has={"Link": Without("style")}),
+    ),
+    case(
+        "interim-103-hop-by-hop",
+        "9110 §7.6.1",
+        OPTIONAL,
+        "hop-by-hop fields of a 103 are not passed on",
+        again(
+            ORIGIN,
+            cc("no-store").but(interim=((103, (HINT, ("Keep-Alive", "timeout=77"))),)),
+            interim=((103, {"Keep-Alive": None}),),
+        ),
+    ),
+    case(
+        "interim-102",
+        "9110 §15.2",
+        REQUIRED,
+        "an interim response that nobody knows is passed on or left out, and the final one follows",
+        again(ORIGIN, FRESH.but(interim=((102, ()), (199, ()))), status=200),
+        again(ANY, FRESH, status=200),
+    ),
+    case(
+        "interim-103-final-error",
+        "9110 §15.2",
+        REQUIRED,
+        "after a 103 the final response may be an error",
+        again(ORIGIN, cc("no-store", status=500).but(interim=((103, (HINT,)),)), status=500),
+    ),
+    case(
+        "interim-103-not-to-followers",
+        "9111 §4",
+        INFORMATION,
+        "103 is passed on for what is stored afterwards, and not sent from the store",
+        fill(FRESH.but(interim=((103, (HINT,)),))),
+        again(STORE, interim=()),
+    ),
+)
+
+
+def _odd(name: str, anchor: str, kind: Kind, says: str, raw: bytes, came: Came, **others) -> Case:
+    """An answer whose bytes are sent as they are."""
+    return case(f"message-{name}", anchor, kind, says, again(came, Answer(raw=raw, body=b"ok"), **others))
+
+
+def _head(*lines: bytes, status: bytes = b"200 OK") -> bytes:
+    own = (b"HTTP/1.1 " + status, b"Date: {date}", b"Origin-Answer: {serial}", b"Cache-Control: no-store")
+    return b"\r\n".join((*own, *lines)) + b"\r\n\r\n"
+
+
+MESSAGES = (
+    case(
+        "message-204",
+        "9110 §8.6",
+        REQUIRED,
+        "a 204 has neither a body nor a length",
+        again(ORIGIN, cc("max-age=3600", status=204), status=204, shows=b"", has={"Content-Length": None}),
+    ),
+    case(
+        "message-204-stored",
+        "9110 §15.3.5",
+        REQUIRED,
+        "a 204 from the store has neither a body nor a length",
+        fill(cc("max-age=3600", status=204)),
+        again(STORE, status=204, given=True),
+        again(STORE, status=204, shows=b"", has={"Content-Length": None, "Transfer-Encoding": None}),
+    ),
+    case(
+        "message-head-no-body",
+        "9110 §9.3.2",
+        REQUIRED,
+        "the answer to HEAD has no body",
+        again(ORIGIN, cc("no-store", body=b"x" * 50), method="HEAD", shows=b"", status=200),
+    ),
+    case(
+        "message-close",
+        "9112 §6.3",
+        REQUIRED,
+        "an answer that ends with the connection arrives whole",
+        again(ORIGIN, cc("no-store", body=b"x" * 5000).but(framing=Framing.CLOSE), shows=b"x" * 5000),
+    ),
+    case(
+        "message-chunked",
+        "9112 §7.1",
+        REQUIRED,
+        "an answer in chunks arrives whole",
+        again(ORIGIN, cc("no-store", body=b"x" * 5000).but(framing=Framing.CHUNKED), shows=b"x" * 5000),
+    ),
+    case(
+        "message-large",
+        "9112 §6.2",
+        REQUIRED,
+        "a megabyte arrives whole, and is stored whole",
+        again(ORIGIN, cc("max-age=3600", body=b"0123456789" * 100_000), shows=b"0123456789" * 100_000),
+        again(ANY, cc("max-age=3600", body=b"0123456789" * 100_000), shows=b"0123456789" * 100_000),
+    ),
+    _odd(
+        "two-lengths",
+        "9112 §6.3",
+        REQUIRED,
+        "two different lengths are an error of the origin, and nothing of it is passed on",
+        _head(b"Content-Length: 2", b"Content-Length: 5") + b"ok",
+        FAILED,
+    ),
+    _odd(
+        "length-twice",
+        "9112 §6.3",
+        REQUIRED,
+        "the same length twice is passed on once, or is an error",
+        _head(b"Content-Length: 2", b"Content-Length: 2") + b"ok",
+        ANY,
+        status=(200, 502),
+        has={"Content-Length": Once()},
+    ),
+    _odd(
+        "length-negative",
+        "9112 §6.3",
+        REQUIRED,
+        "a length that is no number is an error of the origin",
+        _head(b"Content-Length: -2") + b"ok",
+        FAILED,
+    ),
+    _odd(
+        "length-plus",
+        "9112 §6.3",
+        OPTIONAL,
+        "a length with a sign is an error of the origin",
+        _head(b"Content-Length: +2") + b"ok",
+        FAILED,
+    ),
+    _odd(
+        "length-and-chunked",
+        "9112 §6.3",
+        REQUIRED,
+        "of chunks beside a length, the chunks count, or it is an error; the length is not passed on",
+        _head(b"Content-Length: 9", b"Transfer-Encoding: chunked") + b"2\r\nok\r\n0\r\n\r\n",
+        ANY,
+        status=(200, 502),
+        has={"Content-Length": Without("9")},
+    ),
+    _odd(
+        "bad-chunk",
+        "9112 §7.1",
+        REQUIRED,
+        "a chunk whose size is no number is an error of the origin",
+        _head(b"Transfer-Encoding: chunked") + b"2\r\nok\r\nzz\r\n",
+        FAILED,
+    ),
+    _odd(
+        "folded",
+        "9112 §5.2",
+        REQUIRED,
+        "a folded field is unfolded, or an error",
+        _head(b"Test-Field: one", b"  two", b"Content-Length: 2") + b"ok",
+        ANY,
+        status=(200, 502),
+        unfolded=True,
+    ),
+    _odd(
+        "blank-before-colon",
+        "9112 §5.1",
+        REQUIRED,
+        "a blank before the colon is taken away, or an error",
+        _head(b"Test-Field : one", b"Content-Length: 2") + b"ok",
+        ANY,
+        status=(200, 502),
+        has={"test-field ": None},
+    ),
+    _odd(
+        "no-reason",
+        "9112 §4",
+        REQUIRED,
+        "a status line without a reason is understood",
+        _head(b"Content-Length: 2", status=b"200 ") + b"ok",
+        ORIGIN,
+        shows=b"ok",
+    ),
+    _odd(
+        "http-1.0",
+        "9112 §2.3",
+        REQUIRED,
+        "an answer of HTTP/1.0 arrives whole",
+        _head().replace(b"HTTP/1.1", b"HTTP/1.0") + b"ok",
+        ORIGIN,
+        shows=b"ok",
+    ),
+    _odd(
+        "not-http",
+        "9110 §15.6.3",
+        REQUIRED,
+        "what is not HTTP is an error of the origin",
+        b"220 mail.example ESMTP\r\n\r\n",
+        FAILED,
+    ),
+    _odd(
+        "status-text",
+        "9112 §4",
+        REQUIRED,
+        "a status that is no number is an error of the origin",
+        b"HTTP/1.1 abc OK\r\nContent-Length: 2\r\n\r\nok",
+        FAILED,
+    ),
+    _odd(
+        "extra-bytes",
+        "9112 §6.3",
+        REQUIRED,
+        "what follows the end of an answer is not passed on",
+        _head(b"Content-Length: 2") + b"ok and more",
+        ORIGIN,
+        shows=b"ok",
+    ),
+    _odd(
+        "trailers",
+        "9112 §7.1.2",
+        REQUIRED,
+        "fields in the trailer do not become part of the body",
+        _head(b"Transfer-Encoding: chunked", b"Trailer: Test") + b"2\r\nok\r\n0\r\nTest: x\r\n\r\n",
+        ORIGIN,
+        shows=b"ok",
+    ),
+    _odd(
+        "chunk-extension",
+        "9112 §7.1.1",
+        REQUIRED,
+        "extensions of a chunk do not count",
+        _head(b"Transfer-Encoding: chunked") + b'2;a=1;b="c"\r\nok\r\n0\r\n\r\n',
+        ORIGIN,
+        shows=b"ok",
+    ),
+    case(
+        "message-connection-reused",
+        "9112 §9.3",
+        REQUIRED,
+        "what follows an answer on the origin's connection is not taken for the next answer",
+        ask(
+            Answer(raw=_head(b"Content-Length: 2") + b"ok" + _head(b"Content-Length: 4") + b"evil", body=b"ok"),
+            came=ANY,
+        ),
+        again(ORIGIN, FRESH, of=2),
+    ),
+    case(
+        "message-reset-mid-head",
+        "9112 §8",
+        REQUIRED,
+        "half a head is an error of the origin",
+        again(FAILED, Answer(raw=b"HTTP/1.1 200 OK\r\nCache-Control: max-age=3600\r\nContent-Le", body=b"")),
+        again(ASKED, FRESH),
+    ),
+    case(
+        "message-405-not-kept",
+        "9111 §3",
+        OPTIONAL,
+        "the error that one viewer's odd request made is not shown to others",
+        ask(cc("max-age=3600", status=400), came=ANY, fields=(("X-Odd", "\x07"),), status=(400, 405, 431)),
+        again(ANY, FRESH, status=200),
+    ),
+    case(
+        "message-warning-none",
+        "9111 §5.5",
+        INFORMATION,
+        "no Warning is added to what is fresh",
+        fill(FRESH),
+        again(STORE, has={"Warning": Absent()}),
+    ),
+)
+
+CASES = (*INTERIM, *MESSAGES)
