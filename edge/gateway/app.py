@@ -309,7 +309,7 @@ class Gateway:
         if not request.authority:
             request = replace(request, authority=urlsplit(self.settings.public_url).netloc.lower())
         now = self._clock()
-        decision = decide(request, self.policies, country)
+        decision = decide(request, self.policies, country, own_positions=self._keeps_own)
         held = () if decision.match is None or decision.key is None else self.store.peek(decision.key)
         return {
             "edge": self.settings.edge,

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from cache_policies.fields import TAGS_FIELD, VERSION_FIELD
+from cache_policies.positions import Position
 from cache_policies.tags import is_path_tag
 from edge.core.directives import MAX_DELTA_S, Directives, response_directives
 from edge.core.floors import Floors, Lease, Verdict
@@ -133,11 +134,18 @@ _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def decide(request: Request, policies: PolicySet, country: str, answer: Response | None = None) -> Decision:
+def decide(
+    request: Request,
+    policies: PolicySet,
+    country: str,
+    answer: Response | None = None,
+    *,
+    own_positions: bool = False,
+) -> Decision:
     """What an edge with `policies` does with `request`, from a visitor in `country` (ZZ: unknown).
 
     `answer`: what the origin says, for lifetimes, tags and storing; None: nothing is known of it, so the policy's own
-    values are told.
+    values are told. `own_positions`: the edge keeps a purge log of its own, so that an answer needs no label.
     """
     visitor = None
     if policies.markets.all:
@@ -179,17 +187,18 @@ def decide(request: Request, policies: PolicySet, country: str, answer: Response
     if isinstance(placed, Unplaced):
         return own(503, placed.why.value, **found)
     stored: StoredResponse | Reason
+    told_country = None if own_positions else country
     if passes_store(request, policy):
         need, stored = Absent(FwdReason.BYPASS, Why.AUTHORIZATION), Reason.AUTHORIZATION
-        forward = forward_request(request, match, key, minimum=None, country=country)
+        forward = forward_request(request, match, key, minimum=None, country=told_country)
     else:
         empty = _of_nothing(request, policy)
         if isinstance(empty, Unsatisfiable):
             return own(504, empty.why.value, **found)
         need = empty
-        forward = forward_request(request, match, key, minimum=None, country=country, past_store=need.past_store)
+        forward = forward_request(request, match, key, minimum=None, country=told_country, past_store=need.past_store)
         by_request = need.why is Why.REQUEST_NO_STORE
-        stored = Reason.NO_STORE if by_request else _may_store(forward, answer, match, key)
+        stored = Reason.NO_STORE if by_request else _may_store(forward, answer, match, key, own_positions)
     return Decision(
         request,
         country,
@@ -232,10 +241,13 @@ def _passed_over(match: Match, policies: PolicySet) -> list[PassedOver]:
     return found
 
 
-def _may_store(forward: Request, answer: Response | None, match: Match, key: CacheKey) -> StoredResponse | Reason:
+def _may_store(
+    forward: Request, answer: Response | None, match: Match, key: CacheKey, own_positions: bool
+) -> StoredResponse | Reason:
     if answer is None:
         answer = Response(200, Headers(((VERSION_FIELD, "1.1"), (TAGS_FIELD, _ORIGINS_OWN_TAG), ("etag", '"1"'))))
-    decision = may_store(forward, answer, match, key, sent_at=_NOW, received_at=_NOW, wall_now=_NOW)
+    counter = Position(1, 1) if own_positions else None
+    decision = may_store(forward, answer, match, key, counter=counter, sent_at=_NOW, received_at=_NOW, wall_now=_NOW)
     return decision.reason if isinstance(decision, DoNotStore) else decision.stored
 
 
@@ -321,7 +333,8 @@ def told_stored(
 
     `now` is a moment of the edge's clock, `wall` the same moment in seconds since the epoch.
     """
-    assert decision.match is not None
+    if decision.match is None:
+        return []
     policy = decision.match.policy
     found = []
     for stored in variants:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest_asyncio
 
 from cache_policies.folder import folder_called
 from cache_policies.tags import path_tag
+from edge.gateway.explain import described_request
 from edge.gateway.settings import Positions
 from tests.support.edge_shop import EdgeShop
 from tests.support.scripted_origin import Pace, Reply, Seen, changed
@@ -271,3 +273,41 @@ async def test_upstreams_word_comes_before_ours_in_cache_status(shop):
         lines = [value for name, value in response.pairs if name == "cache-status"]
         assert lines[0] == "Upstream; hit"
         assert lines[1].startswith("nearshelf-eu; ")
+
+
+# -- explained ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "lines"),
+    [
+        ("GET", ()),
+        ("HEAD", ()),
+        ("GET", ("Cookie: a=b", "Authorization: Basic x")),
+        ("GET", ("Cache-Control: no-cache",)),
+        ("GET", ("Cache-Control: no-store",)),
+        ("GET", ("Cache-Control: only-if-cached",)),
+        ("GET", ("Range: bytes=0-1",)),
+        ("POST", ("Content-Length: 0",)),
+        ("M-SEARCH", ()),
+        ("OPTIONS", ("Max-Forwards: 0",)),
+        ("TRACE", ()),
+    ],
+)
+async def test_explain_says_beforehand_what_becomes_of_a_request(shop, method, lines):
+    shop.origin.on(PAGE, answer())
+    fields = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+    request = described_request(f"{PAGE}?a=1", "GET", fields, "127.0.0.1", shop.host)
+    told = shop.gateway.explain(replace(request, method=method), "ZZ")["decision"]
+    await shop.get(f"{PAGE}?a=1", *lines, method=method)
+    (line,) = shop.log_lines()
+    said = told["outcome"]
+    assert (line["cache"], line.get("fwd")) == (said["cache"], said["fwd"])
+    assert line.get("reason") in {said["reason"], told["do_not_store"]}
+    assert said["status"] is None or line["status"] == said["status"]
+    if told["forward"] is not None:
+        seen = shop.origin.last(PAGE)
+        connection = {"host", "content-length", "transfer-encoding"}
+        assert (seen.method, seen.target) == (told["forward"]["method"], told["forward"]["target"])
+        assert sorted(set(seen.headers) - connection) == sorted(set(told["forward"]["fields"]) - connection)
+        assert line.get("stored", False) == told["storable"]
