@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
 from http import HTTPStatus
 
 from edge.core.compression import chosen_by_coding, coding_for, may_be_coded, of_the_coded
@@ -120,25 +122,52 @@ def deliver_marked(
     return _whole(request, stored.status, headers, body, added)
 
 
-def form_head(stored: StoredResponse, policy: CachePolicy, coding: str, octets: int) -> bytes:
-    """Status line and every field of a hit that does not change while it is stored, each line ended by CRLF.
+def form_head(stored: StoredResponse, policy: CachePolicy, coding: str, octets: int) -> tuple[bytes, bytes]:
+    """Status line and every field of a hit that does not change while it is stored, each line ended by CRLF: what it
+    has in common with many others, one object for all of them, and what is its own.
 
     `coding` and `octets`: of the form that is sent, an empty coding for the body as received. What is left to add:
     `age: N`, `cache-status: ...`, the empty line and, but for HEAD, the body. An upstream's Cache-Status is in here
     already, as an earlier line of the same list.
     """
-    return _head(stored.status, (*_fields(stored, policy, coding), *_length(stored.status, octets)))
+    fields = (*_fields(stored, policy, coding), *_length(stored.status, octets))
+    common, own = _in_common_first(fields)
+    return _shared_start(_start(stored.status, common)), _lines(own)
 
 
 def response_head(response: Response) -> bytes:
     """Status line, fields and the empty line of any response, in HTTP/1.1."""
-    return _head(response.status, response.headers.pairs) + b"\r\n"
+    common, own = _in_common_first(response.headers)
+    return _start(response.status, common) + _lines(own) + b"\r\n"
 
 
-def _head(status: int, pairs: tuple[tuple[str, str], ...]) -> bytes:
-    lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, '')}", *(f"{name}: {value}" for name, value in pairs), ""]
-    return "\r\n".join(lines).encode("latin-1", "replace")
+def _in_common_first(pairs: Iterable[tuple[str, str]]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Fields that look alike in many responses, then those that do not. The order of lines with different names means
+    nothing (RFC 9110 §5.3), and that of lines with one name stays."""
+    return [pair for pair in pairs if pair[0] not in _OWN], [pair for pair in pairs if pair[0] in _OWN]
 
+
+def _start(status: int, pairs: Iterable[tuple[str, str]]) -> bytes:
+    return f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode() + _lines(pairs)
+
+
+@lru_cache(maxsize=1_024)
+def _shared_start(start: bytes) -> bytes:
+    """The first equal one that was seen lately."""
+    return start
+
+
+def _lines(pairs: Iterable[tuple[str, str]]) -> bytes:
+    return "".join([f"{name}: {value}\r\n" for name, value in pairs]).encode("latin-1", "replace")
+
+
+_OWN = frozenset(
+    {
+        "age", "cache-status", "content-length", "content-location", "content-range", "date", "etag", "expires",
+        "last-modified", "link", "location", "server-timing", "set-cookie",
+    }
+)  # fmt: skip
+"""Fields with a value of a response's own, as a rule."""
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 

@@ -7,6 +7,7 @@ is stored under agree by construction. The same rules run in CloudFront as a gen
 from __future__ import annotations
 
 import re
+import sys
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -112,7 +113,8 @@ def cache_key(request: Request, match: Match) -> CacheKey:
         request.authority,
         match.path,
         normalise_query(request.query, match.policy.query),
-        match.market,
+        # One object for all keys of a market.
+        sys.intern(match.market),
     )
 
 

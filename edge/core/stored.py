@@ -29,21 +29,28 @@ _OBJECTS_BYTES = 1_550
 class Form:
     """One way of sending a stored response: with its body as received, or with that in one content coding."""
 
-    __slots__ = ("age", "body", "coding", "head", "status", "told", "told_until", "ttl")
+    __slots__ = ("age", "body", "coding", "kept", "start", "status", "told", "told_until", "ttl")
 
     def __init__(self, coding: str, body: bytes) -> None:
         self.coding = coding
         """Empty: as received."""
         self.body = body
         """Empty while it is being coded: until then it is sent as received."""
-        self.head = b""
-        """What stays of a hit's head (`delivery.form_head`); empty before the first hit."""
+        self.start = b""
+        """Where a hit's head begins: what it has in common with many others, held once for all of them. Empty before
+        the first hit."""
         self.told = b""
-        """The whole head of a hit, with its age and what Cache-Status says, as this edge wrote it last."""
+        """The rest of a hit's head, with its age and what Cache-Status says, as this edge wrote it last."""
+        self.kept = 0
+        """Octets at the beginning of `told` that do not change with its age."""
         self.told_until = _NEVER
         """Until when that is true, in seconds of the edge's clock."""
         self.status = self.age = self.ttl = 0
         """What it tells, for the access log; seconds."""
+
+    def tell(self, start: bytes, own: bytes, rest: bytes, until: float) -> None:
+        """The next hits are told `start` and `own` (`delivery.form_head`), and `rest`, which is true `until` then."""
+        self.start, self.told, self.kept, self.told_until = start, own + rest, len(own), until
 
 
 @dataclass(slots=True)

@@ -8,7 +8,6 @@ are looked at each time, after the request was read.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -32,9 +31,6 @@ MAX_KNOWN_ADDRESSES = 50_000
 MAX_KNOWN_TARGET_BYTES = 512
 """Addresses whose policy and key are remembered: some 40 MB at the most."""
 MAX_SPELLINGS_OF_HOSTS = 1_000
-
-# A value that is read as it stands, whatever it is: nothing to decode, nothing to refuse (`key.normalise_query`).
-_PLAIN_VALUE = re.compile(rb"[A-Za-z0-9._~=-]*").fullmatch
 
 
 class Known:
@@ -60,9 +56,42 @@ class _Path:
     __slots__ = ("counted", "known")
 
     def __init__(self, counted: tuple[bytes, ...] | None) -> None:
-        self.counted = counted
-        """Names of parameters, in the order of the key; None: the query counts as it is."""
+        self.counted = None if counted is None else tuple([(b"&" + name, len(name) + 1) for name in counted])
+        """Names of parameters with `&` before, in the order of the key, and their lengths; None: the query counts as it
+        is."""
         self.known: dict[bytes | tuple[bytes | None, ...], Known] = {}
+
+    def spelt(self, query: bytes) -> bytes | tuple[bytes | None, ...] | None:
+        """What of `query` tells addresses with this path apart, as a key of `known`; None: it takes more than a glance.
+
+        Reads what `key.normalise_query` reads, in bytes that no request line is without: no blanks, no controls. Where
+        something is percent-encoded, or a name that counts begins several parameters, that is left to the long way.
+        """
+        counted = self.counted
+        if not counted or not query:
+            return query if counted is None else b""
+        if b"%" in query or b"+" in query:
+            return None
+        text = b"&" + query
+        values: list[bytes | None] = []
+        for name, length in counted:
+            begins = text.find(name)
+            if begins < 0:
+                values.append(None)
+                continue
+            ends = begins + length
+            if text.find(name, ends) >= 0:
+                return None
+            after = text[ends : ends + 1]
+            if after == b"=":
+                following = text.find(b"&", ends)
+                values.append(text[ends + 1 : following] if following >= 0 else text[ends + 1 :])
+            elif after:
+                # Another parameter, whose name begins alike; or one without a value, which is rare.
+                return None
+            else:
+                values.append(b"")
+        return tuple(values)
 
 
 class Site:
@@ -81,33 +110,28 @@ class Site:
         found = self._paths.get(path)
         if found is None:
             return None
-        counted = found.counted
-        if not query or counted == ():
+        if not query:
             return found.known.get(b"")
-        if counted is None:
-            return found.known.get(query)
-        values = _values(query, counted)
-        return None if values is None else found.known.get(values)
+        spelt = found.spelt(query)
+        return None if spelt is None else found.known.get(spelt)
 
     def remember(self, target: bytes, known: Known) -> None:
         """`known` is what a GET for `target` means. Not for one that has to be read with care each time."""
-        path, _, query = target.partition(b"?")
-        counted: tuple[bytes, ...] | None = None
-        if known.policy.query != ALL_QUERY:
-            counted = tuple([name.encode() for name in known.policy.query])
-        spelt: bytes | tuple[bytes | None, ...] | None = query if counted is None else b""
-        if query and counted:
-            spelt = _values(query, counted)
-        if spelt is None or len(target) > MAX_KNOWN_TARGET_BYTES or not target.startswith(b"/"):
+        if len(target) > MAX_KNOWN_TARGET_BYTES or not target.startswith(b"/"):
             return
         if self._size >= MAX_KNOWN_ADDRESSES:
             # All at once, which costs the next request for each a few microseconds, rather than a queue to keep.
             self.forget()
+        path, _, query = target.partition(b"?")
         found = self._paths.get(path)
         if found is None:
-            found = self._paths[path] = _Path(counted)
-        self._size += spelt not in found.known
-        found.known[spelt] = known
+            names = known.policy.query
+            found = _Path(None if names == ALL_QUERY else tuple([name.encode() for name in names]))
+        spelt = found.spelt(query)
+        if spelt is not None:
+            self._paths[path] = found
+            self._size += spelt not in found.known
+            found.known[spelt] = known
 
     def forget(self) -> None:
         self._paths.clear()
@@ -170,10 +194,10 @@ class Hits:
         book = self._book
         if book.log is None:
             book.hits += 1
-            answer = form.told + form.body
+            answer = form.start + form.told + form.body
             book.bytes_sent += len(answer)
             return answer
-        return self._noted(known, form, now, form.told + form.body)
+        return self._noted(known, form, now, form.start + form.told + form.body)
 
     def answer(self, parsed: Parsed, site: Site, now: float) -> bytes | None:
         """The same for a request that was parsed in full."""
@@ -184,7 +208,7 @@ class Hits:
         if known is None or form is None:
             return None
         told = form.told if parsed.keep_alive else form.told[:-2] + b"connection: close\r\n\r\n"
-        return self._noted(known, form, parsed.received_at, told + form.body)
+        return self._noted(known, form, parsed.received_at, form.start + told + form.body)
 
     def _form(self, known: Known, accept_encoding: bytes | None, now: float) -> Form | None:
         """The form to answer in, its head told for `now`; None: there is nothing fresh that fits the short way."""
@@ -217,35 +241,21 @@ class Hits:
 
     def _tell(self, stored: StoredResponse, form: Form, policy: CachePolicy, now: float) -> bool:
         """Render the head for `now`, and until when it is true; false for a body too long for one buffer."""
-        if not form.head:
+        start, own = form.start, form.told[: form.kept]
+        if not start:
             if len(form.body) > AT_ONCE_BYTES:
                 return False
-            form.head = form_head(stored, policy, form.coding, len(form.body))
+            start, own = form_head(stored, policy, form.coding, len(form.body))
         age_s = current_age(stored, now)
         age, ttl = int(age_s), int(stored.fresh_until - now)
-        form.told = b"%bage: %d\r\ncache-status: %b; hit; ttl=%d\r\n\r\n" % (form.head, age, self._cache_name, ttl)
-        form.told_until = min(now + (age + 1 - age_s), stored.fresh_until - ttl)
+        rest = b"age: %d\r\ncache-status: %b; hit; ttl=%d\r\n\r\n" % (age, self._cache_name, ttl)
+        form.tell(start, own, rest, min(now + (age + 1 - age_s), stored.fresh_until - ttl))
         form.age, form.ttl, form.status = age, ttl, stored.status
         return True
 
     def _noted(self, known: Known, form: Form, received_at: float, answer: bytes) -> bytes:
         self._book.hit(known.about, received_at, form.status, form.ttl, form.age, len(answer))
         return answer
-
-
-def _values(query: bytes, counted: tuple[bytes, ...]) -> tuple[bytes | None, ...] | None:
-    """The values of the parameters that count, in their order; None: this is not read at a glance."""
-    found: dict[bytes, bytes] = {}
-    for pair in query.split(b"&"):
-        name, _, value = pair.partition(b"=")
-        if name in counted:
-            if name in found or _PLAIN_VALUE(value) is None:
-                return None
-            found[name] = value
-        elif b"%" in name or b"+" in name:
-            # Another spelling of a name may be one that counts.
-            return None
-    return tuple([found.get(name) for name in counted])
 
 
 def _accept_encoding(fields: list[tuple[bytes, bytes]]) -> bytes:

@@ -257,18 +257,18 @@ def test_the_ready_made_heads_are_what_deliver_says(shows_price):
     rest = b"age: 20\r\ncache-status: nearshelf-eu; hit; ttl=40\r\n\r\n"
     kept = page(CODINGS, headers=response(vary="Accept-Language").headers)
     for coding in CODINGS:
-        head = form_head(kept, policy, coding, len(COPIES[coding]))
+        head = b"".join(form_head(kept, policy, coding, len(COPIES[coding])))
         assert head + rest == response_head(answer_to(kept, policy, accept_encoding=coding))
-    assert form_head(kept, policy, "", len(BODY)) + rest == response_head(answer_to(kept, policy))
+    assert b"".join(form_head(kept, policy, "", len(BODY))) + rest == response_head(answer_to(kept, policy))
 
 
 def test_copies_go_over_to_a_response_with_the_same_body_and_their_heads_do_not():
     old, new = page(CODINGS), page(())
     for form in (old.coded or {}).values():
-        form.head = b"HTTP/1.1 200 OK\r\n"
+        form.tell(b"HTTP/1.1 200 OK\r\n", b"", b"age: 1\r\n\r\n", 100.0)
     old.keep_form("", Form("", BODY))
     new.take_copies(old)
     assert new.received is None
     assert {coding: form.body for coding, form in (new.coded or {}).items()} == COPIES
-    assert {form.head for form in (new.coded or {}).values()} == {b""}
+    assert {form.start for form in (new.coded or {}).values()} == {b""}
     assert new.size == old.size

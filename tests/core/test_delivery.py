@@ -193,7 +193,12 @@ def test_the_notice_is_announced_to_everybody():
 @pytest.mark.parametrize("policy", [PAGE, PRICED])
 def test_the_ready_made_head_of_a_hit_is_what_deliver_says(policy):
     kept = stored(headers=response(cache_control="max-age=9", cache_status="upstream; hit").headers)
-    head = form_head(kept, policy, "", len(kept.body)) + b"age: 20\r\ncache-status: " + HIT_TEXT.encode() + b"\r\n\r\n"
+    head = (
+        b"".join(form_head(kept, policy, "", len(kept.body)))
+        + b"age: 20\r\ncache-status: "
+        + HIT_TEXT.encode()
+        + b"\r\n\r\n"
+    )
     assert head == response_head(deliver(request(), kept, policy, 120.0, HIT))
 
 

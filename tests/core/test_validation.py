@@ -32,7 +32,7 @@ def test_a_304_moves_position_tags_and_lifetimes_and_keeps_the_body():
     old = stored(judged_at=7)
     for coding in ("", "gzip"):
         form = Form(coding, b"copy")
-        form.head = b"head"
+        form.tell(b"start", b"own", b"rest", 100.0)
         old.keep_form(coding, form)
     decision = freshened(old, NOT_MODIFIED)
     assert isinstance(decision, Store)
@@ -45,7 +45,7 @@ def test_a_304_moves_position_tags_and_lifetimes_and_keeps_the_body():
     assert new.form("") is None
     copy = new.form("gzip")
     assert copy is not None
-    assert (copy.body, copy.head) == (b"copy", b"")
+    assert (copy.body, copy.start, copy.told) == (b"copy", b"", b"")
     assert (old.position, old.stored_at) == (Position(1, 5), 100.0)
 
 
