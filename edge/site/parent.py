@@ -42,10 +42,10 @@ def run(settings: SiteSettings, env: Mapping[str, str]) -> int:
 
     Raises SiteError when it cannot start; then nothing of it is left running.
     """
+    settings.check(env)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for name in ("httpx", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    settings.check(env)
     return asyncio.run(Site(settings, env).run())
 
 

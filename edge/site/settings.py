@@ -99,6 +99,7 @@ class SiteSettings:
             "NEARSHELF_EDGE_KEY": "key",
             "NEARSHELF_ADMIN_TOKEN": "token",
             "NEARSHELF_FEED_URL": "http://127.0.0.1:1",
+            **({} if self.listen.port else {"NEARSHELF_PUBLIC_URL": "http://127.0.0.1:1"}),
         }
         worker = None
         try:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from edge.site.feed import Member, SiteFeed
 
-READY_S = 30.0
+READY_S = 60.0
 """How long a worker may take from its start until it has applied the purge log."""
 BACKOFF_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Before the next start of a worker that ended by itself: longer each time."""
