@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from cache_policies.positions import Position
+from edge.store.siblings import STORED
 from tests.support.raw_http import RawResponse, RawViewer
 
 WITHIN_S = 20.0
@@ -242,8 +243,10 @@ class RealEdge:
         positions = []
         with contextlib.suppress(BlockingIOError):
             while True:
-                head, _, _ = self._sibling.recv(LONGEST_MESSAGE_BYTES).partition(b"\n")
-                positions.append(Position.parse(json.loads(head)["position"]))
+                message = self._sibling.recv(LONGEST_MESSAGE_BYTES)
+                if message.startswith(STORED):
+                    head, _, _ = message.removeprefix(STORED).partition(b"\n")
+                    positions.append(Position.parse(json.loads(head)["position"]))
         return positions
 
     async def _ready(self) -> None:
