@@ -5,6 +5,7 @@ A hit is answered without a task, a wait or a second buffer (`hits.py`).
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -32,7 +33,9 @@ from edge.gateway.handover import Handover, Visit, ended
 from edge.gateway.hits import Hits, Known, Site
 from edge.gateway.invalidations import Invalidations
 from edge.gateway.landings import REGIONAL, Apart, Errand, Failed, Kept, NotKept, Overtaken
-from edge.gateway.origin import SERVER_FAULTS, EdgeKeyRefused, OriginError
+from edge.gateway.origin import SERVER_FAULTS, EdgeKeyRefused, OriginError, OriginResponse
+from edge.gateway.origin.pool import Begun
+from edge.gateway.passes import GoOn, Passes
 from edge.gateway.record import ExchangeRecord, RecordBook, request_part
 from edge.gateway.server import REFUSALS, BodyRefused, Parsed, Refusal, ViewerGone
 from edge.gateway.visitors import Visitor, Visitors
@@ -100,11 +103,23 @@ class Exchange:
             book=book,
             coder=coder,
         )
+        self._passes = Passes(
+            edge=edge,
+            fills=fills,
+            book=book,
+            visitors=visitors,
+            hand=self._hand,
+            applied=applied,
+            go_on=GoOn(failed=self._pass_again, answered=self._pass_on),
+            clock=clock,
+            wall=wall,
+        )
 
     def use(self, policies: PolicySet) -> None:
         """Decide by `policies` from the next request on; those under way end by what they began with."""
         self._policies = policies
         self._hits.forget_addresses()
+        self._passes.forget_addresses()
 
     def quick(self, data: bytes, now: float) -> bytes | None:
         """The whole answer to bytes that are one plain request for something fresh (`hits.py`); None: parse them."""
@@ -112,17 +127,25 @@ class Exchange:
 
     # -- at once -------------------------------------------------------------------------------------------------------
 
-    def at_once(self, parsed: Parsed, now: float) -> bytes | Callable[[], Awaitable[None]]:
-        """The whole answer where the store or the edge itself has it, else what to await."""
+    def at_once(self, parsed: Parsed, now: float) -> bytes | Callable[[], Awaitable[None]] | asyncio.Future[None]:
+        """The whole answer where the store or the edge itself has it; else what to await, or, where nobody has to wait
+        for it, what is done when the viewer has been answered."""
         site = self._hits.site_of(parsed.host)
         if site is None:
             parsed.keep_alive = False
             return self.refuse(Refusal.HOST_UNKNOWN, parsed, now)
         hit = self._hits.answer(parsed, site, now)
-        return self._at_length(parsed, site, now) if hit is None else hit
+        if hit is not None:
+            return hit
+        return self._passes.begin(parsed, site.authority) or self._at_length(parsed, site, now)
 
     def _at_length(self, parsed: Parsed, site: Site, now: float) -> bytes | Callable[[], Awaitable[None]]:
         """Any other request: conditions, HEAD, writes, misses, first requests for an address."""
+        visit = self._arrive(parsed, site, now)
+        return visit if isinstance(visit, bytes) else self._decide(visit, now)
+
+    def _arrive(self, parsed: Parsed, site: Site, now: float) -> Visit | bytes:
+        """What a request is about, when it is for more than the edge's own answer."""
         own_answer = self._hand.own_answer
         if parsed.method in NEVER_SERVED:
             return self.refuse(Refusal.METHOD, parsed, now)
@@ -161,7 +184,7 @@ class Exchange:
             return own_answer(for_nobody(UNPLACED_WORDS, request), parsed, record, placed.why.value)
         if policy.store and not guarded and parsed.method == b"GET" and policy.data_class is DataClass.PUBLIC:
             site.remember(parsed.target, Known(key, policy, record.about))
-        return self._decide(Visit(parsed, request, match, key, placed, record), now)
+        return Visit(parsed, request, match, key, placed, record)
 
     def _decide(self, visit: Visit, now: float, *, in_task: bool = False) -> bytes | Callable[[], Awaitable[None]]:
         """What the store has for a request that this edge serves. `in_task`: what is returned is awaited at once."""
@@ -263,9 +286,9 @@ class Exchange:
             case Apart():
                 await self._pass(visit, Absent(fwd, why, errand.demand_head))
 
-    async def _pass(self, visit: Visit, need: Absent) -> None:
+    async def _pass(self, visit: Visit, need: Absent, begun: Begun | None = None) -> None:
         """A route that is never stored, a write, a part of what is not stored: through to the origin and back, both
-        bodies streamed."""
+        bodies streamed. `begun`: it was sent the short way (`passes.py`), and failed."""
         parsed, request, match, record = visit.parsed, visit.request, visit.match, visit.record
         record.fwd, record.reason, record.outcome = need.fwd, need.why.value, "pass"
         reads = request.method in {"GET", "HEAD"}
@@ -286,6 +309,7 @@ class Exchange:
                 None if body is None else body.pieces(),
                 None if body is None else body.length,
                 self._hand.hints_for(visit),
+                begun,
             )
         except OriginError as exc:
             leased = reads and need.demand_head
@@ -299,6 +323,13 @@ class Exchange:
         except ViewerGone:
             self._book.note(ended(record, "gone", record.reason))
             raise
+        self._passes.remember(visit, need)
+        await self._passed(visit, answer)
+
+    async def _passed(self, visit: Visit, answer: OriginResponse) -> None:
+        """The head of what was passed through is there."""
+        request, match, record = visit.request, visit.match, visit.record
+        reads = request.method in {"GET", "HEAD"}
         record.fwd_status = answer.status
         record.origin_s = answer.head_at - answer.sent_at
         if reads and self._fills.shows_purged(answer, match):
@@ -307,6 +338,36 @@ class Exchange:
             return
         await self._invalidations.after(request, answer.status, answer.headers, self._policies)
         await self._hand.forwarded(visit, answer)
+
+    async def _pass_again(self, parsed: Parsed, need: Absent, begun: Begun) -> None:
+        """What was begun the short way has failed."""
+        visit = self._revisit(parsed)
+        if isinstance(visit, bytes):
+            parsed.viewer.write(visit)
+        else:
+            await self._pass(visit, need, begun)
+
+    async def _pass_on(self, parsed: Parsed, need: Absent, answer: OriginResponse) -> None:
+        """What was begun the short way has an answer that is not for it."""
+        visit = self._revisit(parsed)
+        if isinstance(visit, bytes):
+            answer.abandon()
+            parsed.viewer.write(visit)
+            return
+        record = visit.record
+        record.fwd, record.reason, record.outcome = need.fwd, need.why.value, "pass"
+        try:
+            answer = await self._fills.accepted(answer)
+        except OriginError as exc:
+            await self._hand.error(visit, exc, exc.reason, self._clock(), leased=need.demand_head)
+            return
+        await self._passed(visit, answer)
+
+    def _revisit(self, parsed: Parsed) -> Visit | bytes:
+        """What a request that went the short way is about; an answer, where the policies have changed meanwhile."""
+        site = self._hits.site_of(parsed.host)
+        now = self._clock()
+        return self.refuse(Refusal.HOST_UNKNOWN, parsed, now) if site is None else self._arrive(parsed, site, now)
 
     # -- small parts ---------------------------------------------------------------------------------------------------
 

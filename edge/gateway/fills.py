@@ -28,6 +28,7 @@ from edge.gateway.flights import Fate
 from edge.gateway.growing import WHOLE_BYTES, Growing
 from edge.gateway.landings import Errand, Failed, Fetched, Kept, NotKept, Overtaken
 from edge.gateway.origin import SERVER_FAULTS, EdgeKeyRefused, OnInterim, OriginError, OriginResponse
+from edge.gateway.origin.pool import Begun, OriginPool
 from edge.gateway.origins import OriginPools
 from edge.gateway.regional import Regional
 
@@ -248,15 +249,17 @@ class Fills:
         body: AsyncIterator[bytes] | None = None,
         length: int | None = None,
         on_interim: OnInterim | None = None,
+        begun: Begun | None = None,
     ) -> OriginResponse:
-        """Ask whoever is placed for it. Raises OriginError. `on_interim` hears of every 103 before this returns.
+        """Ask whoever is placed for it. Raises OriginError. `on_interim` hears of every 103 before this returns;
+        `begun`: it was sent before, and failed (`OriginPool.begin_read`).
 
         A read that the first origin gives no usable answer to goes to the second, whose word is the last: each time
         anew, because a first origin that fails for long has its breaker to keep it from being waited for.
         """
         second = placed.fail_over if forward.method in READS and body is None else None
         if second is None:
-            return await self._ask(placed.origin, forward, key, body, length, on_interim)
+            return await self._ask(placed.origin, forward, key, body, length, on_interim, begun)
         try:
             response = await self._ask(placed.origin, forward, key, on_interim=on_interim)
         except OriginError:
@@ -276,21 +279,33 @@ class Fills:
         body: AsyncIterator[bytes] | None = None,
         length: int | None = None,
         on_interim: OnInterim | None = None,
+        begun: Begun | None = None,
     ) -> OriginResponse:
         """One forward request, with the fields that belong to this connection. Raises OriginError."""
+        target, headers = self.as_sent(forward, key)
+        if body is not None and length is not None:
+            headers = headers.with_(("content-length", str(length)))
+        pool = self._origins.pool(origin)
+        response = await pool.send(forward.method, target, headers, body, on_interim=on_interim, begun=begun)
+        return await self.accepted(response)
+
+    def as_sent(self, forward: Request, key: CacheKey) -> tuple[str, Headers]:
+        """Target and fields of a forward request, those among them that belong to this connection."""
         pairs = [("host", key.authority), *forward.headers.pairs]
         if not self._own_positions:
             pairs.insert(1, (EDGE_KEY_FIELD, self._edge_key))
-        if body is not None and length is not None:
-            pairs.append(("content-length", str(length)))
-        target = f"{forward.path}?{forward.query}" if forward.query else forward.path
-        response = await self._origins.pool(origin).send(
-            forward.method, target, Headers(pairs), body, on_interim=on_interim
-        )
+        return f"{forward.path}?{forward.query}" if forward.query else forward.path, Headers(pairs)
+
+    def pool_of(self, placed: Placed) -> OriginPool:
+        """Whose connections a forward request takes."""
+        return self._origins.pool(placed.origin)
+
+    async def accepted(self, response: OriginResponse) -> OriginResponse:
+        """`response`, unless the origin refuses this edge. Raises EdgeKeyRefused."""
         if response.status == 403 and response.headers.get(REFUSED_FIELD) == REFUSED_EDGE_KEY:
             await response.discard()
             self._say_refused()
-            raise EdgeKeyRefused(target)
+            raise EdgeKeyRefused(response.target)
         return response
 
     def _say_refused(self) -> None:

@@ -27,7 +27,7 @@ from edge.gateway.coder import Coder
 from edge.gateway.growing import PIECE_BYTES, WHOLE_BYTES, CutShort, Growing, Reader
 from edge.gateway.origin import READ_AHEAD_BYTES, EdgeKeyRefused, ErrorKind, OnInterim, OriginError, OriginResponse
 from edge.gateway.record import ExchangeRecord, RecordBook
-from edge.gateway.server import Parsed, RequestBody, ViewerGone
+from edge.gateway.server import Parsed, RequestBody, ViewerConnection, ViewerGone
 from edge.store.base import Store
 
 AT_ONCE_BYTES = 262_144
@@ -119,11 +119,16 @@ class Handover:
         """Takes the interim responses that come before the answer (RFC 8297), for this viewer alone; never raises."""
 
         def hint(status: int, headers: Headers) -> None:
-            if not visit.parsed.viewer.gone:
-                said = viewer_headers(headers, visit.policy).without(("cache-control", "set-cookie"))
-                visit.parsed.viewer.write(response_head(Response(status, said)))
+            self.hint(visit.parsed.viewer, visit.policy, status, headers)
 
         return hint
+
+    @staticmethod
+    def hint(viewer: ViewerConnection, policy: CachePolicy, status: int, headers: Headers) -> None:
+        """Hand an interim response to a viewer who is still there."""
+        if not viewer.gone:
+            said = viewer_headers(headers, policy).without(("cache-control", "set-cookie"))
+            viewer.write(response_head(Response(status, said)))
 
     # -- awaited -------------------------------------------------------------------------------------------------------
 

@@ -205,8 +205,9 @@ class Application(Protocol):
         """The whole answer to bytes that are one plain request (`plain.py`) for something fresh; None: parse them.
         `now`: a moment of the edge's clock after they were read."""
 
-    def at_once(self, parsed: Parsed, now: float) -> bytes | Callable[[], Awaitable[None]]:
-        """The whole answer, or what to await until it has been written to `parsed.viewer`."""
+    def at_once(self, parsed: Parsed, now: float) -> bytes | Callable[[], Awaitable[None]] | asyncio.Future[None]:
+        """The whole answer; or what to await until it has been written to `parsed.viewer`; or what is done when
+        `parsed.viewer` has been told the answer (`answered`), or how to go on (`go_on`)."""
 
     def refuse(self, refusal: Refusal, parsed: Parsed | None, now: float) -> bytes:
         """The answer to a request that is not served; the connection is closed after it."""
@@ -269,7 +270,8 @@ class ViewerConnection(asyncio.BufferedProtocol):
         self._queue: deque[Parsed | Refusal] = deque()
         self._quiet = True
         """Nothing is under way: what comes next begins a request, and its answer may go out at once."""
-        self._busy: asyncio.Task[None] | None = None
+        self._busy: asyncio.Future[None] | None = None
+        """What the request being worked on waits for."""
         self._at_end = False
         """No further request is read: the last response is under way."""
         self._unread_head = 0
@@ -522,6 +524,8 @@ class ViewerConnection(asyncio.BufferedProtocol):
             self._out.append(answer)
             self._out_size += len(answer)
             self._finished(parsed)
+        elif isinstance(answer, asyncio.Future):
+            self._busy = answer
         else:
             self._busy = asyncio.get_running_loop().create_task(self._work(parsed, answer))
 
@@ -537,6 +541,19 @@ class ViewerConnection(asyncio.BufferedProtocol):
         self._finished(parsed)
         self._now = self._server.clock()
         self._advance()
+
+    def answered(self, parsed: Parsed, data: bytes) -> None:
+        """The whole answer to the request being worked on, from somebody who was called back for it."""
+        if not self.gone and self.transport is not None:
+            self.transport.write(data)
+        self._busy = None
+        self._finished(parsed)
+        self._now = self._server.clock()
+        self._advance()
+
+    def go_on(self, parsed: Parsed, answer: Callable[[], Awaitable[None]]) -> None:
+        """There is something to await after all for the request being worked on."""
+        self._busy = asyncio.get_running_loop().create_task(self._work(parsed, answer))
 
     def _finished(self, parsed: Parsed) -> None:
         """After the response to `parsed` was written whole."""
@@ -689,7 +706,7 @@ class ViewerConnection(asyncio.BufferedProtocol):
 
     async def finish(self) -> None:
         """Wait for the exchange being worked on."""
-        if self._busy is not None:
+        while self._busy is not None:
             await asyncio.wait([self._busy])
 
     def stop(self) -> None:

@@ -32,6 +32,8 @@ OnInterim = Callable[[int, Headers], None]
 _PREFIX = b"HTTP/1."
 _EARLY_HINTS = 103
 _BODILESS = frozenset({204, 304})
+_VERSIONS = frozenset({"1.1", "1.0"})
+_SPECIAL = frozenset({"connection", "content-length", "transfer-encoding"})
 _MAX_KNOWN_NAMES = 4_096
 _known_names: dict[bytes, str] = {}
 """Field names as spelt -> lower case: most are the same in every response."""
@@ -70,6 +72,7 @@ class Connection(asyncio.Protocol):
         "_paused_writing",
         "_received",
         "_refusal",
+        "_special",
         "_target",
         "_timer",
         "_timer_at",
@@ -80,6 +83,7 @@ class Connection(asyncio.Protocol):
         "idle_since",
         "length",
         "may_keep",
+        "on_event",
         "placed",
         "status",
         "transport",
@@ -103,12 +107,15 @@ class Connection(asyncio.Protocol):
         self._deadline: float | None = None
         self._late = ErrorKind.HTTP_RESPONSE_TIMEOUT
         self._chunks: deque[bytes] = deque()
+        self.on_event: Callable[[], None] | None = None
+        """Called when the head is there, for every piece after it, at the end, and when the exchange has failed."""
         self._prepare("", "", None)
 
     def _prepare(self, method: str, target: str, on_interim: OnInterim | None) -> None:
         self._method = method
         self._target = target
         self._on_interim = on_interim
+        self._special: list[tuple[str, str]] = []
         self._head: asyncio.Future[None] | None = None
         self._more: asyncio.Future[None] | None = None
         self._pairs: list[tuple[str, str]] = []
@@ -158,6 +165,8 @@ class Connection(asyncio.Protocol):
                 self._fail(ErrorKind.HTTP_RESPONSE_HEADER_SECTION_SIZE)
             elif self._is_chunked and self._overhead() > MAX_CHUNK_OVERHEAD_BYTES:
                 self._fail(ErrorKind.HTTP_PROTOCOL_ERROR)
+        if self.on_event is not None and (self._head_done or self._error is not None):
+            self.on_event()
 
     def _starts_well(self, data: bytes) -> bool:
         rest = _PREFIX[self._fed :]
@@ -177,6 +186,8 @@ class Connection(asyncio.Protocol):
                 self._end()
             else:
                 self._fail(ErrorKind.HTTP_RESPONSE_INCOMPLETE if self._fed else ErrorKind.CONNECTION_TERMINATED)
+            if self.on_event is not None:
+                self.on_event()
         self._parser = None
         self.resume_writing()
         self._on_lost(self)
@@ -200,40 +211,44 @@ class Connection(asyncio.Protocol):
         self._head_bytes += len(name) + len(value) + 4
         if self._head_bytes > MAX_RESPONSE_HEAD_BYTES or len(self._pairs) >= MAX_RESPONSE_FIELDS:
             raise self._refused(ErrorKind.HTTP_RESPONSE_HEADER_SECTION_SIZE)
-        self._pairs.append((_known_names.get(name) or _know(name), value.decode("latin-1").rstrip(" \t")))
+        pair = (_known_names.get(name) or _know(name), value.decode("latin-1").rstrip(" \t"))
+        self._pairs.append(pair)
+        if pair[0] in _SPECIAL:
+            self._special.append(pair)
 
     def on_headers_complete(self) -> None:
         parser = self._parser
         assert parser is not None
         status = parser.get_status_code()
         pairs, self._pairs = self._pairs, []
+        special, self._special = self._special, []
         headers = Headers(pairs)
         if status < 200:
             self._interim(status, headers)
             return
         version = parser.get_http_version()
-        coding = headers.get("transfer-encoding")
-        chunked = coding is not None
-        if status > 599 or version not in {"1.1", "1.0"}:
+        if status > 599 or version not in _VERSIONS:
             raise self._refused(ErrorKind.HTTP_PROTOCOL_ERROR)
-        if coding is not None and (
-            version == "1.0" or coding.lower() != "chunked" or len(headers.lines("transfer-encoding")) > 1
-        ):
-            raise self._refused(ErrorKind.HTTP_PROTOCOL_ERROR)
+        length: str | None = None
+        chunked = False
+        said: list[str] = []
+        for name, value in special:
+            if name == "content-length":
+                length = value
+            elif name == "connection":
+                said += [member.lower() for member in list_members(value)]
+            elif chunked or version == "1.0" or value.lower() != "chunked":
+                raise self._refused(ErrorKind.HTTP_PROTOCOL_ERROR)
+            else:
+                chunked = True
         has_body = self._method != "HEAD" and status not in _BODILESS
-        length = headers.get("content-length")
         self.status = status
         self.headers = headers
         self._head_done = True
         self._is_chunked = has_body and chunked
         self.length = int(length) if has_body and length is not None else None
         self.close_delimited = has_body and length is None and not chunked
-        connection = headers.get("connection")
-        if connection is None:
-            self.may_keep = version == "1.1"
-        else:
-            said = [member.lower() for member in list_members(headers.joined("connection"))]
-            self.may_keep = "close" not in said and (version == "1.1" or "keep-alive" in said)
+        self.may_keep = "close" not in said and (version == "1.1" or "keep-alive" in said)
         if status == 204 and (chunked or length not in {None, "0"}):
             # Announces what it must not have (RFC 9110 §8.6, RFC 9112 §6.1): where it ends is anybody's guess.
             self.may_keep = False
@@ -331,6 +346,8 @@ class Connection(asyncio.Protocol):
             self._set_timer(self._deadline)
         else:
             self._fail(self._late)
+            if self.on_event is not None:
+                self.on_event()
 
     # -- the pool's side -----------------------------------------------------------------------------------------------
 
@@ -340,13 +357,34 @@ class Connection(asyncio.Protocol):
 
     def begin(self, method: str, target: str, data: bytes, on_interim: OnInterim | None = None) -> None:
         """Write a request's head, and its body where that is there already, and get ready for its response."""
-        assert self.transport is not None
         self._prepare(method, target, on_interim)
+        self._head = self._loop.create_future()
+        self._write_first(data)
+
+    def begin_told(
+        self, target: str, data: bytes, head_s: float, on_event: Callable[[], None], on_interim: OnInterim
+    ) -> None:
+        """The same for a GET that nobody waits for: `on_event` is called, not before this returns."""
+        self._prepare("GET", target, on_interim)
+        self.on_event = on_event
+        self._wait_at_most(head_s, ErrorKind.HTTP_RESPONSE_TIMEOUT)
+        self._write_first(data)
+
+    def _write_first(self, data: bytes) -> None:
+        assert self.transport is not None
         self._busy = True
         if self._parser is None:
             self._parser = httptools.HttpResponseParser(self)
-        self._head = self._loop.create_future()
         self.transport.write(data)
+
+    def go_on_for(self, idle_s: float) -> None:
+        """More of the body has to come within `idle_s`."""
+        self._wait_at_most(idle_s, ErrorKind.HTTP_RESPONSE_TIMEOUT)
+
+    @property
+    def error(self) -> OriginError | None:
+        """Why the exchange has failed."""
+        return None if self._error is None else OriginError(self._error, self._target)
 
     async def write(self, data: bytes, write_s: float) -> None:
         """Write a piece of the request's body and wait until there is room. Raises OriginError."""
@@ -393,6 +431,14 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
         return data
 
+    def take(self) -> bytes:
+        """All that is here of the body."""
+        chunks = self._chunks
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._buffered = 0
+        return body
+
     @property
     def whole(self) -> bool:
         """Whether everything that is left of the response is here."""
@@ -403,6 +449,7 @@ class Connection(asyncio.Protocol):
         self._busy = False
         self._deadline = None
         self._on_interim = None
+        self.on_event = None
         reusable = (
             self._complete
             and self.may_keep

@@ -8,7 +8,7 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge.core.http import Headers
 from edge.gateway.origin.address import Address
@@ -24,6 +24,17 @@ logger = logging.getLogger("nearshelf.origin")
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 """What may be sent again."""
+
+
+class Begun(NamedTuple):
+    """A GET that was sent without waiting (`OriginPool.begin_read`), and why it failed, if it has."""
+
+    address: Address
+    connection: Connection
+    sent_at: float
+    error: OriginError | None = None
+
+
 NEW_ONLY_S = -1.0
 """In place of how long a connection may have been idle: only a new one will do."""
 
@@ -74,12 +85,13 @@ class OriginPool:
         deadlines: Deadlines | None = None,
         wait_s: float | None = None,
         on_interim: OnInterim | None = None,
+        begun: Begun | None = None,
     ) -> OriginResponse:
         """Send one request and wait for the head of its response.
 
         `headers` hold everything but framing, which is written here: a body of bytes with its length, a streamed one
         chunked unless `headers` carry its `content-length`. `deadlines` and `wait_s` (for a free place) instead of the
-        pool's. `on_interim` gets every 103 before this returns.
+        pool's. `on_interim` gets every 103 before this returns. `begun`: what `begin_read` sent, and what has failed.
 
         What could not be sent at all, because there was no connection, goes to another address. A safe request without
         a body that got no head of a response is sent once more, to another address or, when a kept connection turned
@@ -89,13 +101,19 @@ class OriginPool:
         head = render_request_head(method, target, headers, body)
         repeatable = body is None and method in SAFE_METHODS
         max_idle_s = KEEP_IDLE_S if repeatable or self._patient else UNSAFE_REUSE_S
-        self.retries.request()
-        address = self._take((), target) or await self._queue(target, wait_s)
+        if begun is None:
+            self.retries.request()
+            address = self._take((), target) or await self._queue(target, wait_s)
+        else:
+            address = begun.address
         tried: tuple[Address, ...] = ()
         while True:
-            connection = address.idle(max_idle_s)
+            connection = address.idle(max_idle_s) if begun is None else begun.connection
             kept = connection is not None
             try:
+                if begun is not None and begun.error is not None:
+                    failed, begun = begun.error, None
+                    raise failed
                 connection = connection or await address.connect(target, allowed.connect_s)
                 response = await self._exchange(address, connection, method, target, head, body, allowed, on_interim)
             except OriginError as exc:
@@ -114,10 +132,45 @@ class OriginPool:
                     max_idle_s = NEW_ONLY_S
                 address = self._take(tried, target) or await self._queue(target, wait_s)
             else:
-                if address.breaker.is_open:
-                    logger.info("the origin at %s answers again", address.authority)
-                address.breaker.succeeded()
+                self._succeeded(address)
                 return response
+
+    def begin_read(self, target: str, head: bytes, on_event: Callable[[], None], on_interim: OnInterim) -> Begun | None:
+        """Send a GET over a kept connection to whoever's turn it is; None: that takes a wait, and nothing was sent.
+
+        `head`: the whole request, as `render_request_head` would write it. `on_event` is called as by the connection;
+        then the caller reads the response (`response`), or ends it (`end`).
+        """
+        if self._waiting:
+            return None
+        candidates = self._candidates(())
+        address = self._choose(candidates) if candidates else None
+        connection = None if address is None else address.idle(KEEP_IDLE_S)
+        if address is None or connection is None:
+            return None
+        sent_at = self._clock()
+        address.under_way += 1
+        address.breaker.began(sent_at)
+        self.retries.request()
+        connection.begin_told(target, head, self.deadlines.head_s, on_event, on_interim)
+        return Begun(address, connection, sent_at)
+
+    def response(self, begun: Begun, target: str) -> OriginResponse:
+        """The response to what was begun, its head being there, for whoever goes on reading it."""
+        begun.connection.on_event = None
+        self._succeeded(begun.address)
+        return OriginResponse(begun.address, begun.connection, self.deadlines, target, begun.sent_at, self._clock())
+
+    def end(self, begun: Begun) -> None:
+        """The response to what was begun has been read to its end, or has failed; the connection is free."""
+        if begun.connection.whole:
+            self._succeeded(begun.address)
+        begun.address.give_back(begun.connection)
+
+    def _succeeded(self, address: Address) -> None:
+        if address.breaker.is_open:
+            logger.info("the origin at %s answers again", address.authority)
+        address.breaker.succeeded()
 
     def _may_go_on(self, connection: Connection | None, repeatable: bool, tried: tuple[Address, ...]) -> bool:
         """Whether a request that failed is sent to an address that is not in `tried`; counts it."""
