@@ -77,7 +77,7 @@ _LIFETIMES = {
 }
 # A member is split at commas outside quotes; what is then no directive is passed over alone.
 _MEMBER = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
-_DIRECTIVE = re.compile(r"""([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^\s",]*))?""")
+_DIRECTIVE = re.compile(r"""([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:([ \t]*=[ \t]*)("(?:[^"\\]|\\.)*"|[^\s",]*))?""")
 
 
 def parse_cache_control(lines: Iterable[str]) -> Directives:
@@ -97,12 +97,12 @@ def parse_cache_control(lines: Iterable[str]) -> Directives:
 
 def cache_control_members(lines: Iterable[str]) -> Iterator[tuple[str, str | None]]:
     """Names in lower case and arguments as written, of a request's Cache-Control or a response's; a member that is no
-    directive is left out alone."""
+    directive is left out alone. An argument with blanks before it is none that can be read (RFC 9111 §5.2)."""
     for line in lines:
         for member in _MEMBER.findall(line):
             directive = _DIRECTIVE.fullmatch(member.strip(" \t"))
             if directive is not None:
-                yield directive[1].lower(), directive[2]
+                yield directive[1].lower(), directive[3] if directive[2] in {None, "="} else ""
 
 
 def delta_seconds(argument: str | None) -> int | None:

@@ -21,16 +21,18 @@ def invalidates(method: str, status: int) -> bool:
     return method not in SAFE_METHODS and 200 <= status < 400
 
 
-def invalidated_keys(request: Request, status: int, headers: Headers, policies: PolicySet) -> tuple[CacheKey, ...]:
+def invalidated_keys(
+    request: Request, status: int, headers: Headers, policies: PolicySet, scheme: str = "http"
+) -> tuple[CacheKey, ...]:
     """The keys whose stored responses, every variant of them, must not be used any more; each once.
 
-    That of the request's target, and those of Location and Content-Location where they name the same host and port. The
-    scheme is not compared: what is stored is the same for both. A reference that no edge would answer names nothing.
+    That of the request's target, and those of Location and Content-Location on the same origin: `scheme`, host and port
+    as viewers of this listener name them. A reference that no edge would answer names nothing.
     """
     if not invalidates(request.method, status):
         return ()
     found: dict[CacheKey, None] = {}
-    for path, query in ((request.path, request.query), *_named(request, headers)):
+    for path, query in ((request.path, request.query), *_named(request, headers, scheme)):
         try:
             match = policies.match(normalise_path(path))
             if match.policy.store:
@@ -49,16 +51,16 @@ def invalidated_tags(request: Request, status: int, headers: Headers) -> tuple[s
     return tuple(dict.fromkeys([site_tag(group) for group in groups if group]))
 
 
-def _named(request: Request, headers: Headers) -> Iterator[tuple[str, str]]:
+def _named(request: Request, headers: Headers, scheme: str) -> Iterator[tuple[str, str]]:
     """Path and query of what Location and Content-Location name on this host, relative references resolved."""
-    here = request.authority.removesuffix(":80").removesuffix(":443")
-    base = f"http://{request.authority}{request.path}" + (f"?{request.query}" if request.query else "")
+    default_port = _DEFAULT_PORTS[scheme]
+    here = request.authority.removesuffix(default_port)
+    base = f"{scheme}://{request.authority}{request.path}" + (f"?{request.query}" if request.query else "")
     for name in ("location", "content-location"):
         for reference in headers.lines(name):
             try:
                 parts = urlsplit(urljoin(base, reference))
             except ValueError:
                 continue
-            default = _DEFAULT_PORTS.get(parts.scheme)
-            if default is not None and parts.netloc.lower().removesuffix(default) == here:
+            if parts.scheme == scheme and parts.netloc.lower().removesuffix(default_port) == here:
                 yield parts.path or "/", parts.query

@@ -7,8 +7,9 @@ import re
 from edge.core.freshness import parse_http_date
 from edge.core.http import Headers, Request, is_strong
 
-# Read one by one rather than split at commas: an entity tag may hold one (RFC 9110 §8.8.3).
-_ENTITY_TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+# Read one by one rather than split at commas: an entity tag may hold one (RFC 9110 §8.8.3). Blanks it may not hold, but
+# some origins make such, and their viewers send them back.
+_ENTITY_TAG = re.compile(r'(W/)?("[\x20\x21\x23-\x7e\x80-\xff]*")')
 
 
 def precondition_status(request: Request, status: int, headers: Headers) -> int | None:

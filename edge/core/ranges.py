@@ -12,7 +12,7 @@ MAX_RANGES = 5
 """More at once, or some that overlap, and the whole is sent: no attack makes an answer longer than what it is of."""
 _MAX_CHARACTERS = 200
 """Of the field that are read: five ranges of any body that fits into memory are shorter."""
-_SPEC = re.compile(r"([0-9]{1,18})-([0-9]{1,18})?|-([0-9]{1,18})")
+_SPEC = re.compile(r"([0-9]+)-([0-9]+)?|-([0-9]+)")
 
 Part = tuple[int, int]
 """First octet and the one after the last."""

@@ -23,9 +23,11 @@ from edge.core.variants import vary_values, varying_fields
 
 STORABLE_STATUSES = frozenset({200, 301, 308})
 """Beyond these a status is stored only where the policy's `negative_s` names it, or with `any_status`."""
-NEVER_BY_DEFAULT = frozenset({400, 405, 406, 413, 414, 416, 431})
+NEVER_BY_DEFAULT = frozenset({400, 405, 406, 413, 414, 431})
 """What one odd request can make an origin say about an address that is in order: not stored although `negative_s` names
 it. Where `any_status` follows RFC 9111, they are stored if the origin itself states their freshness."""
+ABOUT_CONDITIONS = frozenset({304, 412, 416})
+"""What is said about the conditions or the range of one request, which no key holds: never stored."""
 UNDERSTOOD_STATUSES = frozenset(
     (
         *(200, 201, 202, 203, 204, 205, 300, 301, 302, 303, 307, 308),
@@ -217,11 +219,11 @@ def _status_may_be_stored(response: Response, directives: Directives, policy: Ca
     status = response.status
     if status in STORABLE_STATUSES:
         return True
-    if policy.any_status and 200 <= status <= 599 and status != 304:
+    if policy.any_status and 200 <= status <= 599 and status not in ABOUT_CONDITIONS:
         stated = proposed_freshness(response.headers, directives) is not None
         if stated or may_guess(status, directives, policy):
             return True
-    return status in dict(policy.negative_s) and status not in NEVER_BY_DEFAULT
+    return status in dict(policy.negative_s) and status not in NEVER_BY_DEFAULT | ABOUT_CONDITIONS
 
 
 def _may_vary(names: set[str], policy: CachePolicy) -> bool:

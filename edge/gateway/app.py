@@ -54,7 +54,7 @@ logger = logging.getLogger("nearshelf.edge")
 DRAIN_S = 5.0
 """How long a stopping worker finishes what it is answering."""
 LEAVE_S = 1.0
-SWEEP_EVERY_S = 1.0
+SWEEP_EVERY_S = 0.1
 
 
 class Gateway:
@@ -131,6 +131,7 @@ class Gateway:
             self.store,
             self._flights,
             tell=self._tell_dropped,
+            scheme=settings.scheme,
             regional=regional,
             purge_tags=self._purge_tags if self._keeps_own else None,
         )

@@ -23,7 +23,8 @@ PurgeTags = Callable[[tuple[str, ...]], Awaitable[None]]
 class Invalidations:
     """One worker's. `tell` says to the other workers on this machine that a key is to be forgotten; it never waits.
 
-    `purge_tags` None: the purge log is the origin's, which purges for itself.
+    `scheme`: by which viewers speak to this edge. `purge_tags` None: the purge log is the origin's, which purges for
+    itself.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Invalidations:
         flights: Flights,
         *,
         tell: Callable[[CacheKey], None],
+        scheme: str = "http",
         regional: Regional | None = None,
         purge_tags: PurgeTags | None = None,
     ) -> None:
@@ -40,10 +42,11 @@ class Invalidations:
         self._tell = tell
         self._regional = regional
         self._purge_tags = purge_tags
+        self._scheme = scheme
 
     async def after(self, request: Request, status: int, headers: Headers, policies: PolicySet) -> None:
         """Forget what the origin's answer to `request` makes unusable; to be awaited before the answer goes out."""
-        for key in invalidated_keys(request, status, headers, policies):
+        for key in invalidated_keys(request, status, headers, policies, self._scheme):
             self.forget(key)
             self._tell(key)
             if self._regional is not None:

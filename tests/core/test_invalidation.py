@@ -58,10 +58,11 @@ def test_an_error_never(status):
         ),
         pytest.param("//shop.example/a", other("/a"), id="for this host"),
         pytest.param("http://shop.example/a", other("/a"), id="an address"),
-        pytest.param("HTTPS://Shop.Example:443/a", other("/a"), id="of either scheme, its own port said"),
+        pytest.param("HTTP://Shop.Example:80/a", other("/a"), id="in capitals, its port said"),
+        pytest.param("https://shop.example/a", None, id="another scheme is another origin"),
         pytest.param("http://shop.example:80", other("/"), id="no path"),
         pytest.param("http://shop.example:8080/a", None, id="another port"),
-        pytest.param("http://shop.example:443/a", None, id="the other scheme's port"),
+        pytest.param("http://shop.example:443/a", None, id="the port of the other scheme"),
         pytest.param("http://other.example/a", None, id="another host"),
         pytest.param("//other.example/a", None, id="another host, of the same scheme"),
         pytest.param("http://u:p@shop.example/a", None, id="with a user"),
@@ -94,6 +95,9 @@ def test_a_port_of_its_own():
     found = invalidated_keys(asked, 200, Headers([("location", "http://shop.example:8080/b")]), POLICIES)
     assert [key.path for key in found] == ["/a", "/b"]
     assert {key.authority for key in found} == {"shop.example:8080"}
+    over_tls = Headers([("location", "https://shop.example:443/c"), ("content-location", "/d")])
+    secure = replace(asked, authority="shop.example")
+    assert [key.path for key in invalidated_keys(secure, 200, over_tls, POLICIES, "https")] == ["/a", "/c", "/d"]
     elsewhere = Headers([("location", "http://shop.example/b")])
     assert [key.path for key in invalidated_keys(asked, 200, elsewhere, POLICIES)] == ["/a"]
 

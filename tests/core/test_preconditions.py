@@ -69,6 +69,10 @@ def test_an_entity_tag_may_hold_a_comma():
     assert status_for({"if_match": '"x", "a,b"'}, Headers([("etag", '"a,b"')])) is None
 
 
+def test_and_even_a_blank_though_it_may_not():
+    assert status_for({"if_none_match": '"x", "a, b"'}, Headers([("etag", '"a, b"')])) == 304
+
+
 def test_without_an_etag_only_a_star_matches():
     assert status_for({"if_none_match": '"a"'}, Headers()) is None
     assert status_for({"if_none_match": "*"}, Headers()) == 304

@@ -33,6 +33,7 @@ def answered(*, kept=None, policy=PAGE, method="GET", **fields):
         pytest.param("bytes=-3", ((7, 10),), id="the last three"),
         pytest.param("bytes=-99", ((0, 10),), id="more than there are"),
         pytest.param("bytes=8-99", ((8, 10),), id="up to the end"),
+        pytest.param("bytes=8-" + "9" * 30, ((8, 10),), id="beyond any number"),
         pytest.param("bytes=9-9", ((9, 10),), id="one octet"),
         pytest.param("BYTES=0-0", ((0, 1),), id="units without regard to case (§14.1)"),
         pytest.param("bytes= 0-0 , 2-2 ,, -1", ((0, 1), (2, 3), (9, 10)), id="several, with blanks and empty members"),

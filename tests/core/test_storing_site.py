@@ -47,7 +47,7 @@ def decide(answer, *, asked=None, policy=ANY):
 
 
 FINAL = (
-    *range(200, 206), 299, *range(300, 304), 305, 307, 308, 399, 400, 403, 404, 405, 406, 410, 413, 414, 416, 418, 431,
+    *range(200, 206), 299, *range(300, 304), 305, 307, 308, 399, 400, 403, 404, 405, 406, 410, 413, 414, 418, 431,
     451, 499, 500, 501, 503, 504, 599,
 )  # fmt: skip
 
@@ -61,7 +61,14 @@ def test_every_final_status_that_states_its_freshness(status):
 
 
 @pytest.mark.parametrize(
-    ("status", "reason"), [(206, Reason.PARTIAL_CONTENT), (304, Reason.STATUS), (600, Reason.STATUS)]
+    ("status", "reason"),
+    [
+        (206, Reason.PARTIAL_CONTENT),
+        (304, Reason.STATUS),
+        (412, Reason.STATUS),
+        (416, Reason.STATUS),
+        (600, Reason.STATUS),
+    ],
 )
 def test_but_for_what_is_no_whole_response(status, reason):
     assert decide(plain(status, cache_control="max-age=60")) == DoNotStore(reason)
@@ -123,7 +130,7 @@ def test_must_understand(status, cache_control, reason):
     assert type(targeted) is type(decision)
 
 
-@pytest.mark.parametrize("status", [400, 405, 406, 413, 414, 416, 431])
+@pytest.mark.parametrize("status", [400, 405, 406, 412, 413, 414, 416, 431])
 def test_what_one_odd_request_provokes_is_not_kept_by_a_policy_that_only_names_it(status):
     named = replace(ANY, any_status=False, negative_s=((status, 10.0), (403, 10.0)))
     for cache_control in (None, "public, max-age=60"):
