@@ -168,6 +168,7 @@ CODES: dict[str, Code] = {
     "NS521": Code("fewer statuses are kept at CloudFront", Severity.NOTE),
     "NS522": Code("CloudFront ignores what requests say of caching", Severity.NOTE),
     "NS523": Code("CloudFront does not know an unreachable origin from a failing one", Severity.NOTE),
+    "NS524": Code("request fields that CloudFront does not pass on", Severity.NOTE),
     "NS551": Code("too many headers for a key of CloudFront"),
     "NS552": Code("a header that CloudFront cannot key"),
     "NS553": Code("a path that is no pattern of CloudFront"),

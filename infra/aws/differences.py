@@ -103,7 +103,14 @@ def _everywhere(policies: PolicySet) -> Iterator[tuple[str, str]]:
     yield "Accept-Encoding", "reaches the origin of a stored route in CloudFront's spelling: br, gzip or identity"
     yield "collapse_wait", "CloudFront collapses by itself and waits as long as for the origin"
     yield "max_body", "held against Content-Length only: a body of unknown length is kept whatever it has"
-    yield "Range", "answered by CloudFront from what it keeps; what the origin sends in parts is not kept"
+    yield (
+        "Range",
+        (
+            "answered by CloudFront from what it keeps; what the origin sends in parts is not kept; Accept-Ranges is "
+            "the origin's own word"
+        ),
+    )
+    yield "CDN-Cache-Control", "not in a 304 of CloudFront's own, which has the fields that RFC 9110 wants and no other"
     yield "X-Forwarded-Proto", "not set, AWS forbids it to functions: the load balancer at the origin says https"
     yield "Cache-Status", "not sent: CloudFront says X-Cache"
     yield (
@@ -186,6 +193,14 @@ def _of_route(policy: CachePolicy, policies: PolicySet) -> Iterator[tuple[str, s
         yield "blocked_countries", "451 from the Function, by CloudFront's country of the viewer"
     if policy.data_class is DataClass.PERSONAL:
         yield "data_class", "not stored; CloudFront's own logs, if switched on, still see the address"
+    if policy.request_fields == ALL and not policy.store:
+        yield (
+            "request_fields",
+            (
+                "all but those whose name says country, which the Function deletes, and with those that CloudFront "
+                "writes itself"
+            ),
+        )
     if policy.store:
         yield from _stored(policy)
     elif policy.compress:
@@ -290,8 +305,8 @@ def _stored(policy: CachePolicy) -> Iterator[tuple[str, str]]:
         yield (
             "statuses",
             (
-                f"of 400 and above CloudFront keeps {', '.join(map(str, sorted(KEPT_ERRORS)))} only; others are asked "
-                "for again each time"
+                f"of 400 and above CloudFront keeps {', '.join(map(str, sorted(KEPT_ERRORS)))} only, and none of "
+                "them stale; others are asked for again each time"
             ),
         )
     if policy.honour_request:

@@ -41,6 +41,7 @@ _NOTE_OF_FIELD = {
     "blocked_countries": "NS518",
     "vary": "NS519",
     "statuses": "NS521",
+    "request_fields": "NS524",
     "request_directives": "NS522",
     "stale_if_unreachable": "NS523",
     "max_stale_while_revalidate": "NS505",

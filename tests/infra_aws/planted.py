@@ -340,8 +340,8 @@ PLANTED: dict[str, Planted] = {
     ),
     "EDGE160": Planted(lambda t: behaviour(t).update(Compress=False), lambda t: behaviour(t, GUIDE).pop("Compress")),
     "EDGE155": Planted(
-        lambda t: removed(t).extend({"Header": f"x-{number}"} for number in range(6)),
         lambda t: removed(t).extend({"Header": f"x-{number}"} for number in range(5)),
+        lambda t: removed(t).extend({"Header": f"x-{number}"} for number in range(4)),
     ),
     "EDGE157": Planted(
         lambda t: response(t).update(

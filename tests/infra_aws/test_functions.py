@@ -299,7 +299,7 @@ def test_a_viewer_is_told_what_was_meant_for_viewers(told, expected, viewer_resp
 
 
 def test_what_edge_and_origin_say_to_each_other_stays_between_them(viewer_response):
-    between = ("cache-tag", "catalog-version", "cdn-cache-control", "nearshelf-expires-at", "nearshelf-new-field")
+    between = ("cache-tag", "catalog-version", "surrogate-key", "nearshelf-expires-at", "nearshelf-new-field")
     event = viewer_response_event({**dict.fromkeys(between, "x"), "x-shop": "1"})
     event["response"]["cookies"] = {"a": {"value": "b"}}
     returned = viewer_response(event)

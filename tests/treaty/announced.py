@@ -31,7 +31,7 @@ def _methods_of_cloudfront(both: Both, found: Difference) -> bool:
 
 def _first_origin_only(both: Both, found: Difference) -> bool:
     """CloudFront asks one origin where a behaviour takes writes, our gateway two for a read."""
-    takes_writes = bool({"POST", "PUT", "PATCH", "DELETE"} & {*both.policy.methods, *both.policy.forward_methods})
+    takes_writes = any(both.policy.takes(method) for method in ("POST", "PUT", "PATCH", "DELETE"))
     return (takes_writes or both.strays) and (len(both.ours.asked), len(both.theirs.asked)) == (2, 1)
 
 
@@ -62,6 +62,8 @@ def _as_long_as_cloudfront_may(both: Both, found: Difference) -> bool:
     bound = PRICE_BOUND_S if both.policy.shows_price else LONGEST_S
     if both.policy.shows_price:
         error = 0.0
+    if stored.status >= 400:
+        revalidate = error = 0.0
     fresh = min(fresh, bound)
     expected = (fresh, min(revalidate, bound - fresh), min(error, bound - fresh))
     return lived is not None and expected == (lived.fresh_s, lived.revalidate_s, lived.error_s)
@@ -70,6 +72,19 @@ def _as_long_as_cloudfront_may(both: Both, found: Difference) -> bool:
 def _said_to_whom_no_function_answers(both: Both, found: Difference) -> bool:
     told = ", ".join(found.theirs)  # type: ignore[arg-type]
     return both.theirs.status >= 400 and ("no-store" in told or told.startswith("max-age=0, s-maxage="))
+
+
+def _with_credentials(both: Both, found: Difference) -> bool:
+    return both.policy.auth == "shared" and "authorization" in both.request.headers and found.theirs is None
+
+
+def _of_a_request(both: Both, found: Difference) -> bool:
+    return both.policy.honour_request and both.ours.line["reason"] == "only-if-cached"
+
+
+def _says_country(both: Both, found: Difference) -> bool:
+    everything = not both.policy.store and both.policy.request_fields == ("*",)
+    return everything and "country" in found.what and found.theirs == []
 
 
 def _named_in_another_order(both: Both, found: Difference) -> bool:
@@ -101,8 +116,24 @@ ALLOWED = (
     ),
     Allowed(EVERYTHING_AFTER, "origin", "reads fail over only where a behaviour takes no writes", _first_origin_only),
     Allowed("origins asked", "residency", "the same origin is asked again", _the_same_origin_again),
+    Allowed("kept", "auth", "what Authorization was sent for is kept by nobody", _with_credentials),
+    Allowed(EVERYTHING_AFTER, "request_directives", "only-if-cached is forwarded", _of_a_request),
+    Allowed("at origin: .*", "request_fields", "who says country is not believed", _says_country),
     Allowed("kept", "fresh", "60 s of a price, a year of others; errors of some statuses", _as_long_as_cloudfront_may),
     Allowed("to viewer: cache-control", "errors", "no Function runs for errors", _said_to_whom_no_function_answers),
+    Allowed("to viewer: accept-ranges", "Range", "not said for the origin", lambda both, found: found.theirs == []),
+    Allowed(
+        "to viewer: cdn-cache-control",
+        "CDN-Cache-Control",
+        "a 304 has what it must have",
+        lambda both, found: (both.theirs.status, found.theirs) == (304, []),
+    ),
+    Allowed(
+        "to viewer: cdn-cache-control",
+        "path",
+        "what is in the behaviour of a price is not for other caches",
+        lambda both, found: both.strays and found.theirs == [],
+    ),
     Allowed("to viewer: vary", "Vary", "names that it does not forward are taken out"),
     Allowed(
         "to viewer: (content-encoding|etag)",

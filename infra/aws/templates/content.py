@@ -170,6 +170,8 @@ def _origin_request_policy(policy: CachePolicy, *, reads_country: bool) -> Resou
 
 def _response_headers_policy(policy: CachePolicy) -> Resource:
     removed = sorted(BETWEEN_EDGE_AND_ORIGIN)
+    if policy.shows_price:
+        removed.append("cdn-cache-control")
     if not policy.passes_cookies:
         removed.append("set-cookie")
     config: Resource = {"RemoveHeadersConfig": {"Items": [{"Header": name} for name in removed]}}
