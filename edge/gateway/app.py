@@ -109,7 +109,7 @@ class Gateway:
         self._tls = None if cert is None or key is None else TlsFiles(cert, key)
         self._log = AccessLog(settings.access_log) if settings.access_log else None
         self._book = RecordBook(settings.edge, self._log, clock, wall)
-        self._recent = Recent(self._book, self._log, wall)
+        self._recent = Recent(self._book, self._log)
         country_of = registered_country if settings.mmdb is None else countries_of(settings.mmdb)
         self._visitors = Visitors(settings.trusted_hops, country_of, settings.country_field)
         regional = None if self.regional is None else Regional(self.regional, self.floors, self.lease, clock)

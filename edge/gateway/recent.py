@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -26,14 +26,11 @@ TOLD_AT_ONCE = 50
 
 
 class Recent:
-    """Of one worker: `log` is where its book's lines go, `wall` the book's wall clock."""
+    """Of one worker: `log` is where its book's lines go."""
 
-    def __init__(self, book: RecordBook, log: Lines | None, wall: Callable[[], float]) -> None:
+    def __init__(self, book: RecordBook, log: Lines | None) -> None:
         self._book = book
         self._log = log
-        self._wall = wall
-        self._since = float("inf")
-        """Since when somebody looks, by the wall clock."""
         self._lines: deque[bytes] = deque(maxlen=KEPT)
         self._seen = 0
         """How many lines have passed through here."""
@@ -50,9 +47,7 @@ class Recent:
     def latest(self, limit: int) -> list[dict[str, Any]]:
         """The last exchanges, the newest first, at most `limit`. Who asks for them looks."""
         self._look()
-        lines = list(self._lines)
-        earlier = [line_of(*noted) for noted in self._book.last if noted[0] < self._since]
-        return [orjson.loads(line) for line in reversed([*earlier, *lines][-limit:])]
+        return [orjson.loads(line) for line in reversed(list(self._lines)[-limit:])] if limit else []
 
     async def live(self) -> AsyncIterator[dict[str, Any]]:
         """Exchanges as they happen, gathered for TELL_EVERY_S each: `{"requests": [newest first], "skipped": N}`.
@@ -81,8 +76,9 @@ class Recent:
         self._look_away()
 
     def _look(self) -> None:
-        self._book.log = self
-        self._since = min(self._since, self._wall())
+        if self._book.log is not self:
+            self._lines.extend([line_of(*noted) for noted in self._book.last])
+            self._book.log = self
         if self._ends is not None:
             self._ends.cancel()
         self._ends = asyncio.get_running_loop().call_later(LOOKING_S, self._look_away)
@@ -91,5 +87,4 @@ class Recent:
         self._book.log = self._log
         # What comes from now on is not seen whole: the book's own memory tells more of it.
         self._lines.clear()
-        self._since = float("inf")
         self._ends = None

@@ -62,7 +62,7 @@ def front(
     return page(
         f"{overview['name']} - nearshelf explorer",
         tag("a", "Skip to the entries", class_="skip", href="#entries"),
-        _header(overview),
+        _header(overview, heading=True),
         tag(
             "main",
             tag("p", done, class_="done", role="status") if done else None,
@@ -103,7 +103,7 @@ def entry(overview: Mapping[str, Any], url: str, found: Mapping[str, Any]) -> st
 
 def overview_only(overview: Mapping[str, Any]) -> str:
     """The parts of the front page that change by themselves, for `explorer.js`."""
-    return page("overview", _header(overview), _figures(overview))
+    return page("overview", _header(overview, heading=True), _figures(overview))
 
 
 def trouble(status: int, text: str) -> str:
@@ -115,11 +115,11 @@ def trouble(status: int, text: str) -> str:
 # --- parts of the front page ---
 
 
-def _header(overview: Mapping[str, Any]) -> Html:
+def _header(overview: Mapping[str, Any], *, heading: bool = False) -> Html:
     return tag(
         "header",
         tag("a", "near", tag("b", "shelf"), class_="brand", href="/"),
-        tag("span", overview["name"], class_="edge"),
+        tag("h1" if heading else "span", overview["name"], class_="edge"),
         tag("span", overview["state"], class_=f"pill {overview['state']}", id="state"),
         tag("span", "purge log at ", tag("b", overview["position"] or _NOTHING, id="position"), class_="position"),
     )
