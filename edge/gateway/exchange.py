@@ -29,7 +29,7 @@ from edge.gateway.coder import Coder
 from edge.gateway.fills import Fills
 from edge.gateway.flights import Flights
 from edge.gateway.growing import Growing
-from edge.gateway.handover import Handover, Visit, ended
+from edge.gateway.handover import Handover, Visit, ended, must_be_asked
 from edge.gateway.hits import Hits, Known, Site
 from edge.gateway.invalidations import Invalidations
 from edge.gateway.landings import REGIONAL, Apart, Errand, Failed, Kept, NotKept, Overtaken
@@ -282,7 +282,8 @@ class Exchange:
                 record.fwd_status = landed.fwd_status
                 unreachable = landed.error is not None and not isinstance(landed.error, EdgeKeyRefused)
                 if not await self._hand.instead(visit, now, unreachable=unreachable):
-                    await self._hand.error(visit, landed.error, landed.reason, now, leased=True)
+                    bound = errand.validate is not None and must_be_asked(errand.validate)
+                    await self._hand.error(visit, landed.error, landed.reason, now, leased=True, bound=bound)
             case Apart():
                 await self._pass(visit, Absent(fwd, why, errand.demand_head))
 

@@ -50,6 +50,8 @@ class Keeps(Protocol):
 
     def put(self, stored: StoredResponse) -> bool: ...
 
+    def drop(self, key: CacheKey) -> int: ...
+
 
 class Fills:
     """`applied` gives the position this worker has applied; `on_kept` hears of what was stored; `regional` is asked
@@ -177,6 +179,10 @@ class Fills:
                             await response.discard()
                             minimum = again
                             continue
+                        if errand.validate is not None and _supersedes(response.status, found):
+                            self._store.drop(errand.key)
+                            if self._regional is not None:
+                                self._regional.drop(errand.key)
                         return NotKept(response, found.value, response.sent_at, self._clock() - began_at)
                     stored = found
                 # From here to `put` there is no await.
@@ -389,3 +395,14 @@ class Fills:
     def _wall_at(self, moment: float) -> float:
         """The wall clock at a moment of the edge's clock a little while ago."""
         return self._wall() - (self._clock() - moment)
+
+
+def _supersedes(status: int, reason: Reason) -> bool:
+    """Whether an answer that is not stored takes the place of the stored one that was asked about (RFC 9111 §4.3.3):
+    what is not there any more, or not for everybody any more, must not be shown stale. Not where it is for one viewer
+    alone, nor where something failed."""
+    return reason not in _FOR_ONE_VIEWER and (200 <= status < 400 or status in _GONE)
+
+
+_FOR_ONE_VIEWER = frozenset({Reason.SET_COOKIE, Reason.AUTHORIZATION})
+_GONE = frozenset({401, 403, 404, 410, 451})

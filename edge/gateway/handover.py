@@ -11,6 +11,7 @@ from email.utils import formatdate
 
 from edge.core.compression import chosen_by_coding, may_be_coded
 from edge.core.delivery import deliver, deliver_forwarded, deliver_marked, response_head
+from edge.core.directives import response_directives
 from edge.core.floors import Floors, Lease
 from edge.core.freshness import current_age
 from edge.core.http import Headers, Request, Response
@@ -195,8 +196,18 @@ class Handover:
         await self.write(visit, response)
         return True
 
-    async def error(self, visit: Visit, error: OriginError | None, reason: str, now: float, *, leased: bool) -> None:
-        """No usable response, and nothing to show instead. `leased`: with the lease held there might have been."""
+    async def error(
+        self,
+        visit: Visit,
+        error: OriginError | None,
+        reason: str,
+        now: float,
+        *,
+        leased: bool,
+        bound: bool = False,
+    ) -> None:
+        """No usable response, and nothing to show instead. `leased`: with the lease held there might have been;
+        `bound`: there is a stored one that forbids it (RFC 9111 §5.2.2.2)."""
         record = visit.record
         record.reason = reason
         if isinstance(error, EdgeKeyRefused):
@@ -206,7 +217,7 @@ class Handover:
         elif leased and not self._lease.held(now):
             status, why = 503, "This cannot be confirmed at the moment. Please try again shortly."
             record.reason = Why.LEASE_LAPSED.value
-        elif error is not None and error.kind in _TOO_SLOW:
+        elif error is not None and (bound or error.kind in _TOO_SLOW):
             status, why = 504, "The shop takes too long to answer. Please try again shortly."
         elif error is not None and error.kind in _UNUSABLE:
             status, why = 502, "The shop's answer was not usable. Please try again shortly."
@@ -315,6 +326,12 @@ class Handover:
 async def _pieces(reader: Reader) -> AsyncIterator[bytes | memoryview]:
     while data := await reader.next():
         yield data
+
+
+def must_be_asked(stored: StoredResponse) -> bool:
+    """Whether the origin wants its failure to be told rather than hidden: 504, when it cannot be reached."""
+    directives = response_directives(stored.headers)
+    return directives.must_revalidate or directives.proxy_revalidate
 
 
 def _stays_open(parsed: Parsed) -> bool:

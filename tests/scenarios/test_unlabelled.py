@@ -220,6 +220,34 @@ async def test_stale_is_shown_while_the_origin_cannot_be_reached(shop):
     assert (await shop.get(PAGE)).status == 500
 
 
+@pytest.mark.parametrize(
+    ("found", "shown"),
+    [
+        pytest.param(answer(b"new", "no-store"), b"new", id="not for everybody any more"),
+        pytest.param(answer(b"gone", "no-store", 404), b"gone", id="gone"),
+        pytest.param(answer(b"yours", set_cookie="a=b"), b"old", id="for one viewer"),
+        pytest.param(Reply(b"broken", 500), b"old", id="a failure"),
+        pytest.param(Reply(b"you again", 429), b"old", id="too many"),
+    ],
+)
+async def test_what_a_refresh_finds_takes_the_place_of_what_is_stale(shop, found, shown):
+    shop.origin.on(PAGE, answer(b"old", "max-age=10, stale-while-revalidate=1000"))
+    await shop.get(PAGE)
+    shop.later(11)
+    shop.origin.on(PAGE, found)
+    assert (await shop.get(PAGE)).body == b"old"
+    await shop.until(lambda: not len(shop.gateway._flights))
+    assert (await shop.get(PAGE)).body == shown
+
+
+async def test_an_origin_that_wants_to_be_asked_and_cannot_be_reached_means_504(shop):
+    shop.origin.on(PAGE, answer(b"old", "max-age=10, must-revalidate", etag='"1"'))
+    await shop.get(PAGE)
+    shop.later(11)
+    await shop.origin.stop()
+    assert (await shop.get(PAGE)).status == 504
+
+
 # -- invalidation ------------------------------------------------------------------------------------------------------
 
 
