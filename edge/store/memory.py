@@ -14,6 +14,9 @@ from edge.store.untracked import untrack
 LOOKED_AT = 16
 """Keys looked at for one that is dead, before one that is alive must go."""
 
+SWEPT_AT_ONCE = 500
+"""Keys looked at in one sweep: half a millisecond after a purge. Ten sweeps a second see a million keys in 200 s."""
+
 Variants = tuple[StoredResponse, ...]
 
 
@@ -88,7 +91,7 @@ class MemoryStore:
         """Forget everything: a worker that no longer trusts what it has applied."""
         self._entries.clear()
 
-    def sweep(self, limit: int = 200) -> int:
+    def sweep(self, limit: int = SWEPT_AT_ONCE) -> int:
         """Look at the next `limit` keys for what is dead and forget it; how many responses went.
 
         To be called now and then between requests: about a microsecond a key, and a purge then gives its memory back

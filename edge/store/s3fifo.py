@@ -24,7 +24,7 @@ SMALL_SHARE = 0.1
 """Of the room, for keys that have not proved themselves."""
 REACH = 500
 """Keys looked at for one eviction, at the most: where all were asked for, any is as good as any other."""
-FIRST_GHOSTS = 1_024
+FIRST_GHOSTS = 256
 
 
 class _Link:

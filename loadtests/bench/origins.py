@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -58,6 +59,9 @@ class BenchOrigin:
         self.fetches: Counter[str] = Counter()
         self.port = 0
         self.loop = asyncio.new_event_loop()
+        self.reported_s: dict[Position, float] = {}
+        """By entry: how long after it was put a worker first reported it applied, in seconds."""
+        self._put_at: dict[Position, float] = {}
         self._entries: list[PurgeEntry] = []
         self._grown = asyncio.Event()
         self._server: asyncio.Server
@@ -77,6 +81,7 @@ class BenchOrigin:
         async def put() -> Position:
             position = Position(_EPOCH, self.position.cv + 1)
             self._entries.append(PurgeEntry(position, _id_at(position), kind, tags))
+            self._put_at[position] = time.perf_counter()
             self._grown.set()
             self._grown = asyncio.Event()
             return position
@@ -116,6 +121,8 @@ class BenchOrigin:
     async def _feed(self, body: bytes) -> bytes:
         """The answer to a question, held while there is nothing to tell (docs/wire.md)."""
         after = Question.from_json(body).after if body else None
+        if after in self._put_at and after not in self.reported_s:
+            self.reported_s[after] = time.perf_counter() - self._put_at[after]
         start = (Position(_EPOCH, 1), _id_at(Position(_EPOCH, 1))) if after is None else None
         if after == self.position:
             grown = self._grown

@@ -139,6 +139,7 @@ def start_varnish(
     folder: Path,
     *,
     vcl: str = VARNISH_SHOP,
+    store_mb: int = STORE_MB,
     log: Path | None = None,
     core: int | None = SERVER_CORE,
 ) -> Server:
@@ -151,7 +152,7 @@ def start_varnish(
     host, _, origin_port = urlsplit(origin).netloc.partition(":")
     (home / "shop.vcl").write_text(vcl.replace("%HOST%", host).replace("%PORT%", origin_port))
     command = [*_pinned(core), path_of("varnishd"), "-F", "-n", str(home / "work"), "-f", str(home / "shop.vcl")]
-    command += ["-a", f"127.0.0.1:{port}", "-s", f"malloc,{STORE_MB}m"]
+    command += ["-a", f"127.0.0.1:{port}", "-s", f"malloc,{store_mb}m"]
     output = stack.enter_context((home / "output").open("wb"))
     process = stack.enter_context(ending(subprocess.Popen(command, stdout=output, stderr=output)))
     server = Server(name, port, process, "X-Varnish", lambda said: " " in said)
