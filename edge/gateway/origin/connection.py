@@ -1,9 +1,9 @@
 """One connection to an origin: one exchange at a time, read strictly, bounded, with one timer for all its deadlines.
 
-httptools (llhttp) refuses bare LF, obs-fold, a space before the colon, controls in names and values, two framings,
-doubtful lengths and chunk sizes. Here stands what it lets pass and we do not: other protocols and versions, status
-codes that are none, transfer codings but chunked, interim responses without end, chunk extensions without end, and
-anything after the response.
+A plain response is read by `plain_head.py`. Of all others httptools (llhttp) refuses bare LF, obs-fold, a space before
+the colon, controls in names and values, two framings, doubtful lengths and chunk sizes. Here stands what it lets pass
+and we do not: other protocols and versions, status codes that are none, transfer codings but chunked, interim responses
+without end, chunk extensions without end, and anything after the response.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from edge.gateway.origin.limits import (
     MAX_RESPONSE_HEAD_BYTES,
     READ_AHEAD_BYTES,
 )
+from edge.gateway.origin.plain_head import read_plain_head
 
 OnInterim = Callable[[int, Headers], None]
 """Hears of interim responses that are for the viewer: 103 (RFC 8297)."""
@@ -61,6 +62,7 @@ class Connection(asyncio.Protocol):
         "_interims",
         "_is_chunked",
         "_late",
+        "_left",
         "_loop",
         "_method",
         "_more",
@@ -127,6 +129,8 @@ class Connection(asyncio.Protocol):
         self._chunk_count = 0
         self._is_chunked = False
         self._interims = 0
+        self._left = 0
+        """Bytes that are still to come of a plain response's body."""
         self._head_done = False
         self._complete = False
         self._refusal = ErrorKind.HTTP_PROTOCOL_ERROR
@@ -149,6 +153,49 @@ class Connection(asyncio.Protocol):
             # Bytes that nobody asked for: the next response could not be told from them.
             self.close()
             return
+        if self._left:
+            self._plain_body(data)
+        elif self._fed or not self._read_plain(data):
+            self._feed(parser, data)
+        if self.on_event is not None and (self._head_done or self._error is not None):
+            self.on_event()
+
+    def _read_plain(self, data: bytes) -> bool:
+        """Whether it was a plain response, or the beginning of one, and has been read."""
+        plain = read_plain_head(data) if self._method != "HEAD" else None
+        if plain is None or plain.status == 304:
+            return False
+        self._fed = len(data)
+        self.status = plain.status
+        self.headers = Headers(plain.pairs)
+        self._head_done = True
+        self.length = self._left = plain.length
+        self.may_keep = True
+        _wake(self._head)
+        if plain.length:
+            if len(data) > plain.end:
+                self._plain_body(data[plain.end :])
+        else:
+            self._end()
+            if len(data) > plain.end:
+                self.close()
+        return True
+
+    def _plain_body(self, data: bytes) -> None:
+        """More of a body of a known length. Bytes after it end the connection."""
+        left = self._left - len(data)
+        if left > 0:
+            self._left = left
+            self.on_body(data)
+            return
+        self.on_body(data[:left] if left else data)
+        self._left = 0
+        self._end()
+        if left:
+            self.close()
+
+    def _feed(self, parser: httptools.HttpResponseParser, data: bytes) -> None:
+        """The complete parser reads it."""
         if self._fed < len(_PREFIX) and not self._starts_well(data):
             # The parser would also take other protocols, and empty lines before the status line.
             self._fail(ErrorKind.HTTP_PROTOCOL_ERROR)
@@ -165,8 +212,6 @@ class Connection(asyncio.Protocol):
                 self._fail(ErrorKind.HTTP_RESPONSE_HEADER_SECTION_SIZE)
             elif self._is_chunked and self._overhead() > MAX_CHUNK_OVERHEAD_BYTES:
                 self._fail(ErrorKind.HTTP_PROTOCOL_ERROR)
-        if self.on_event is not None and (self._head_done or self._error is not None):
-            self.on_event()
 
     def _starts_well(self, data: bytes) -> bool:
         rest = _PREFIX[self._fed :]
