@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from edge.gateway.server import Limits
 from tests.support.builders import MARKETS
 from tests.support.edge_shop import EdgeShop
 from tests.support.raw_http import RawViewer
-from tests.support.scripted_origin import Pace, Reply, changed, page
+from tests.support.scripted_origin import Pace, Reply, Seen, changed, page
 
 FILM = "/film"
 TAG = "film"
@@ -157,7 +158,8 @@ async def test_what_a_purge_overtook_while_it_grew_is_not_stored(shop):
     position = shop.purge(TAG)
     pace.to(len(BODY))
     assert await reader.read(len(BODY)) == BODY
-    await shop.until(lambda: not len(shop.gateway._flights))
+    await shop.until(lambda: not shop.gateway._flights._flying)
+    assert shop.gateway.store.stats().responses == 0
     shop.origin.on(FILM, film(b"new", position=str(position)))
     after = await shop.get(FILM)
     assert (after.is_hit, after.body) == (False, b"new")
@@ -322,3 +324,75 @@ async def test_early_hints_reach_the_viewer_who_asked_and_are_not_stored(shop):
     assert viewer.head.startswith("http/1.1 200 ")
     assert await viewer.read(4) == b"page"
     assert (await shop.get(FILM)).is_hit
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_the_order_nobody_is_shown_what_was_purged_before_it_asked(tmp_path, seed):
+    """Viewers come and go, the origin gets on or breaks off, purges and writes fall anywhere in between."""
+    rng = random.Random(seed)
+    paces: list[Pace] = []
+    checked = 0
+    async with EdgeShop(tmp_path, policies=POLICIES) as shop:
+
+        def answers(seen: Seen) -> Reply:
+            if seen.method == "POST":
+                return Reply(b"", 204)
+            paces.append(Pace(rng.choice([0, 50_000, 100_000])))
+            # As an origin that is up to date: the number of the last change is all that it shows.
+            body = b"%08d" % shop.position.cv * 40_000
+            return film(
+                body, position=str(shop.position), etag=f'"{shop.position}"', pace=paces[-1], chunked=rng.random() < 0.5
+            )
+
+        async def view(asked_at: int, method: str) -> None:
+            nonlocal checked
+            viewer = await shop.viewer()
+            viewer.get(FILM, shop.host, method=method)
+            try:
+                response = await viewer.response(to=method)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return
+            assert response.status in {200, 502, 503}
+            if response.status == 200:
+                shown = int(response.headers["etag"].partition(".")[2].rstrip('"'))
+                assert shown >= asked_at
+                if method == "GET":
+                    assert response.body == b"%08d" % shown * 40_000
+                checked += 1
+
+        shop.origin.on(FILM, answers)
+        viewers: list[asyncio.Task[None]] = []
+        for _ in range(60):
+            match rng.choice(["view", "view", "view", "head", "purge", "soft", "write", "on", "on", "cut", "leave"]):
+                case "view":
+                    viewers.append(asyncio.create_task(view(shop.position.cv, "GET")))
+                case "head":
+                    viewers.append(asyncio.create_task(view(shop.position.cv, "HEAD")))
+                case "purge":
+                    shop.purge(TAG)
+                case "soft":
+                    shop.purge(TAG, soft=True)
+                case "write":
+                    await shop.get(FILM, "Content-Length: 0", method="POST")
+                case "on" if paces:
+                    pace = rng.choice(paces)
+                    pace.to(pace.allowed + rng.choice([10_000, 100_000, 400_000]))
+                case "cut" if paces and rng.random() < 0.3:
+                    rng.choice(paces).cut()
+                case "leave" if viewers and shop._viewers:
+                    rng.choice(shop._viewers).writer.transport.abort()
+            for _ in range(rng.randrange(8)):
+                await asyncio.sleep(0)
+        while not all(viewer.done() for viewer in viewers):
+            for pace in paces:
+                pace.to(400_000)
+            await asyncio.sleep(0)
+        await asyncio.gather(*viewers)
+        await shop.until(lambda: not shop.gateway._flights._flying)
+        assert checked >= 10
+        after = asyncio.create_task(view(shop.position.cv, "GET"))
+        while not after.done():
+            for pace in paces:
+                pace.to(400_000)
+            await asyncio.sleep(0)
+        await after
