@@ -555,8 +555,8 @@ ROUTE_FIELDS: tuple[RouteField, ...] = (
         BOOLEAN,
         "`true`, `false`",
         "`false`",
-        "answers of 1,000 bytes and more are compressed for whoever accepts it: gzip by our gateway, br or gzip by "
-        "CloudFront. Not beside `vary: [accept-encoding]`",
+        "answers of 1,000 bytes and more are compressed for whoever accepts it: br, zstd or gzip by our gateway, br or "
+        "gzip by CloudFront. Not beside `vary: [accept-encoding]`",
         ("compression", "gzip", "brotli"),
     ),
     RouteField(

@@ -23,8 +23,8 @@ class CacheKey(NamedTuple):
     path: str
     """Normalised: percent-encoding in one spelling, no dot segments."""
     query: tuple[tuple[str, str], ...]
-    """Only the parameters the policy lists, in its order, decoded. On a route with ALL_QUERY, which is never stored,
-    the one pair `("*", the query as received)`."""
+    """Only the parameters the policy lists, in its order, decoded. On a route with ALL_QUERY the one pair
+    `("*", the query as received)`."""
     market: str
 
 

@@ -320,7 +320,8 @@ class Explainer:
             return {"storable": False, "reason": decision.reason, "why": "the edge answers it itself", "at": None}
         reason = decision.do_not_store
         if reason is None:
-            why = "if it carries Catalog-Version" + ("" if policy.tags else " and Cache-Tag") + ", and no Set-Cookie"
+            labels = "Catalog-Version" if policy.tags else "Catalog-Version and Cache-Tag"
+            why = f"if it carries {labels} (where the origin keeps the purge log), and no Set-Cookie"
             if policy.any_status:
                 why += "; of any status that states its freshness"
             return {"storable": True, "reason": None, "why": why, "at": _line_of(policy)}

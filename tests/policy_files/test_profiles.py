@@ -72,7 +72,7 @@ def test_rfc9111_stores_what_the_origin_says_and_passes_everything():
 
 def test_a_worker_finds_a_profile_by_its_name():
     env = {
-        "NEARSHELF_LISTEN": "127.0.0.1:0",
+        "NEARSHELF_LISTEN": "127.0.0.1:8089",
         "NEARSHELF_ADMIN_LISTEN": "127.0.0.1:0",
         "NEARSHELF_ORIGIN_URL": "http://127.0.0.1:8000",
         "NEARSHELF_EDGE": "eu",
