@@ -26,6 +26,9 @@ PREFERENCES = frozenset({"accept-charset", "accept-encoding", "accept-language"}
 """Lists of tokens with weights (RFC 9110 §12.5)."""
 _IN_ORDER = "accept-language"
 """Where many origins take the order for a rank among equal weights (RFC 9110 §12.5.4)."""
+_CREDENTIALS = frozenset({AUTHORIZATION_FIELD, "cookie"})
+_LONG = 128
+"""Characters of a value that is kept as it is."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 _PREFERENCE = re.compile(r"([!#$%&'*+.^_`|~0-9a-z-]+)(?:[ \t]*;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?")
 
@@ -91,10 +94,20 @@ def varying_fields(headers: Headers, policy: CachePolicy) -> set[str]:
 
 
 def vary_values(request: Headers, policy: CachePolicy, names: Iterable[str]) -> tuple[tuple[str, str | None], ...]:
-    """What tells variants apart: each field as the origin gets to see it; None for one that it does not get."""
-    return tuple(
-        [
-            (name, spelling(request, name, policy) if name in request and forwards(name, policy) else None)
-            for name in names
-        ]
-    )
+    """What tells variants apart: each field as the origin gets to see it; None for one that it does not get. Instead of
+    credentials, and of what is long, a digest: it is kept, shown to operators and sent to the site's other workers."""
+    return tuple([(name, _told_apart_by(request, name, policy)) for name in names])
+
+
+def _told_apart_by(request: Headers, name: str, policy: CachePolicy) -> str | None:
+    if name not in request or not forwards(name, policy):
+        return None
+    text = spelling(request, name, policy)
+    return _digest(text) if name in _CREDENTIALS or len(text) > _LONG else text
+
+
+def _digest(text: str) -> str:
+    # Imported here, because a Lambda handler keeps nothing and would load OpenSSL for it.
+    from hashlib import sha256
+
+    return f"sha256:{sha256(text.encode()).hexdigest()}"
