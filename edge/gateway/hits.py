@@ -26,6 +26,7 @@ from edge.gateway.plain import read_plain
 from edge.gateway.record import RecordBook
 from edge.gateway.server import Parsed
 from edge.store.base import Store
+from edge.store.untracked import untrack
 
 MAX_KNOWN_ADDRESSES = 50_000
 MAX_KNOWN_TARGET_BYTES = 512
@@ -132,6 +133,9 @@ class Site:
             self._paths[path] = found
             self._size += spelt not in found.known
             found.known[spelt] = known
+            # Tens of thousands, as long-lived as what is stored (edge/store/untracked.py).
+            for held in (self._paths, found, found.known, known, known.key):
+                untrack(held)
 
     def forget(self) -> None:
         self._paths.clear()

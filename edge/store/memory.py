@@ -11,8 +11,8 @@ from edge.store.base import MAX_VARIANTS, StoreStats
 from edge.store.s3fifo import S3Fifo
 from edge.store.untracked import untrack
 
-LOOKED_AT = 16
-"""Keys looked at for one that is dead, before one that is alive must go."""
+LOOKED_AT = 8
+"""Keys looked at for one that is dead, before one that is alive must go: others each time, round and round."""
 
 SWEPT_AT_ONCE = 500
 """Keys looked at in one sweep: half a millisecond after a purge. Ten sweeps a second see a million keys in 200 s."""
@@ -102,8 +102,9 @@ class MemoryStore:
             alive = tuple([variant for variant in variants if not self._is_dead(variant)])
             if len(alive) == len(variants):
                 for variant in variants:
-                    # What a hit added since it was put.
-                    untrack(variant.received)
+                    # What hits added since it was put.
+                    for held in (variant.received, variant.coded, *(variant.coded or {}).values()):
+                        untrack(held)
                 continue
             went += len(variants) - len(alive)
             if alive:
@@ -160,7 +161,10 @@ class _Entries(S3Fifo[CacheKey, Variants]):
 
     def popitem(self) -> tuple[CacheKey, Variants]:
         for key, variants in self.patrol(LOOKED_AT):
-            if all(self._is_dead(variant) for variant in variants):
+            for variant in variants:
+                if not self._is_dead(variant):
+                    break
+            else:
                 self.swept += len(variants)
                 del self[key]
                 return key, variants

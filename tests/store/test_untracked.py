@@ -12,10 +12,13 @@ import pytest
 
 from cache_policies.positions import Position
 from edge.core.floors import Floors
-from edge.core.stored import Form
+from edge.core.stored import Form, StoredResponse
+from edge.gateway.hits import Known
 from edge.store.memory import MemoryStore
 from edge.store.untracked import untrack
 from tests.support.builders import KEY, stored
+from tests.support.edge_shop import EdgeShop
+from tests.support.scripted_origin import page
 
 
 class Watched:
@@ -117,6 +120,8 @@ from dataclasses import replace
 from edge.core.floors import Floors
 from edge.store.memory import MemoryStore
 from tests.support.builders import KEY, stored
+from tests.support.edge_shop import EdgeShop
+from tests.support.scripted_origin import page
 
 def took():
     gc.collect()
@@ -138,3 +143,21 @@ def test_a_collection_takes_no_longer_for_a_full_store():
     assert responses == 30_000
     # Some 60 ms more, if they were walked.
     assert full_s < empty_s * 1.5 + 0.005
+
+
+async def test_what_a_worker_remembers_of_addresses_and_forms_is_out_of_sight_too(tmp_path):
+    async with EdgeShop(tmp_path) as shop:
+        for number in range(3):
+            target = f"/eu-eur/products/{number}"
+            shop.origin.on(target, page(b"x" * 2_000))
+            for coding in ("identity", "br", "identity", "br"):
+                await shop.get(target, f"accept-encoding: {coding}")
+        shop.gateway.store.sweep()
+        mine = {id(form) for key in shop.gateway.store._by_key for form in forms(shop.gateway.store.peek(key)[0])}
+        assert len(mine) == 6, "as received, and in a coding"
+        seen = gc.get_objects()
+        assert not [each for each in seen if isinstance(each, Known) or id(each) in mine]
+
+
+def forms(response: StoredResponse) -> list[Form]:
+    return [*({"": response.received} if response.received else {}).values(), *(response.coded or {}).values()]
