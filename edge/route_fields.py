@@ -109,7 +109,7 @@ _PATTERN = (
 
 
 def _methods(expected: str) -> Kind[tuple[str, ...]]:
-    return listed(spelled("[A-Z]{1,20}", expected, "NS109", hint=lambda text: text.strip().upper()), expected)
+    return listed(spelled("[A-Z][A-Z-]{0,19}", expected, "NS109", hint=lambda text: text.strip().upper()), expected)
 
 
 _PARAMETERS = listed(

@@ -405,6 +405,12 @@ LIFETIMES: tuple[Expectation, ...] = (
         "from the end of freshness",
         _is(DURATION, _lifetime("stale_if_error_s"), shown_seconds),
     ),
+    _expect(
+        "stale_if_unreachable",
+        "duration",
+        "from the end of freshness",
+        _is(DURATION, _lifetime("stale_if_unreachable_s"), shown_seconds),
+    ),
     _expect("keep", "duration", "from the end of all of these", _is(DURATION, _lifetime("keep_s"), shown_seconds)),
 )
 

@@ -265,7 +265,7 @@ REQUEST_FIELDS: tuple[Field[Any], ...] = (
 def _request(value: Value) -> Asked:
     if isinstance(value.written, str):
         method, _, target = value.written.rpartition(" ")
-        if method and re.fullmatch("[A-Z]{1,20}", method) is None:
+        if method and re.fullmatch("[A-Z][A-Z-]{0,19}", method) is None:
             raise value.refuse("an address, or a method and an address: POST /eu-eur/cart", "NS109")
         return Asked(value.place, value.path, url(_part(value, target)), method or "GET")
     value.fields("an address, or a mapping with url")

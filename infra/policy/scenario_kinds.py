@@ -72,7 +72,9 @@ _MOMENT_TEXT = spelled(
 )
 MOMENT = kind(_moment)
 STATUS = whole_number(200, 599, "a status from 200 to 599", "NS108")
-METHOD = spelled("[A-Z]{1,20}", "a method in capitals, such as GET", "NS109", hint=lambda text: text.strip().upper())
+METHOD = spelled(
+    "[A-Z][A-Z-]{0,19}", "a method in capitals, such as GET", "NS109", hint=lambda text: text.strip().upper()
+)
 STEP_ID = spelled(NAME, "small letters, digits and hyphens, such as first-visit", "NS114", hint=meant_name)
 TAGS = listed(
     spelled(r"[!-+\--@\[-~]{1,256}", "a cache tag: no capitals, blanks or commas", "NS116", hint=str.lower),

@@ -94,6 +94,7 @@ TABLE = [
     ("lifetimes.fresh", "pass", None, "60s", "expected 1m, got nothing"),
     ("lifetimes.stale_while_revalidate", "hit", "600s", "1s", "expected 1s, got 10m"),
     ("lifetimes.stale_if_error", "hit", "1d", "2d", "expected 2d, got 1d"),
+    ("lifetimes.stale_if_unreachable", "hit", "0s", "1s", "expected 1s, got 0s"),
     ("lifetimes.keep", "hit", "24h", "0s", "expected 0s, got 1d"),
     ("tags", "hit", "['n:eu-eur', 'h:eu-eur']", "['h:eu-eur']", "expected [h:eu-eur], got [h:eu-eur, n:eu-eur]"),
     ("position", "soft", "1.2", "1.1", "expected 1.1, got 1.2"),

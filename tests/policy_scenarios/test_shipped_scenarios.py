@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from cache_policies.reading import PACKAGED_POLICIES
+from cache_policies.folder import profiles
+from cache_policies.reading import PACKAGED_POLICIES, PROFILES
 from edge.policy_files import load_policies, read_policies
 from infra.policy.scenario_files import read_scenarios
 from infra.policy.scenarios import Run, play, run_scenarios
@@ -70,6 +71,39 @@ def test_another_policy_is_noticed(tmp_path, file, written, instead):
             text = text.replace(written, instead, 1)
         (tmp_path / path.name).write_text(text)
     tested = run_scenarios([SCENARIOS], tmp_path)
+    assert tested.is_readable
+    assert [played.scenario.id for played in tested.played if not played.passed]
+
+
+@pytest.mark.parametrize("name", profiles())
+def test_those_of_a_profile_are_as_expected_and_exercise_every_route(name):
+    tested = run_scenarios([], PROFILES / name)
+    assert [f"{played.scenario.id}: {failure}" for played in tested.played for failure in played.failures] == []
+    assert tested.played
+    assert tested.exit_status(100.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        ("forward_methods: all", "forward_methods: [GET, HEAD, POST]"),
+        ("max_fresh: 2147483648s", "max_fresh: 30s"),
+        ("max_stale_while_revalidate: 2147483648s", ""),
+        ("max_stale_if_error: 2147483648s", ""),
+        ("stale_if_unreachable: 30d", ""),
+        ("keep: 30d", "stale_if_error: 1s"),
+        ("statuses: any", ""),
+        ("query: all", "query: [a, b]"),
+        ("request_fields: all", "request_fields: [x-colour]\n    vary: [x-colour]"),
+        ("request_directives: honour", ""),
+    ],
+)
+def test_another_profile_is_noticed(tmp_path, written, instead):
+    text = (PROFILES / "rfc9111" / "default.yaml").read_text()
+    assert written in text
+    text = text.replace(written, instead, 1)
+    (tmp_path / "default.yaml").write_text(text.replace("    vary: any\n", "") if "vary" in instead else text)
+    tested = run_scenarios([PROFILES / "rfc9111" / "scenarios"], tmp_path)
     assert tested.is_readable
     assert [played.scenario.id for played in tested.played if not played.passed]
 
