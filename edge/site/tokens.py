@@ -5,7 +5,6 @@ One file per admin address in the user's state folder, readable by its owner onl
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import stat
@@ -59,24 +58,23 @@ def find_token(env: Mapping[str, str], url: str) -> str | None:
     """The token of the site whose admin listener is at `url`, if this user runs it. Raises TokenUnusable for a file
     that others may have written or read."""
     for file in _candidates(env, url):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            try:
-                descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except PermissionError as exc:
-                raise TokenUnusable(f"{file} cannot be read: {exc.strerror}") from exc
-            with os.fdopen(descriptor, encoding="ascii", errors="replace") as text:
-                found = os.fstat(text.fileno())
-                if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-                    raise TokenUnusable(
-                        f"{file} is not readable by its owner only, so its token is not used; delete it"
-                    )
-                return text.read().strip()
+        try:
+            descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as exc:
+            raise TokenUnusable(f"{file} cannot be read: {exc.strerror}") from exc
+        with os.fdopen(descriptor, encoding="ascii", errors="replace") as text:
+            found = os.fstat(text.fileno())
+            if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+                raise TokenUnusable(f"{file} is not readable by its owner only, so its token is not used; delete it")
+            return text.read().strip()
     return None
 
 
 def _candidates(env: Mapping[str, str], url: str) -> Iterator[Path]:
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    local = host in _LOOPBACK
-    for name in dict.fromkeys([host, *(_LOOPBACK if local else ()), *_ANYWHERE]):
+    # What listens everywhere is found by the names of this machine alone: another one at that port is somebody else's.
+    for name in dict.fromkeys([host, *((*_LOOPBACK, *_ANYWHERE) if host in _LOOPBACK else ())]):
         yield token_file(env, name, port)
