@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from cache_policies.origins import Origin, Origins
@@ -16,7 +17,7 @@ class OriginPools:
 
     `urls` are the addresses of the default origin, `others` has those of all the others, by name; they stay what they
     are, whatever policies come later. `clock` gives seconds of the edge's clock. `health` is the path by which every
-    address is checked; empty: none is.
+    address is checked; empty: none is. `wired`: as in `OriginPool`.
     """
 
     def __init__(
@@ -29,9 +30,11 @@ class OriginPools:
         caps: Caps | None = None,
         tls: ssl.SSLContext | None = None,
         health: str = "",
+        wired: bool = True,
     ) -> None:
-        self._default = OriginPool(urls, clock, caps=caps, tls=tls)
-        self._pools = {name: OriginPool(theirs, clock, caps=caps, tls=tls) for name, theirs in others.items()}
+        make = partial(OriginPool, clock=clock, caps=caps, tls=tls, wired=wired)
+        self._default = make(urls)
+        self._pools = {name: make(theirs) for name, theirs in others.items()}
         self._health = health
         self.failed_over = 0
         """Reads that the first origin gave no usable answer to."""

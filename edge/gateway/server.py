@@ -24,7 +24,7 @@ import httptools
 from edge.gateway import wire
 from edge.gateway.plain import PLAIN_FIELDS
 from edge.gateway.visitors import Visitor
-from edge.gateway.wire import READ_BYTES, Wires
+from edge.gateway.wire import READ_BYTES, Listener
 
 logger = logging.getLogger("nearshelf.server")
 
@@ -735,7 +735,7 @@ class GatewayServer:
         self.accepted = 0
         self.over_tls = False
         self._listener: asyncio.Server | None = None
-        self._wires: Wires | None = None
+        self._wires: Listener | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self._empty: asyncio.Future[None] | None = None
         """Resolved when the last viewer has left; only waited for while draining."""
@@ -745,7 +745,7 @@ class GatewayServer:
         loop = asyncio.get_running_loop()
         self.over_tls = tls is not None
         if tls is None and wire.AVAILABLE:
-            self._wires = Wires(bound, lambda: ViewerConnection(self))
+            self._wires = Listener(bound, lambda: ViewerConnection(self))
         else:
             self._listener = await loop.create_server(
                 lambda: ViewerConnection(self),

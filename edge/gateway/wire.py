@@ -1,9 +1,9 @@
-"""Viewers' sockets, read and written here: for a hit two system calls and one run of Python.
+"""Sockets of viewers and origins, read and written here: for a hit two system calls and one run of Python.
 
-The event loop watches one epoll set in which all of a worker's viewers are. However many of them have sent something,
-it calls back once; each one's bytes are then read, answered and written before the next one's are read. asyncio's own
-transports cost a handle, a context and four calls for each of them, which is more than a hit takes otherwise. They are
-used where there is no epoll, and for TLS (`server.py`).
+The event loop watches one epoll set in which all of a worker's viewers are, and one for each origin. However many of
+them have sent something, it calls back once; each one's bytes are then read, answered and written before the next one's
+are read. asyncio's own transports cost a handle, a context and four calls for each of them, which is more than a hit
+takes otherwise. They are used where there is no epoll, and for TLS (`server.py`).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ AVAILABLE = hasattr(select, "epoll")
 READ_BYTES = 16_384
 """Bytes read at a time."""
 AT_A_TIME = 64
-"""Viewers read for one callback of the loop, so that its other work waits no more than a millisecond or two."""
+"""Sockets read for one callback of the loop, so that its other work waits no more than a millisecond or two."""
 ACCEPTED_AT_A_TIME = 64
 ACCEPT_AGAIN_S = 1.0
 """How long nobody is accepted after the process ran out of descriptors or memory."""
 
 
-class Viewer(Protocol):
-    """What a wire is for; the names are asyncio's (`asyncio.Protocol`)."""
+class End(Protocol):
+    """What a wire is for, a viewer say; the names are asyncio's (`asyncio.Protocol`)."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
 
@@ -47,7 +47,7 @@ class Viewer(Protocol):
 
 
 class Wire(asyncio.Transport):
-    """One viewer's socket, as `asyncio.Transport` says; the kernel takes what is written, or it waits here."""
+    """One socket, as `asyncio.Transport` says; the kernel takes what is written, or it waits here."""
 
     __slots__ = (
         "_closing",
@@ -61,12 +61,12 @@ class Wire(asyncio.Transport):
         "_waiting_bytes",
         "_wires",
         "_write_paused",
+        "end",
         "fd",
         "recv",
-        "viewer",
     )
 
-    def __init__(self, wires: Wires, connected: socket.socket, peer: Any, viewer: Viewer) -> None:
+    def __init__(self, wires: Wires, connected: socket.socket, peer: Any, end: End) -> None:
         super().__init__()
         self._wires = wires
         self._socket = connected
@@ -74,7 +74,7 @@ class Wire(asyncio.Transport):
         self.fd = connected.fileno()
         self.recv = connected.recv
         self._send = connected.send
-        self.viewer = viewer
+        self.end = end
         self._interest = select.EPOLLIN
         self._waiting: deque[memoryview] = deque()
         self._waiting_bytes = 0
@@ -89,7 +89,7 @@ class Wire(asyncio.Transport):
         return {"peername": self._peer, "socket": self._socket}.get(name, default)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """`high`: bytes that wait before the viewer is told to pause; it is told to go on at a quarter of them."""
+        """`high`: bytes that wait before its end is told to pause; it is told to go on at a quarter of them."""
         if high is not None:
             self._high = high
 
@@ -141,9 +141,9 @@ class Wire(asyncio.Transport):
     # -- what the kernel says ------------------------------------------------------------------------------------------
 
     def ended(self) -> None:
-        """The viewer has sent its last byte; it may still be waiting for answers."""
+        """The peer has sent its last byte; it may still be waiting for answers."""
         self._watch(self._interest & ~select.EPOLLIN)
-        if not self.viewer.eof_received():
+        if not self.end.eof_received():
             self.close()
 
     def fail(self, exc: Exception | None) -> None:
@@ -152,14 +152,17 @@ class Wire(asyncio.Transport):
 
     def happened(self, events: int) -> None:
         """Something other than bytes to be read."""
+        if events & select.EPOLLIN and not self._closing:
+            # First of all: what the peer said before it broke off.
+            self._wires.read(self)
+        if self._ended:
+            return
         if events & (select.EPOLLERR | select.EPOLLHUP):
             code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             self.fail(OSError(code, os.strerror(code)) if code else None)
             return
         if events & select.EPOLLOUT:
             self._send_waiting()
-        if events & select.EPOLLIN and not self._closing:
-            self._wires.read(self)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -168,7 +171,7 @@ class Wire(asyncio.Transport):
         self._waiting_bytes += len(rest)
         if self._waiting_bytes > self._high and not self._write_paused:
             self._write_paused = True
-            self.viewer.pause_writing()
+            self.end.pause_writing()
 
     def _send_waiting(self) -> None:
         waiting = self._waiting
@@ -192,7 +195,7 @@ class Wire(asyncio.Transport):
             self._watch(self._interest & ~select.EPOLLOUT)
         if self._write_paused and self._waiting_bytes <= self._high // 4:
             self._write_paused = False
-            self.viewer.resume_writing()
+            self.end.resume_writing()
 
     def _watch(self, interest: int) -> None:
         if interest != self._interest and not self._ended:
@@ -211,41 +214,33 @@ class Wire(asyncio.Transport):
 
     def _lost(self, exc: Exception | None) -> None:
         try:
-            self.viewer.connection_lost(exc)
+            self.end.connection_lost(exc)
         finally:
             self._socket.close()
 
 
 class Wires:
-    """The viewers of one listener: accepts them, reads them. `make` gives each accepted one its viewer."""
+    """Sockets that one epoll set watches: reads them. `read_bytes`: at a time."""
 
-    def __init__(self, listener: socket.socket, make: Callable[[], Viewer]) -> None:
-        """`listener`: bound; it is listened on from now on, and closed by `close`."""
-        self._listener = listener
-        self._make = make
+    def __init__(self, read_bytes: int = READ_BYTES) -> None:
+        self._read_bytes = read_bytes
         self._wires: dict[int, Wire] = {}
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
         self._loop = asyncio.get_running_loop()
-        self._accepting: asyncio.TimerHandle | None = None
-        listener.setblocking(False)
-        listener.listen(1024)
-        self._epoll.register(listener.fileno(), select.EPOLLIN)
         self._loop.add_reader(self._epoll.fileno(), self._ready)
 
-    def stop_accepting(self) -> None:
-        """The listener is closed; who is connected stays so."""
-        if self._accepting is not None:
-            self._accepting.cancel()
-            self._accepting = None
-        if self._listener.fileno() >= 0:
-            with contextlib.suppress(OSError):
-                self._epoll.unregister(self._listener.fileno())
-            self._listener.close()
+    def add(self, connected: socket.socket, peer: Any, end: End) -> None:
+        """Watch a connected socket, which is `end`'s from now on."""
+        connected.setblocking(False)
+        if connected.family != socket.AF_UNIX:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        wire = self._wires[connected.fileno()] = Wire(self, connected, peer, end)
+        self._epoll.register(wire.fd, select.EPOLLIN)
+        end.connection_made(wire)
 
     def close(self) -> None:
-        """Hang up on everybody, and close everything. Their viewers are told in the loop's next step."""
-        self.stop_accepting()
+        """Hang up on everybody, and close everything. The ends are told in the loop's next step."""
         for wire in list(self._wires.values()):
             wire.abort()
         if not self._epoll.closed:
@@ -264,18 +259,19 @@ class Wires:
         for fd, events in self._poll(0, AT_A_TIME):
             wire = wires.get(fd)
             if wire is None:
-                # The listener; or a viewer who was hung up on while others of this round were answered.
-                if fd == self._listener.fileno():
-                    self._accept()
+                self._other(fd)
             elif events == 1:  # EPOLLIN, as nearly always
                 self.read(wire)
             else:
                 wire.happened(events)
 
+    def _other(self, fd: int) -> None:
+        """Something happened to what is no wire: one that was hung up on while others of this round were read."""
+
     def read(self, wire: Wire) -> None:
-        """Take what the viewer has sent, and hand it over."""
+        """Take what the peer has sent, and hand it over."""
         try:
-            data = wire.recv(READ_BYTES)
+            data = wire.recv(self._read_bytes)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as exc:
@@ -283,12 +279,45 @@ class Wires:
             return
         try:
             if data:
-                wire.viewer.received(data)
+                wire.end.received(data)
             else:
                 wire.ended()
         except Exception:
-            logger.exception("a viewer's connection failed: a fault of this program")
+            logger.exception("a connection failed: a fault of this program")
             wire.abort()
+
+
+class Listener(Wires):
+    """The viewers of one listener: accepts them, too. `make` gives each accepted one its end."""
+
+    def __init__(self, listener: socket.socket, make: Callable[[], End]) -> None:
+        """`listener`: bound; it is listened on from now on, and closed by `close`."""
+        super().__init__()
+        self._listener = listener
+        self._make = make
+        self._accepting: asyncio.TimerHandle | None = None
+        listener.setblocking(False)
+        listener.listen(1024)
+        self._epoll.register(listener.fileno(), select.EPOLLIN)
+
+    def stop_accepting(self) -> None:
+        """The listener is closed; who is connected stays so."""
+        if self._accepting is not None:
+            self._accepting.cancel()
+            self._accepting = None
+        if self._listener.fileno() >= 0:
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(self._listener.fileno())
+            self._listener.close()
+
+    def close(self) -> None:
+        """Accept nobody any more, hang up on everybody, and close everything."""
+        self.stop_accepting()
+        super().close()
+
+    def _other(self, fd: int) -> None:
+        if fd == self._listener.fileno():
+            self._accept()
 
     def _accept(self) -> None:
         for _ in range(ACCEPTED_AT_A_TIME):
@@ -302,13 +331,7 @@ class Wires:
                 self._epoll.unregister(self._listener.fileno())
                 self._accepting = self._loop.call_later(ACCEPT_AGAIN_S, self._accept_again)
                 return
-            connected.setblocking(False)
-            if connected.family != socket.AF_UNIX:
-                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            viewer = self._make()
-            wire = self._wires[connected.fileno()] = Wire(self, connected, peer, viewer)
-            self._epoll.register(wire.fd, select.EPOLLIN)
-            viewer.connection_made(wire)
+            self.add(connected, peer, self._make())
 
     def _accept_again(self) -> None:
         self._accepting = None

@@ -218,7 +218,7 @@ class VirtualShop:
         urls = {name: (f"http://{name}",) for name in names}
         self.origins = {name: VirtualOrigin(name, self) for name in names}
         loop.listeners = {name: origin.connect for name, origin in self.origins.items()}
-        self._pools = OriginPools(urls.pop(policies.origins.default), urls, policies.origins, loop.time)
+        self._pools = OriginPools(urls.pop(policies.origins.default), urls, policies.origins, loop.time, wired=False)
         fills = _WatchedFills(
             self._pools,
             self.store,

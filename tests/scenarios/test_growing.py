@@ -25,7 +25,8 @@ TAG = "film"
 MAX_BODY = 2_000_000
 BODY = bytes(range(256)) * 2_000
 """512,000 bytes."""
-TOO_LONG = BODY * 8
+TOO_LONG = BODY * 32
+"""More than the buffers of a connection hold."""
 POLICIES = PolicySet(
     [CachePolicy("everything", "/{rest...}", fresh_s=60.0, max_fresh_s=600.0, max_body_bytes=MAX_BODY)], MARKETS
 )

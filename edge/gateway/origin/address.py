@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
 from ipaddress import ip_address
 from socket import gaierror
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from edge.core.http import Headers
@@ -18,6 +20,7 @@ from edge.gateway.origin.errors import ErrorKind, OriginError
 from edge.gateway.origin.health import CHECK_S, Health
 from edge.gateway.origin.limits import KEEP_IDLE_S
 from edge.gateway.origin.request_head import render_request_head
+from edge.gateway.wire import Wires
 
 NEXT_FAMILY_S = 0.25
 """How long one address of a name is tried before another is tried beside it (RFC 8305 §5)."""
@@ -47,7 +50,8 @@ def tls_context(ca_file: str = "") -> ssl.SSLContext:
 
 
 class Address:
-    """`on_freed` is called when a request under way has ended. At most as many connections are open as requests were
+    """`on_freed` is called when a request under way has ended. `wires` gives what watches its connections; None: the
+    loop does, as it does for TLS. At most as many connections are open as requests were
     under way at once."""
 
     def __init__(
@@ -56,6 +60,7 @@ class Address:
         tls: ssl.SSLContext | None,
         clock: Callable[[], float],
         on_freed: Callable[[], None],
+        wires: Callable[[], Wires] | None,
         *,
         oldest_first: bool,
     ) -> None:
@@ -76,6 +81,7 @@ class Address:
         self._tls = (tls or tls_context()) if parts.scheme == "https" else None
         self._clock = clock
         self._on_freed = on_freed
+        self._wires = None if self._tls is not None else wires
         self._oldest_first = oldest_first
         self._idle: deque[Connection] = deque()
         self._members: set[Connection] = set()
@@ -132,11 +138,18 @@ class Address:
         if self._is_name and isinstance(loop, asyncio.BaseEventLoop):
             # uvloop has no such option, and tries a name's addresses one after the other.
             racing["happy_eyeballs_delay"] = NEXT_FAMILY_S
+        connection = Connection(self.forget)
+        first = connection if self._wires is None else _Connecting()
         try:
             async with asyncio.timeout(None if connect_s == float("inf") else connect_s):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(self.forget), self.host, self.port, ssl=self._tls, **racing
+                transport, _ = await loop.create_connection(
+                    lambda: first, self.host, self.port, ssl=self._tls, **racing
                 )
+            if self._wires is not None:
+                # Taken from the loop, which would have read nothing of it so far.
+                connected = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+                transport.abort()
+                self._wires().add(connected, None, connection)
         except OSError as exc:
             raise OriginError(_kind_of(exc), target) from exc
         return connection
@@ -203,6 +216,13 @@ class Address:
             "connections_opened": self.opened,
             "failures": self.failures,
         }
+
+
+class _Connecting(asyncio.Protocol):
+    """Whose a connection is until it is watched by `Wires`."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).pause_reading()
 
 
 def _kind_of(exc: OSError) -> ErrorKind:

@@ -160,6 +160,13 @@ class Connection(asyncio.Protocol):
         if self.on_event is not None and (self._head_done or self._error is not None):
             self.on_event()
 
+    received = data_received
+    """As a `wire.Wire` calls it."""
+
+    def eof_received(self) -> bool:
+        """An origin that sends no more is not waited for."""
+        return False
+
     def _read_plain(self, data: bytes) -> bool:
         """Whether it was a plain response, or the beginning of one, and has been read."""
         plain = read_plain_head(data) if self._method != "HEAD" else None

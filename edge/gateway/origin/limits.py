@@ -16,6 +16,8 @@ KEEP_IDLE_S = 60.0
 """Shorter than our origin keeps a connection (75 s). Another may hang up earlier: a read is then sent once more."""
 UNSAFE_REUSE_S = 1.0
 """An unsafe request takes only a connection used this recently: it could not be repeated if the origin hung up."""
+READ_BYTES = 65_536
+"""Read from an origin at a time."""
 READ_AHEAD_BYTES = 262_144
 """Body bytes held for a slow reader before the origin is asked to wait."""
 

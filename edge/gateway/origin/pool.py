@@ -11,14 +11,16 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from edge.core.http import Headers
+from edge.gateway import wire
 from edge.gateway.origin.address import Address
 from edge.gateway.origin.breaker import RetryBudget
 from edge.gateway.origin.connection import Connection, OnInterim
 from edge.gateway.origin.errors import ErrorKind, OriginError
 from edge.gateway.origin.health import keep_checking
-from edge.gateway.origin.limits import KEEP_IDLE_S, UNSAFE_REUSE_S, Caps, Deadlines
+from edge.gateway.origin.limits import KEEP_IDLE_S, READ_BYTES, UNSAFE_REUSE_S, Caps, Deadlines
 from edge.gateway.origin.request_head import Body, render_request_head
 from edge.gateway.origin.response import OriginResponse
+from edge.gateway.wire import Wires
 
 logger = logging.getLogger("nearshelf.origin")
 
@@ -46,7 +48,8 @@ class OriginPool:
     those that are up and not left alone; when all are down, to any of them, because the checks may be wrong. Beyond
     `caps` it waits its turn, or is refused. A `patient` pool, for requests that are always asked again, never leaves an
     origin alone, and takes the connection that has been idle longest, also for unsafe methods: so spare ones stay open,
-    and none of its requests has to wait for a connection to be made.
+    and none of its requests has to wait for a connection to be made. `wired`: connections without TLS are watched by
+    `wire.Wires`, where there is epoll, else by the loop.
     """
 
     def __init__(
@@ -58,8 +61,10 @@ class OriginPool:
         caps: Caps | None = None,
         tls: ssl.SSLContext | None = None,
         patient: bool = False,
+        wired: bool = True,
     ) -> None:
-        self.addresses = tuple(Address(url, tls, clock, self._on_freed, oldest_first=patient) for url in urls)
+        wires = self._wires_here if wired and wire.AVAILABLE else None
+        self.addresses = tuple(Address(url, tls, clock, self._on_freed, wires, oldest_first=patient) for url in urls)
         if not self.addresses:
             raise ValueError("an origin without an address")
         self.deadlines = deadlines or Deadlines()
@@ -74,6 +79,13 @@ class OriginPool:
         self._turn = 0
         self._waiting: deque[asyncio.Future[Address | None]] = deque()
         self._closing = False
+        self._wires: Wires | None = None
+
+    def _wires_here(self) -> Wires:
+        """What watches the connections of this pool, from the first one on."""
+        if self._wires is None:
+            self._wires = Wires(READ_BYTES)
+        return self._wires
 
     async def send(
         self,
@@ -357,6 +369,8 @@ class OriginPool:
         self._closing = True
         for address in self.addresses:
             address.close()
+        if self._wires is not None:
+            self._wires.close()
         self._on_freed()
 
 
