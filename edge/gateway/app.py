@@ -124,6 +124,7 @@ class Gateway:
             wall=wall,
             regional=regional,
             own_positions=self._keeps_own,
+            max_growing_bytes=settings.store_bytes // 2,
             scheme=settings.scheme,
         )
         self._flights = Flights(self._fills.fetch, self.floors, clock)

@@ -37,6 +37,9 @@ logger = logging.getLogger("nearshelf.fills")
 MAX_ASKS = 4
 """Once, once more with the floor of its tags, and twice in case purges keep coming in meanwhile."""
 
+MAX_GROWING_BYTES = 64_000_000
+"""Of all bodies that are growing at a time, of one worker. Beyond it further ones are passed on and not stored."""
+
 READS = frozenset({"GET", "HEAD"})
 """What may fail over to another origin."""
 
@@ -74,6 +77,7 @@ class Fills:
         wall: Callable[[], float],
         regional: Regional | None = None,
         own_positions: bool = False,
+        max_growing_bytes: int = MAX_GROWING_BYTES,
         scheme: str = "http",
     ) -> None:
         self._origins = origins
@@ -86,6 +90,8 @@ class Fills:
         self._wall = wall
         self._regional = regional
         self._own_positions = own_positions
+        self._max_growing_bytes = max_growing_bytes
+        self._growing_bytes = 0
         self._scheme = scheme
         self._refusal_said_at = float("-inf")
 
@@ -216,21 +222,28 @@ class Fills:
         )
         fate.grows(growing)
         limit = errand.match.policy.max_body_bytes
+        counted = 0
         outgrown = False
         try:
             async for data in response.chunks():
                 growing.feed(data)
-                if not outgrown and growing.size > limit:
+                if outgrown:
+                    if not await growing.room():
+                        response.abandon()
+                        break
+                    continue
+                counted += len(data)
+                self._growing_bytes += len(data)
+                if counted > limit or self._growing_bytes > self._max_growing_bytes:
                     outgrown = True
                     growing.outgrow()
                     fate.outgrown()
-                if outgrown and not await growing.room():
-                    response.abandon()
-                    break
         except BaseException as exc:
             growing.cut(exc.reason if isinstance(exc, OriginError) else "stopping")
             response.abandon()
             raise
+        finally:
+            self._growing_bytes -= counted
         stored.body = growing.finish()
         if outgrown:
             return Failed(None, Reason.BODY_TOO_LARGE.value, origin_s, response.status)

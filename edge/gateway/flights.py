@@ -200,7 +200,7 @@ class Flights:
         """Start a background refresh, unless one is under way or the last one failed a moment ago."""
         variant = self._variant(errand)
         paused_until, _ = self._refresh_pause.get(variant, (0.0, 0.0))
-        if self._stopping or variant in self._under_way or paused_until > self._clock():
+        if self._stopping or self._joined(variant, errand) is not None or paused_until > self._clock():
             return
         self._start(_Flight(self, variant, errand), background=True)
 
@@ -228,8 +228,8 @@ class Flights:
 
     def _join(self, variant: Hashable, errand: Errand) -> tuple[_Flight, bool]:
         """The flight to wait for, and whether this viewer leads it."""
-        flight = self._under_way.get(variant)
-        if flight is None or (flight.growing is not None and not self._may_join(flight.growing, errand)):
+        flight = self._joined(variant, errand)
+        if flight is None:
             flight = _Flight(self, variant, errand)
             self._start(flight)
             return flight, True
@@ -242,6 +242,13 @@ class Flights:
             waiting = self._next_wave[variant] = _Flight(self, variant, errand)
             return waiting, True
         return waiting, False
+
+    def _joined(self, variant: Hashable, errand: Errand) -> _Flight | None:
+        """The flight under way that `errand` needs no other beside."""
+        flight = self._under_way.get(variant)
+        if flight is None or (flight.growing is not None and not self._may_join(flight.growing, errand)):
+            return None
+        return flight
 
     def _may_join(self, growing: Growing, errand: Errand) -> bool:
         """Whether a viewer who comes later may read what grows: as if it were stored already."""

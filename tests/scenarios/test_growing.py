@@ -231,6 +231,22 @@ async def test_what_turns_out_too_large_is_passed_on_unstored_and_the_key_is_rem
     assert not any("hit" in viewer.head.split("cache-status")[1].split("\r\n")[0] for viewer in apart)
 
 
+async def test_bodies_that_grow_at_once_share_half_of_the_store_s_room(tmp_path):
+    async with EdgeShop(tmp_path, policies=POLICIES, settings={"store_bytes": 1_600_000}) as shop:
+        pace = Pace(100_000)
+        shop.origin.on(FILM, film(pace=pace))
+        shop.origin.on("/other", film())
+        first = await (await Reading.of(shop)).begun()
+        pace.to(len(BODY) - 1)
+        assert await first.read(len(BODY) - 1) == BODY[:-1]
+        assert (await shop.get("/other")).body == BODY
+        pace.to(len(BODY))
+        assert await first.read(1) == BODY[-1:]
+        await shop.until(lambda: not shop.gateway._flights._flying)
+        assert (await shop.get(FILM)).is_hit
+        assert not (await shop.get("/other")).is_hit
+
+
 async def test_of_what_is_too_large_no_more_is_held_than_the_slowest_reader_lacks(shop):
     pace = Pace(100_000)
     shop.origin.on(FILM, film(TOO_LONG, pace=pace, chunked=True))
