@@ -88,6 +88,8 @@ class StoredResponse:
     """End of what `CachePolicy.stale_if_unreachable_s` allows."""
     judged_at: int = -1
     """`Floors.sequence` when it was last found current: nothing to compare while that has not moved."""
+    hits: int = field(default=0, init=False, compare=False, repr=False)
+    """How often this worker has answered from it, for whoever looks."""
     received: Form | None = field(default=None, init=False, compare=False, repr=False)
     """How it is sent as it was received. The gateway makes this and the next when they are first asked for."""
     coded: dict[str, Form] | None = field(default=None, init=False, compare=False, repr=False)

@@ -135,6 +135,7 @@ class Entries:
             "stored_at": round(self._wall() - (now - stored.stored_at), 3),
             "tags": list(stored.tags),
             "position": str(stored.position),
+            "hits": stored.hits,
         }
 
     def _state(self, stored: StoredResponse, now: float) -> tuple[str, str]:

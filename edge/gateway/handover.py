@@ -103,6 +103,7 @@ class Handover:
         record.reason = "" if why is None else why.value
         record.ttl_s = int(stored.fresh_until - now)
         record.age_s = int(current_age(stored, now))
+        stored.hits += 1
         self._coder.prepare(visit.request, stored, visit.policy)
         response = deliver(visit.request, stored, visit.policy, now, self._status(record, hit=True))
         if len(response.body) > AT_ONCE_BYTES:

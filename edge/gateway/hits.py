@@ -37,12 +37,13 @@ MAX_SPELLINGS_OF_HOSTS = 1_000
 class Known:
     """What an address means, worked out once by the long way."""
 
-    __slots__ = ("about", "key", "policy", "policy_version")
+    __slots__ = ("about", "compress", "key", "policy", "policy_version")
 
     def __init__(self, key: CacheKey, policy: CachePolicy, about: bytes) -> None:
         self.key = key
         self.policy = policy
         self.policy_version = policy.version
+        self.compress = policy.compress
         self.about = about
         """The request's part of the access log's line."""
 
@@ -157,7 +158,7 @@ class Hits:
         coder: Coder,
     ) -> None:
         self._cache_name = f"nearshelf-{edge}".encode()
-        self._store = store
+        self._find = store.get
         self._floors = floors
         self._lease = lease
         self._book = book
@@ -192,16 +193,31 @@ class Hits:
         known = site.known(target)
         if known is None:
             return None
-        form = self._form(known, accept_encoding, now)
-        if form is None:
+        candidates = self._find(known.key)
+        if not candidates:
             return None
+        stored = candidates[0]
+        coding = _coding_for(accept_encoding) if accept_encoding and known.compress else ""
+        form = stored.form(coding) if coding else stored.received
+        if (
+            form is None
+            # Told is what was fresh, for a second at the most; what `decide_reuse` asks besides is asked here.
+            or now >= form.told_until
+            or now >= self._lease.until
+            or stored.judged_at != self._floors.sequence
+            or stored.policy_version != known.policy_version
+            or not form.body
+        ):
+            form = self._form(known, accept_encoding, now)
+            if form is None:
+                return None
+        answer = form.start + form.told + form.body
         book = self._book
         if book.log is None:
             book.hits += 1
-            answer = form.start + form.told + form.body
             book.bytes_sent += len(answer)
             return answer
-        return self._noted(known, form, now, form.start + form.told + form.body)
+        return self._noted(known, form, now, answer)
 
     def answer(self, parsed: Parsed, site: Site, now: float) -> bytes | None:
         """The same for a request that was parsed in full."""
@@ -216,31 +232,20 @@ class Hits:
 
     def _form(self, known: Known, accept_encoding: bytes | None, now: float) -> Form | None:
         """The form to answer in, its head told for `now`; None: there is nothing fresh that fits the short way."""
-        candidates = self._store.get(known.key)
-        if not candidates:
+        candidates = self._find(known.key)
+        if any(candidate.vary for candidate in candidates):
             return None
-        stored = candidates[0]
-        if (
-            # What `decide_reuse` asks of the newest candidate, where nothing was purged since it was last asked.
-            stored.judged_at != self._floors.sequence
-            or now >= self._lease.until
-            or now >= stored.fresh_until
-            or stored.no_cache
-            or stored.vary
-            or stored.policy_version != known.policy_version
-        ):
-            if any(candidate.vary for candidate in candidates):
-                return None
-            decision = decide_reuse(known.request(), candidates, known.policy, self._floors, self._lease, now)
-            if type(decision) is not Fresh:
-                return None
-            stored = decision.stored
-        coding = _coding_for(accept_encoding) if accept_encoding and known.policy.compress else ""
+        decision = decide_reuse(known.request(), candidates, known.policy, self._floors, self._lease, now)
+        if type(decision) is not Fresh:
+            return None
+        stored = decision.stored
+        coding = _coding_for(accept_encoding) if accept_encoding and known.compress else ""
         form = stored.form(coding) if coding else stored.received
         if form is None or not form.body:
             form = self._coder.form_of(stored, known.policy, coding)
         if now >= form.told_until and not self._tell(stored, form, known.policy, now):
             return None
+        stored.hits += 1
         return form
 
     def _tell(self, stored: StoredResponse, form: Form, policy: CachePolicy, now: float) -> bool:

@@ -219,6 +219,8 @@ def _merged(held: Sequence[tuple[str, dict[str, Any]]], by: Sequence[str]) -> li
         if identity in found:
             known = found[identity]
             known["held_by"] += f", {name}"
+            if "hits" in entry:
+                known["hits"] += entry["hits"]
         else:
             found[identity] = {**entry, "held_by": name}
     return list(found.values())

@@ -54,13 +54,15 @@ async def entries(admin: httpx.AsyncClient, **asked: Any) -> list[dict[str, Any]
 
 async def test_entries_tell_key_state_tags_and_position(shop, admin):
     await shop.get(SOFA)
+    for lines in ((), (), ('If-None-Match: "v1"',)):
+        await shop.get(SOFA, *lines)
     shop.later(7.0)
     (entry,) = await entries(admin)
     assert entry["target"] == SOFA
     assert (entry["authority"], entry["market"], entry["status"]) == (shop.host, "eu-eur", 200)
     assert (entry["state"], entry["age_s"], entry["ttl_s"], entry["variants"]) == ("fresh", 7, 53, 1)
     assert {"p:eu-eur:sofa", "c:eu-eur:living", f"path:{SOFA}"} <= set(entry["tags"])
-    assert entry["position"] == "1.5"
+    assert (entry["position"], entry["hits"]) == ("1.5", 3)
     assert entry["size_bytes"] > entry["body_bytes"] == len(b"<p>hello</p>")
 
 

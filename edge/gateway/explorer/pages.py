@@ -29,7 +29,7 @@ _OUTCOMES = ("hit", "stale", "validated", "miss", "pass", "edge", "error", "gone
 _FROM_HERE = ("hit", "stale", "validated")
 _TAGS_SHOWN = 3
 _NUMBERS = frozenset(
-    {"Status", "TTL", "Age", "ms", "Origin ms", "Size", "Variants", "Stored", "Memory", "Viewers", "Restarts"}
+    {"Status", "TTL", "Age", "ms", "Origin ms", "Size", "Hits", "Variants", "Stored", "Memory", "Viewers", "Restarts"}
 )
 """Columns whose values stand at the right."""
 _BLANK = "\N{NO-BREAK SPACE}"
@@ -265,7 +265,7 @@ def _entries(found: Mapping[str, Any], wanted: Wanted) -> Html:
         tag(
             "div",
             _table(
-                ("Address", "Status", "State", "TTL", "Age", "Size", "Tags", "Position", "Variants", "Held by"),
+                ("Address", "Status", "State", "TTL", "Age", "Size", "Tags", "Position", "Hits", "Variants", "Held by"),
                 [_entry(each) for each in found["entries"]],
             ),
             class_="scroll",
@@ -297,6 +297,7 @@ def _entry(each: Mapping[str, Any]) -> Html:
         tag("td", _size(each["body_bytes"]), class_="number"),
         tag("td", _tags(each["tags"]), class_="tags"),
         tag("td", each["position"], class_="mono"),
+        tag("td", f"{each['hits']:,}", class_="number"),
         tag("td", each["variants"], class_="number"),
         tag("td", each.get("held_by", "")),
     )
