@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from cache_policies.folder import profiles
 from cache_policies.market_values import UNKNOWN_COUNTRY, Market
@@ -24,13 +23,14 @@ from edge.core.hops import parse_address
 from edge.core.http import Headers, Request, Response
 from edge.core.key import CacheKey, query_text
 from edge.core.market import MARKET_COOKIE, MarketSource
-from edge.core.policy import ALL, ALL_QUERY, Auth, CachePolicy, Mismatch, PolicySet, Residency
+from edge.core.policy import ALL, ALL_QUERY, CachePolicy, PolicySet, Residency
 from edge.core.residency import Unplaced, place
 from edge.gateway.explain import Decision, NoRequest, decide, described_request, told
 from edge.gateway.visitors import registered_country
 from edge.policy_files import read_policies
 from infra.errors import CommandError
 from infra.policy.explain_cloudfront import CloudFront
+from infra.policy.explain_words import AUTH, NOT_STORED, PASSED, in_words, refusal_in_words
 
 _COUNTRY = re.compile(r"[A-Z]{2}")
 
@@ -204,9 +204,9 @@ class Explainer:
 
     def _why(self, decision: Decision) -> str:
         if decision.cache == "edge":
-            return _refusal_in_words(decision)
+            return refusal_in_words(decision)
         if decision.cache == "pass":
-            return _PASSED[decision.reason]
+            return PASSED[decision.reason]
         return "what an empty store says; a fresh response would be a hit"
 
     def _route(self, decision: Decision, policy: CachePolicy) -> dict[str, Any]:
@@ -327,7 +327,7 @@ class Explainer:
             return {"storable": True, "reason": None, "why": why, "at": _line_of(policy)}
         name = {"personal-data": "data_class", "policy-never-stores": "store"}.get(reason.value)
         at = _line_of(policy) if name is None else self.at(policy, name)["at"] or _line_of(policy)
-        return {"storable": False, "reason": reason.value, "why": _NOT_STORED.get(reason.value, ""), "at": at}
+        return {"storable": False, "reason": reason.value, "why": NOT_STORED.get(reason.value, ""), "at": at}
 
     def _lifetimes(self, decision: Decision, policy: CachePolicy, *, answered: bool) -> dict[str, Any] | None:
         if decision.ceiling is None:
@@ -384,7 +384,7 @@ class Explainer:
             origin["reads_fail_over_to"] = placed.fail_over.name if placed.fail_over else None
         throttle = policy.throttle
         return {
-            "auth": {"value": policy.auth.value, "effect": _AUTH[policy.auth], **self.at(policy, "auth")},
+            "auth": {"value": policy.auth.value, "effect": AUTH[policy.auth], **self.at(policy, "auth")},
             "throttle": {
                 "value": None
                 if throttle is None
@@ -405,93 +405,6 @@ class Explainer:
     def cloudfront(self) -> CloudFront:
         """What the compiler makes of these policies."""
         return CloudFront(self.policies)
-
-
-# -- words -------------------------------------------------------------------------------------------------------------
-
-
-def in_words(found: Mismatch) -> str:
-    """Why a pattern did not match, for people."""
-    segment = f"segment {found.segment}"
-    if found.found is None:
-        wanted = "a slash there" if not found.expected else found.expected
-        return f"the path ends before {segment}, expected {wanted}"
-    if not found.expected:
-        return f"{segment} is {_shown(found.found)}, expected nothing more"
-    if found.expected == "{market}":
-        return f"{segment} is {_shown(found.found)}, which is no market"
-    if found.expected.startswith("{"):
-        return f"{segment} is empty, expected {found.expected}"
-    return f"{segment} is {_shown(found.found)}, expected {found.expected}"
-
-
-def _shown(segment: str) -> str:
-    return segment or "empty"
-
-
-_PASSED = {
-    "policy-never-stores": "forwarded: nothing of this route is stored",
-    "unsafe-method": "forwarded: this method is not answered from the store",
-    "authorization": "forwarded: what carries Authorization passes the store, both ways",
-    "request-no-store": "forwarded: the request says no-store, and the route honours that",
-}
-
-_NOT_STORED = {
-    "personal-data": "data_class personal: never, whatever a header says",
-    "policy-never-stores": "the route stores nothing",
-    "method": "only answers to GET and HEAD are stored",
-    "authorization": "the answer may be for one person only",
-    "no-store": "the request or the answer says no-store",
-}
-
-_AUTH = {
-    Auth.NONE: "never reaches the origin",
-    Auth.OPTIONAL: "is forwarded, and passes the store",
-    Auth.SHARED: "is forwarded; the answer is for everybody where it says public, must-revalidate or s-maxage",
-    Auth.REQUIRED: "without it 401",
-}
-"""What becomes of the field Authorization."""
-
-FAULTS = {
-    "not-a-path": "the path does not start with a slash",
-    "bad-character": "a control, blank, backslash, # or a letter beyond ASCII that is not percent-encoded",
-    "bad-encoding": "a % without two hexadecimal digits, or a value that is not UTF-8",
-    "encoded-slash": "%2F or %5C in the path: origins disagree about what it means",
-    "encoded-control": "an encoded control character",
-    "dot-segment": "a segment . or ..: origins disagree about what it means",
-    "empty-segment": "// in the path: origins disagree about what it means",
-    "repeated-parameter": "a parameter that counts is there twice: two readers would choose differently",
-}
-
-
-def _refusal_in_words(decision: Decision) -> str:
-    if decision.reason in FAULTS:
-        hint = ""
-        path = decision.request.path
-        if decision.reason == "bad-character" and not path.isascii():
-            hint = f"; a browser sends {quote(path, safe='/%', errors='replace')}"
-        return f"refused: {FAULTS[decision.reason]}{hint}"
-    if decision.location:
-        return f"led to {decision.location}, the home of the visitor's market"
-    if decision.match is None:
-        return f"no edge takes {decision.request.method}"
-    policy = decision.match.policy
-    match decision.status:
-        case 451:
-            return f"visitors from {decision.country} are not served (RFC 7725)"
-        case 401:
-            return "the route wants an Authorization field"
-        case 504:
-            return "the request takes nothing but what is stored (only-if-cached), and an empty store has nothing"
-        case 204:
-            return "an OPTIONS that was not to go any further (Max-Forwards: 0)"
-        case 503:
-            return "no origin may be sent this request"
-        case 405:
-            methods = ", ".join(dict.fromkeys((*policy.methods, *policy.forward_methods))) or "none"
-            return f"{decision.request.method} is not for this route; methods: {methods}"
-        case status:
-            return f"the route is refused with {status} by its policy"
 
 
 def _target(path: str, query: str) -> str:

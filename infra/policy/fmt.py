@@ -22,7 +22,8 @@ from cache_policies.markets import MARKET_FIELDS, MARKETS_FIELDS, MARKETS_FILE, 
 from cache_policies.origins_file import ORIGIN_FIELDS, ORIGINS_FIELDS, ORIGINS_FILE
 from cache_policies.reading import PACKAGED_POLICIES
 from edge.policy_files import POLICY_FIELDS, read_policies
-from edge.route_fields import ROUTE_FIELDS, THROTTLE_FIELDS
+from edge.route_fields import ROUTE_FIELDS
+from edge.route_kinds import THROTTLE_FIELDS
 
 INDENT = 2
 

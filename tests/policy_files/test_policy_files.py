@@ -26,7 +26,8 @@ from edge.core.policy import (
     Throttle,
 )
 from edge.policy_files import PACKAGED_POLICIES, POLICY_FIELDS, PolicyError, load_policies, read_policies
-from edge.route_fields import ROUTE_FIELDS, THROTTLE_FIELDS
+from edge.route_fields import ROUTE_FIELDS
+from edge.route_kinds import THROTTLE_FIELDS
 
 DEFAULT = """\
 routes:

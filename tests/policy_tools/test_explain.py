@@ -12,8 +12,9 @@ import pytest
 
 from edge.core.key import TargetFault
 from infra import cli
-from infra.policy.explain import FAULTS, Asked, Explainer
+from infra.policy.explain import Asked, Explainer
 from infra.policy.explain_text import in_text
+from infra.policy.explain_words import FAULTS
 from tests.policy_tools.shops import SMALL
 
 HERE = Path(__file__).parent
