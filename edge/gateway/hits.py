@@ -211,6 +211,8 @@ class Hits:
             form = self._form(known, accept_encoding, now)
             if form is None:
                 return None
+        else:
+            stored.hits += 1
         answer = form.start + form.told + form.body
         book = self._book
         if book.log is None:
