@@ -103,6 +103,7 @@ class Exchange:
             book=book,
             coder=coder,
         )
+        self.quick = self._hits.quick
         self._passes = Passes(
             edge=edge,
             fills=fills,
@@ -120,10 +121,6 @@ class Exchange:
         self._policies = policies
         self._hits.forget_addresses()
         self._passes.forget_addresses()
-
-    def quick(self, data: bytes, now: float) -> bytes | None:
-        """The whole answer to bytes that are one plain request for something fresh (`hits.py`); None: parse them."""
-        return self._hits.quick(data, now)
 
     # -- at once -------------------------------------------------------------------------------------------------------
 
