@@ -27,7 +27,6 @@ from starlette.responses import (
 from starlette.routing import BaseRoute, Route
 
 from cache_policies.market_values import UNKNOWN_COUNTRY
-from cache_policies.positions import Position, WireError
 from edge.gateway.entries import MOST_TOLD, STATES, Wanted
 from edge.gateway.explain import NoRequest
 from edge.gateway.explorer import pages
@@ -68,8 +67,8 @@ class Behind(Protocol):
 
     async def entries(self, wanted: Wanted) -> dict[str, Any]: ...
 
-    async def carrying(self, tags: Sequence[str], older_than: Position) -> int | None:
-        """How many stored responses carry one of `tags` and are older than a position; None: too many to count."""
+    async def carrying(self, tags: Sequence[str]) -> int | None:
+        """How many stored responses a purge of `tags` applies to; None: too many to count."""
         ...
 
     async def requests(self, limit: int) -> list[dict[str, Any]]:
@@ -187,12 +186,10 @@ def admin_app(token: str, behind: Behind, clock: Callable[[], float]) -> Starlet
 
     async def carrying_page(request: Request) -> Response:
         try:
-            asked = orjson.loads(await _body(request))
-            order = order_of({"tags": asked["tags"]})
-            older_than = Position.parse(str(asked["older_than"]))
-        except (BadOrder, WireError, orjson.JSONDecodeError, KeyError, TypeError) as exc:
-            return said(400, f'expected {{"tags": [...], "older_than": "EPOCH.CV"}}: {exc}')
-        return _json({"objects": await behind.carrying(order.tags, older_than)})
+            order = order_of({"tags": orjson.loads(await _body(request))["tags"]})
+        except (BadOrder, orjson.JSONDecodeError, KeyError, TypeError) as exc:
+            return said(400, f'expected {{"tags": [...]}}: {exc}')
+        return _json({"objects": await behind.carrying(order.tags)})
 
     async def front_page(request: Request) -> Response:
         asked = request.query_params

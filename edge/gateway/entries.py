@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cache_policies.positions import Position
 from cache_policies.tags import EVERYTHING
 from edge.core.floors import Floors, Lease, Verdict
 from edge.core.freshness import current_age
@@ -99,8 +98,11 @@ class Entries:
                     found.append(self.told(stored, len(variants)))
         return {"entries": found, "matched": matched, "keys": len(keys), "complete": looked_at == len(keys)}
 
-    async def carrying(self, tags: Sequence[str], older_than: Position) -> int | None:
-        """How many stored responses carry one of `tags` and are older than a position; None: the time was over."""
+    async def carrying(self, tags: Sequence[str]) -> int | None:
+        """How many stored responses a purge of `tags` applies to: they carry one of them, and are not purged already.
+
+        None: the time was over before the whole store had been looked at.
+        """
         wanted, everything, count = frozenset(tags), EVERYTHING in tags, 0
         until = time.monotonic() + WALK_S
         for number, key in enumerate(self._store.keys(), 1):
@@ -109,7 +111,8 @@ class Entries:
                 if time.monotonic() > until:
                     return None
             for stored in self._store.peek(key):
-                if stored.position < older_than and (everything or not wanted.isdisjoint(stored.tags)):
+                carries = everything or not wanted.isdisjoint(stored.tags)
+                if carries and self._floors.judge(stored) is not Verdict.PURGED:
                     count += 1
         return count
 

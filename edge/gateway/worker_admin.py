@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import orjson
 
 from cache_policies.feed import MAX_PURGE_WAIT_S, PURGE_PATH, PurgeWish
-from cache_policies.positions import Position
 from edge.gateway.entries import Entries, Wanted
 from edge.gateway.explain import described_request
 from edge.gateway.purges import Order, PurgeFailed
@@ -17,6 +17,8 @@ from edge.gateway.recent import Recent
 
 if TYPE_CHECKING:
     from edge.gateway.app import Gateway
+
+COUNT_FIRST_S = 0.05
 
 
 class WorkerBehind:
@@ -52,8 +54,8 @@ class WorkerBehind:
     async def entries(self, wanted: Wanted) -> dict[str, Any]:
         return await self._entries.find(wanted)
 
-    async def carrying(self, tags: Sequence[str], older_than: Position) -> int | None:
-        return await self._entries.carrying(tags, older_than)
+    async def carrying(self, tags: Sequence[str]) -> int | None:
+        return await self._entries.carrying(tags)
 
     async def requests(self, limit: int) -> list[dict[str, Any]]:
         return self._recent.latest(limit)
@@ -66,17 +68,28 @@ class WorkerBehind:
         """Into the log that this worker follows, the origin's or the site's: whoever follows it applies it, too."""
         reason = " ".join(part for part in (order.reason, f"ordered from {who}") if part)[:500]
         wish = PurgeWish(self._gateway.settings.edge, order.kind, order.tags, reason, MAX_PURGE_WAIT_S)
+        counting = await counted_soon(self._entries.carrying(order.tags))
         try:
             answer = await self._keeper.post(PURGE_PATH, content=wish.to_json())
         except httpx.HTTPError as exc:
+            counting.cancel()
             why = str(exc) or type(exc).__name__
             raise PurgeFailed(f"the purge log did not answer ({why}): purged or not, order it again", 504) from exc
         done: dict[str, Any] = _object(answer.content)
         if not answer.is_success:
+            counting.cancel()
             why = done.get("detail") or done.get("title") or f"status {answer.status_code}"
             raise PurgeFailed(f"nothing was purged: {why}", 400 if answer.status_code < 500 else 503)
-        done["objects"] = await self._entries.carrying(order.tags, Position.parse(done["position"]))
+        done["objects"] = await counting
         return done
+
+
+async def counted_soon(count: Coroutine[Any, Any, int | None]) -> asyncio.Task[int | None]:
+    """The count of what a purge applies to, begun before it: what is purged is soon forgotten. Waits for it for
+    COUNT_FIRST_S; of a store that takes longer, the purge is not kept waiting."""
+    counting = asyncio.create_task(count)
+    await asyncio.wait({counting}, timeout=COUNT_FIRST_S)
+    return counting
 
 
 def _object(text: bytes) -> dict[str, Any]:

@@ -11,11 +11,10 @@ import httpx
 import orjson
 
 from cache_policies.feed import MAX_PURGE_WAIT_S
-from cache_policies.positions import Position
 from edge.gateway.entries import Wanted
 from edge.gateway.explain import NoRequest
 from edge.gateway.purges import Order, PurgeFailed
-from edge.gateway.worker_admin import overview_of, worker_figures
+from edge.gateway.worker_admin import counted_soon, overview_of, worker_figures
 from edge.site.feed import SiteFeed
 from edge.site.log import LogUnusable
 from edge.site.workers import State, Worker
@@ -115,9 +114,9 @@ class SiteBehind:
             "complete": all(found["complete"] for _, found in told),
         }
 
-    async def carrying(self, tags: Sequence[str], older_than: Position) -> int | None:
+    async def carrying(self, tags: Sequence[str]) -> int | None:
         """Over all workers: what two of them hold counts twice. None: one of them could not say."""
-        body = orjson.dumps({"tags": list(tags), "older_than": str(older_than)})
+        body = orjson.dumps({"tags": list(tags)})
         told = await self._ask_all(lambda worker: self._post(worker, "/carrying", body))
         counts: list[int] = [found["objects"] for _, found in told if isinstance(found.get("objects"), int)]
         return sum(counts) if told and len(counts) == len(told) else None
@@ -152,11 +151,13 @@ class SiteBehind:
             await asyncio.gather(*following, return_exceptions=True)
 
     async def purge(self, order: Order, who: str) -> dict[str, Any]:
+        counting = await counted_soon(self.carrying(order.tags))
         try:
             done = await self._feed.purge(order.kind, order.tags, who, order.reason, MAX_PURGE_WAIT_S)
         except LogUnusable as exc:
+            counting.cancel()
             raise PurgeFailed(str(exc)) from exc
-        done["objects"] = await self.carrying(order.tags, Position.parse(done["position"]))
+        done["objects"] = await counting
         return done
 
     # --- asking workers ---

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -58,6 +60,37 @@ async def test_it_caches_and_a_purge_reaches_every_worker(tmp_path):
             origin.on("/page", fresh(b"newest"))
             await site.purge(all=True)
             assert await shown(site, "/page") == {"newest"}
+
+
+async def test_the_explorer_shows_the_site_as_one(tmp_path):
+    async with ScriptedOrigin() as origin:
+        origin.on("/page", fresh())
+        async with RunningSite(tmp_path, "--origin", origin.url) as site:
+            first = (await site.client.get("/requests")).json()["requests"]
+            assert first == []
+            async with site.client.stream("GET", "/requests/live") as stream:
+                await shown(site, "/page", times=30)
+                seen: list[dict[str, Any]] = []
+                async with asyncio.timeout(10):
+                    async for line in stream.aiter_lines():
+                        if line:
+                            seen += json.loads(line.removeprefix("data: "))["requests"]
+                        if len(seen) >= 30:
+                            break
+            assert {request["worker"] for request in seen} == {"worker-1", "worker-2"}
+            told = (await site.client.get("/requests?limit=10")).json()["requests"]
+            assert [request["time"] for request in told] == sorted((each["time"] for each in told), reverse=True)
+            found = (await site.client.get("/entries")).json()
+            (entry,) = found["entries"]
+            assert (entry["target"], entry["held_by"], entry["state"]) == ("/page", "worker-1, worker-2", "fresh")
+            assert entry["hits"] == sum(request["cache"] == "hit" for request in seen)
+            one = (await site.client.get("/entries/one", params={"url": f"{site.url}/page"})).json()
+            assert one["stored"][0]["held_by"] == "worker-1, worker-2"
+            overview = (await site.client.get("/overview")).json()
+            assert (overview["state"], overview["responses"], sum(overview["outcomes"].values())) == ("ready", 2, 30)
+            ready = await get(f"{site.admin}/readyz")
+            assert ready.json() == {"status": "ready", "workers": {"ready": 2, "of": 2}}
+            assert (await site.client.get("/explain?url=nonsense")).status_code == 400
 
 
 async def test_what_was_fetched_before_a_purge_is_not_stored_after_it(tmp_path):
