@@ -17,6 +17,7 @@ import logging
 import math
 import secrets
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Any, TypeVar
 
 import orjson
@@ -35,6 +36,8 @@ logger = logging.getLogger("nearshelf.regional")
 
 WAIT_S = 0.1
 """How long anything may wait for one word of the server, connecting included."""
+REACH_S = 2.0
+"""The same in the background, where nobody waits."""
 FAILURES = 3
 """In a row: then nobody waits for it any more."""
 RETRY_S = 0.5
@@ -51,10 +54,13 @@ MAX_WAITING = 4_000
 """What waits to be written, at the most: beyond it records are not kept."""
 AT_ONCE, AT_ONCE_BYTES = 64, 500_000
 """Writes sent together, the last one not counted: what a slow line carries within `WAIT_S`."""
+MAX_OWED = 20_000
+"""Keys to be dropped that are remembered while the server is away; beyond it the oldest are forgotten."""
 CONNECTIONS = 16
 SAY_EVERY_S = 60.0
 """The same complaint is not logged more often."""
 
+_DROP = "UNLINK"
 _FAULTS = (RedisError, OSError, TimeoutError)
 
 # A record never gives way to one of lower position (docs/freshness.md, rule 1). Positions are written with leading
@@ -89,9 +95,9 @@ class RegionalTier:
 
     def __init__(self, url: str, site: str, clock: Callable[[], float], wall: Callable[[], float]) -> None:
         # Who finds no free connection waits for one, as long as for anything else.
-        self._redis = _client(url, BlockingConnectionPool, max_connections=CONNECTIONS, socket_timeout=WAIT_S)
+        self._redis = _client(url, BlockingConnectionPool, WAIT_S, max_connections=CONNECTIONS, socket_timeout=WAIT_S)
         # Landings are listened for without an end.
-        self._ears = _client(url, ConnectionPool, max_connections=1, socket_timeout=None)
+        self._ears = _client(url, ConnectionPool, REACH_S, max_connections=1, socket_timeout=None)
         self._prefix = f"nearshelf:{VERSION}:{site}:"
         self._landings = f"{self._prefix}landings"
         self._clock = clock
@@ -102,6 +108,8 @@ class RegionalTier:
         self._waiting: dict[str, set[asyncio.Future[bool]]] = {}
         self._to_write: asyncio.Queue[tuple[int, tuple[Any, ...]]] = asyncio.Queue(MAX_WAITING)
         self._bytes_to_write = 0
+        self._owed: dict[str, None] = {}
+        """Records that a write made unusable, and of which the server has not confirmed that they are gone."""
         self._tasks: list[asyncio.Task[None]] = []
         self.found = 0
         self.kept = 0
@@ -197,8 +205,14 @@ class RegionalTier:
         self._later(("EVAL", _KEEP, 1, self._name_of(stored.key), *told), len(record))
 
     def drop(self, key: CacheKey) -> None:
-        """Forget every variant under `key`; in the background, after what was kept before it."""
-        self._later(("UNLINK", self._name_of(key)))
+        """Forget every variant under `key`; in the background, after what was kept before it. While the server is away
+        it is remembered, and done before the server is asked for anything again."""
+        name = self._name_of(key)
+        self._owed.pop(name, None)
+        self._owed[name] = None
+        if len(self._owed) > MAX_OWED:
+            del self._owed[next(iter(self._owed))]
+        self._later((_DROP, name))
 
     async def claim(self, variant: bytes, for_s: float) -> RegionalClaim:
         """Take part in the flight called `variant`; whoever claims it first flies, for `for_s` seconds at the most."""
@@ -307,8 +321,11 @@ class RegionalTier:
             done = await self._bounded(self._send([command for _, command in batch])) if self._up else None
             if done is None:
                 self.not_kept += records
+                self._owed.update({command[1]: None for _, command in batch if command[0] == _DROP})
                 continue
-            for (size, _), outcome in zip(batch, done, strict=True):
+            for (size, command), outcome in zip(batch, done, strict=True):
+                if command[0] == _DROP and not isinstance(outcome, ResponseError):
+                    self._owed.pop(command[1], None)
                 if isinstance(outcome, ResponseError):
                     self._say("the regional tier refuses a command: %s", outcome)
                     self.not_kept += size > 0
@@ -327,9 +344,9 @@ class RegionalTier:
         while True:
             ears = self._ears.pubsub()
             try:
-                async with asyncio.timeout(2 * WAIT_S):
+                async with asyncio.timeout(REACH_S):
                     await ears.subscribe(self._landings)
-                    await self._redis.ping()
+                    await self._pay()
                 self._go_up()
                 pause_s = RETRY_S
                 await self._hear(ears)
@@ -340,6 +357,15 @@ class RegionalTier:
                     await ears.aclose()  # type: ignore[no-untyped-call]  # of a typed package
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_RETRY_S)
+
+    async def _pay(self) -> None:
+        """Drop what could not be dropped while the server was away; with nothing owed, see whether it answers."""
+        await self._redis.ping()
+        while self._owed:
+            names = list(islice(self._owed, 1_000))
+            await self._redis.unlink(*names)
+            for name in names:
+                self._owed.pop(name, None)
 
     async def _hear(self, ears: PubSub) -> None:
         """Until the server is lost. Raises what redis raises."""
@@ -425,7 +451,8 @@ class RegionalClaim:
         self._tier.end(self._name, self._landing, self._token)
 
 
-def _client(url: str, pool: type[ConnectionPool], **settings: Any) -> Redis:
+def _client(url: str, pool: type[ConnectionPool], connect_s: float, **settings: Any) -> Redis:
     """No second tries of redis's own: a flight asks once, and goes without. Raises ValueError for what is no URL."""
-    connections = pool.from_url(url, protocol=2, socket_connect_timeout=WAIT_S, retry=Retry(NoBackoff(), 0), **settings)
+    once = Retry(NoBackoff(), 0)
+    connections = pool.from_url(url, protocol=2, socket_connect_timeout=connect_s, retry=once, **settings)
     return Redis.from_pool(connections)

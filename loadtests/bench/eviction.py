@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--keys", type=int, default=1_000_000, help="keys into the store (default 1000000)")
     parser.add_argument("--long", action="store_true", help="ten million keys, and traces five times as long")
     parser.add_argument("--store-mb", type=int, default=256, help="the store's budget (default 256)")
+    parser.add_argument("--write", type=Path, help="put the table into this file, between its `eviction` marks")
     parser.add_argument("--crawl", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.long:
@@ -59,9 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.crawl:
         crawl(options.keys, options.store_mb * 1_000_000)
         return 0
-    print(ratios(options.objects, options.requests), flush=True)
-    verdicts = crawled(options.keys, options.store_mb)
-    print(f"\n{measuring.told(verdicts)}")
+    table = ratios(options.objects, options.requests)
+    about, verdicts = crawled(options.keys, options.store_mb)
+    text = f"{measuring.today()}: {table}\n\n{about}\n\n{measuring.told(verdicts)}"
+    print(text)
+    if options.write is not None:
+        measuring.write_between_marks(options.write, "eviction", text)
     return int(not all(verdict.met for verdict in verdicts))
 
 
@@ -117,8 +121,11 @@ def traces(objects: int, requests: int) -> dict[str, Callable[[], list[int]]]:
 # -- the store itself --------------------------------------------------------------------------------------------------
 
 
-def crawled(keys: int, store_mb: int) -> list[Verdict]:
-    """What became of the hot set and of the memory. Raises BenchError when the store's process fails."""
+def crawled(keys: int, store_mb: int) -> tuple[str, list[Verdict]]:
+    """What became of the hot set and of the memory, in words and held against the aims.
+
+    Raises BenchError when the store's process fails.
+    """
     command = [sys.executable, "-m", "loadtests.bench.eviction", "--crawl"]
     run = subprocess.run(
         [*command, "--keys", str(keys), "--store-mb", str(store_mb)], stdout=subprocess.PIPE, text=True, check=False
@@ -126,11 +133,11 @@ def crawled(keys: int, store_mb: int) -> list[Verdict]:
     if run.returncode:
         raise BenchError(f"the store's process ended with status {run.returncode}")
     hits, memory, took_s, held = map(float, run.stdout.split())
-    print(
-        f"\n{keys:,} keys into a store of {store_mb} MB: {held:,.0f} responses of {BODY_BYTES:,} B in it at the end, "
+    about = (
+        f"{keys:,} keys into a store of {store_mb} MB: {held:,.0f} responses of {BODY_BYTES:,} B in it at the end, "
         f"{took_s / keys * 1e6:.1f} us each"
     )
-    return [
+    return about, [
         Verdict("hits of the hot set that are kept", hits, MIN_HITS, at_least=True),
         Verdict("memory that the store took, to its budget", memory, MAX_MEMORY),
     ]

@@ -352,6 +352,11 @@ def told(verdicts: Sequence[Verdict]) -> str:
     return "\n".join(f"- {verdict}" for verdict in verdicts)
 
 
+def today() -> str:
+    """The date, for what is written down."""
+    return time.strftime("%Y-%m-%d", time.gmtime())
+
+
 def write_between_marks(document: Path, mark: str, text: str) -> None:
     """Replace what stands between `<!-- mark -->` and `<!-- /mark -->`. Raises BenchError when they are not there."""
     before, begin, rest = document.read_text().partition(f"<!-- {mark} -->\n")

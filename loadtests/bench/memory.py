@@ -2,8 +2,8 @@
 
 The same objects over HTTP into both: a body of 2 KB, the fields with which the shop's origin sends a page. What counts
 is how much the anonymous memory of the processes grows an object: without Varnish's log, which is shared memory and no
-object's. Other objects come first, so that what is needed once is there. Then every object is asked for once more,
-because an edge keeps something of a first hit.
+object's. Other objects come first, as many as an edge remembers addresses of, so that what is needed once is there.
+Then every object is asked for once more, because an edge keeps something of a first hit.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ SHOP_FIELDS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """1: the aim was missed; 2: it could not run."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.bench memory", description=__doc__.partition("\n")[0])
-    parser.add_argument("--objects", type=int, default=60_000, help="those that count (default 60000)")
-    parser.add_argument("--before", type=int, default=20_000, help="those that come first (default 20000)")
+    parser.add_argument("--objects", type=int, default=50_000, help="those that count (default 50000)")
+    parser.add_argument("--before", type=int, default=50_000, help="those that come first (default 50000)")
+    parser.add_argument("--write", type=Path, help="put the table into this file, between its `memory` marks")
     options = parser.parse_args(argv)
     reason = measuring.cannot_run(["varnishd", "taskset"])
     if reason is not None:
@@ -55,16 +56,24 @@ def main(argv: Sequence[str] | None = None) -> int:
                 settings={"NEARSHELF_STORE_BYTES": str(store_bytes)},
             ),
         }
-        print("| | stored, bytes an object | asked for once more | of that, body |\n|---|---|---|---|", flush=True)
+        lines = [
+            f"{measuring.today()}: {options.objects:,} objects, after {options.before:,} others",
+            "",
+            "| | stored, bytes an object | asked for once more | of that, body |",
+            "|---|---|---|---|",
+        ]
         grown: dict[str, float] = {}
         for name, make in makers.items():
             server = make()
             until_hit(server, _target(0))
             stored, hit = growth(server, options.before, options.objects)
             grown[name] = hit
-            print(f"| {name} | {stored:,.0f} | {hit:,.0f} | {BODY_BYTES:,} |", flush=True)
+            lines.append(f"| {name} | {stored:,.0f} | {hit:,.0f} | {BODY_BYTES:,} |")
     verdict = Verdict("memory an object, to Varnish's", grown["nearshelf"] / grown["Varnish"], AIM)
-    print(f"\n{measuring.told([verdict])}")
+    text = "\n".join([*lines, "", measuring.told([verdict])])
+    print(text)
+    if options.write is not None:
+        measuring.write_between_marks(options.write, "memory", text)
     return int(not verdict.met)
 
 

@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--entries", type=int, default=50_000, help="entries with the tag (default 50000)")
     parser.add_argument("--long", action="store_true", help="a million entries: takes ten minutes and 4 GB")
     parser.add_argument("--seconds", type=float, default=6.0, help="of hits before and after, each (default 6)")
+    parser.add_argument("--write", type=Path, help="put the table into this file, between its `purge` marks")
     options = parser.parse_args(argv)
     if options.long:
         options.entries, options.seconds = 1_000_000, 5 * options.seconds
@@ -78,21 +79,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             makers["Varnish, a ban"] = lambda: peers.start_varnish(
                 stack, "Varnish", origin.url, scratch, vcl=vcl, store_mb=options.entries // 400 + 100
             )
-        print(f"{options.entries:,} entries with the tag, {HOT:,} without it; hits at {CONNECTIONS} connections\n")
-        print("| | first purge, ms | others: median (quartiles) | hit p99 before, ms | after | ratio |")
-        print("|---|---|---|---|---|---|", flush=True)
+        about = f"{options.entries:,} entries with the tag, {HOT:,} without it; hits over {CONNECTIONS} connections"
+        lines = [
+            f"{measuring.today()}: {about}, {options.seconds:.0f} s before and after",
+            "",
+            "| | first purge, ms | others: median (quartiles) | hit p99 before, ms | after | ratio |",
+            "|---|---|---|---|---|---|",
+        ]
         verdicts: list[Verdict] = []
         for name, make in makers.items():
             server = make()
             purge = _by_log(origin) if name == "nearshelf" else _by_ban(server)
             done = purged(server, purge, options.entries, options.seconds)
-            print(_row(name, done), flush=True)
+            lines.append(_row(name, done))
             if name == "nearshelf":
                 verdicts += [
                     Verdict(f"purge of a tag on {options.entries:,} entries, ms", done.purge_ms[0], MAX_PURGE_MS),
                     Verdict("hit p99 after the purge to before it", done.after_ms / done.before_ms, MAX_P99_RATIO),
                 ]
-    print(f"\n{measuring.told(verdicts)}")
+    text = "\n".join([*lines, "", measuring.told(verdicts)])
+    print(text)
+    if options.write is not None:
+        measuring.write_between_marks(options.write, "purge", text)
     return int(not all(verdict.met for verdict in verdicts))
 
 

@@ -380,13 +380,42 @@ async def test_a_server_that_is_killed_in_mid_use_costs_misses_and_comes_back_by
     assert await far.find() == ()
     assert (await far.tier.claim(b"flight", 60.0)).mine
     far.tier.keep(stored(body=b"lost"))
-    far.tier.drop(KEY)
     assert far.tier.not_kept == 1
     await line.connect()
     await until(lambda: far.tier.up)
     assert [response.body for response in await far.find()] == [b"body"]
     assert not (await far.tier.claim(b"flight", 60.0)).mine
     held.release()
+
+
+async def test_what_was_to_be_dropped_while_it_was_away_is_gone_when_it_is_back(site, line, monkeypatch):
+    monkeypatch.setattr(regional, "RETRY_S", 0.01)
+    near, far = await site.machine(), await site.machine(url=line.url)
+    for path in ("/a", "/b", "/c"):
+        near.tier.keep(stored(key=KEY._replace(path=path)))
+    await near.written()
+    line.hang()
+    far.tier.drop(KEY._replace(path="/a"))
+    await until(lambda: far.tier._failures > 0)
+    await line.cut()
+    await until(lambda: not far.tier.up)
+    far.tier.drop(KEY._replace(path="/b"))
+    line.go_on()
+    await line.connect()
+    await until(lambda: far.tier.up)
+    found = [await near.tier.find(KEY._replace(path=path), VERSION) for path in ("/a", "/b", "/c")]
+    assert [len(variants) for variants in found] == [0, 0, 1]
+    assert not far.tier._owed
+
+
+async def test_what_is_to_be_dropped_is_remembered_up_to_a_bound(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(regional, "MAX_OWED", 10)
+    machine = await site.machine(url=f"unix://{tmp_path}/nothing", up=False)
+    for number in range(100):
+        machine.tier.drop(KEY._replace(path=f"/{number}"))
+    assert list(machine.tier._owed) == [
+        machine.tier._name_of(KEY._replace(path=f"/{number}")) for number in range(90, 100)
+    ]
 
 
 async def test_a_server_that_hangs_is_waited_for_a_few_times_and_then_not_at_all(site, line, monkeypatch):
