@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import ssl
 from collections import deque
@@ -27,6 +28,9 @@ from edge.gateway.visitors import Visitor
 from edge.gateway.wire import READ_BYTES, Listener
 
 logger = logging.getLogger("nearshelf.server")
+
+_REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,40} [!-~]+ HTTP/1\.1\r\n").match
+"""What begins like a request, whatever its method (RFC 9110 §9.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Refusal(StrEnum):
     HOST_MISSING = "host-missing"
     HOST_UNKNOWN = "host-unknown"
     METHOD = "method"
+    METHOD_UNKNOWN = "method-unknown"
     EXPECTATION = "expectation"
     TIMEOUT = "timeout"
     OVERLOADED = "overloaded"
@@ -89,6 +94,7 @@ REFUSALS: dict[Refusal, tuple[int, str, str]] = {
     Refusal.HOST_MISSING: (400, "Bad Request", "The request must name its host, once."),
     Refusal.HOST_UNKNOWN: (421, "Misdirected Request", "This edge does not serve that host."),
     Refusal.METHOD: (405, "Method Not Allowed", "That method is not for this address."),
+    Refusal.METHOD_UNKNOWN: (501, "Not Implemented", "That method is not known here."),
     Refusal.EXPECTATION: (417, "Expectation Failed", "The only expectation met is 100-continue."),
     Refusal.TIMEOUT: (408, "Request Timeout", "The request took too long to arrive."),
     Refusal.OVERLOADED: (503, "Service Unavailable", "Too many connections; come back in a moment."),
@@ -201,7 +207,7 @@ class RequestBody:
 class Application(Protocol):
     """What answers requests."""
 
-    def quick(self, data: bytes, now: float) -> bytes | None:
+    def quick(self, data: bytes, now: float, viewer: ViewerConnection) -> bytes | asyncio.Future[None] | None:
         """The whole answer to bytes that are one plain request (`plain.py`) for something fresh; None: parse them.
         `now`: a moment of the edge's clock after they were read."""
 
@@ -327,10 +333,14 @@ class ViewerConnection(asyncio.BufferedProtocol):
         # Read after the bytes were: whatever is answered now was asked before `now`, however long this process slept.
         self._now = self.active_at = now = server.clock()
         if self._quiet and len(data) <= server.quick_bytes:
-            answer = server.quick(data, now)
-            if answer is not None:
+            answer = server.quick(data, now, self)
+            if type(answer) is bytes:
                 assert self.transport is not None
                 self.transport.write(answer)
+                return
+            if answer is not None:
+                self._busy = cast("asyncio.Future[None]", answer)
+                self._quiet = False
                 return
         self._quiet = False
         if not self._reads:
@@ -366,9 +376,10 @@ class ViewerConnection(asyncio.BufferedProtocol):
         except httptools.HttpParserUpgrade:
             # CONNECT, or an offer to speak another protocol, which is not taken up: answered in HTTP/1.1, then closed.
             self._at_end = True
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as exc:
             if self._reads:
-                self._stop_with(self._refusal)
+                unknown = isinstance(exc, httptools.HttpParserInvalidMethodError) and _REQUEST_LINE(data)
+                self._stop_with(Refusal.METHOD_UNKNOWN if unknown else self._refusal)
             return
         if self._head_started is None and self._body is None:
             self._unread_head = 0
@@ -542,14 +553,16 @@ class ViewerConnection(asyncio.BufferedProtocol):
         self._now = self._server.clock()
         self._advance()
 
-    def answered(self, parsed: Parsed, data: bytes) -> None:
-        """The whole answer to the request being worked on, from somebody who was called back for it."""
+    def answered(self, parsed: Parsed, data: bytes, now: float) -> None:
+        """The whole answer to the request being worked on, from somebody who was called back for it at `now`."""
         if not self.gone and self.transport is not None:
             self.transport.write(data)
         self._busy = None
-        self._finished(parsed)
-        self._now = self._server.clock()
-        self._advance()
+        self._now = now
+        self._settle()
+        if not self._quiet or not parsed.keep_alive:
+            self._finished(parsed)
+            self._advance()
 
     def go_on(self, parsed: Parsed, answer: Callable[[], Awaitable[None]]) -> None:
         """There is something to await after all for the request being worked on."""

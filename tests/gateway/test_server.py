@@ -102,7 +102,7 @@ async def served() -> AsyncIterator[Served]:
         pytest.param(b"GET /\x01 HTTP/1.1\r\nHost: shop\r\n\r\n", 400, id="a control in the target"),
         pytest.param(b"GET /\xc3\xa9 HTTP/1.1\r\nHost: shop\r\n\r\n", 400, id="a target beyond ASCII"),
         pytest.param(b"GET shop HTTP/1.1\r\nHost: shop\r\n\r\n", 400, id="a target that is no path"),
-        pytest.param(b"get / HTTP/1.1\r\nHost: shop\r\n\r\n", 400, id="a method in lower case"),
+        pytest.param(b"get / HTTP/1.1\r\nHost: shop\r\n\r\n", 501, id="a method in lower case"),
         pytest.param(b"GET / HTTP/1.1\r\n\r\n", 400, id="no Host"),
         pytest.param(b"GET / HTTP/1.1\r\nHost: shop\r\nHost: shop\r\n\r\n", 400, id="two Hosts"),
         pytest.param(b"GET / HTTP/1.1\r\nHost: shop\r\nhOST: other\r\n\r\n", 400, id="two Hosts in other case"),

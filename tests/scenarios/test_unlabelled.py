@@ -294,6 +294,17 @@ async def test_methods_that_nobody_may_use_are_refused(shop, method):
     assert shop.origin.count(PAGE) == 0
 
 
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [("BREW /pot HTTP/1.1", 501), ("get / HTTP/1.1", 501), ("GE(T / HTTP/1.1", 400), ("BREW / HTTP/3", 400)],
+)
+async def test_a_method_that_nobody_knows_is_not_implemented(shop, line, status):
+    viewer = await shop.viewer()
+    viewer.send(f"{line}\r\nHost: {shop.host}\r\n\r\n".encode())
+    assert (await viewer.response()).status == status
+    assert await viewer.is_closed()
+
+
 async def test_upstreams_word_comes_before_ours_in_cache_status(shop):
     shop.origin.on(PAGE, answer(cache_status="Upstream; hit"))
     for _ in range(2):
