@@ -47,7 +47,10 @@ class HelperServer:
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=1,
+                # The parser that bounds a head; what asks here needs no speed.
+                http="h11",
                 h11_max_incomplete_event_size=16_384,
+                limit_concurrency=500,
             )
         )
         self._task: asyncio.Task[None] | None = None

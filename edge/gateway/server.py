@@ -766,6 +766,7 @@ class GatewayServer:
                 backlog=1024,
                 ssl=tls,
                 ssl_handshake_timeout=None if tls is None else handshake_s,
+            ssl_shutdown_timeout=None if tls is None else handshake_s,
             )
         self._sweeper = loop.create_task(self._sweep())
 

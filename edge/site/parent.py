@@ -35,6 +35,7 @@ logger = logging.getLogger("nearshelf.site")
 
 LOG_FILE = "purges.log"
 ORIGIN_LOOK_S = 2.0
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def run(settings: SiteSettings, env: Mapping[str, str]) -> int:
@@ -67,7 +68,8 @@ class Site:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signalled)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        # At a terminal it says that the terminal is gone.
+        loop.add_signal_handler(signal.SIGHUP, self._signalled if sys.stdin.isatty() else self._reload)
         async with self._left:
             starting = asyncio.create_task(self._start())
             stopping = asyncio.create_task(self._stopping.wait())
@@ -109,7 +111,7 @@ class Site:
         log = self._open_log()
         feed = SiteFeed(log, clock.now, _note_purge)
         feed_url = await self._serve_feed(feed)
-        folder = Path(tempfile.mkdtemp(prefix="nearshelf-edge-"))
+        folder = _runtime_folder()
         self._left.callback(shutil.rmtree, folder, ignore_errors=True)
         (settings.state / "runtime").write_text(f"{folder}\n", encoding="utf-8")
         environment = {
@@ -238,10 +240,23 @@ class Site:
         if admin is not None:
             _say(f"  explorer  http://{admin}/  (any name, the token as password)")
             _say(f"  token     {token or 'as in NEARSHELF_ADMIN_TOKEN'}")
+        if not settings.hosts and listen.host not in LOOPBACK:
+            _warn("no --host is given: whoever asks for another name than this machine's own is answered with 421")
+        if admin is not None and admin.host not in LOOPBACK:
+            _warn(f"the admin listener at {admin} can be reached from elsewhere, and speaks no TLS")
         insecure = " -k" if settings.tls_cert is not None else ""
         _say(f"  try       curl{insecure} -i {url}/")
         if admin is not None:
             _say(f"            nearshelf purge --admin http://{admin} --path /")
+
+
+def _runtime_folder() -> Path:
+    """For the workers' sockets, for this user alone: a socket's path has 107 characters at the most."""
+    parent = tempfile.gettempdir()
+    try:
+        return Path(tempfile.mkdtemp(prefix="nearshelf-edge-", dir=parent if len(parent) <= 40 else "/tmp"))  # noqa: S108 - mkdtemp makes it private
+    except OSError as exc:
+        raise SiteError(f"no folder for sockets can be made in {parent}: {exc.strerror}; see TMPDIR") from exc
 
 
 async def _origin_says(origin: str) -> str:
@@ -269,7 +284,7 @@ def _note_purge(who: str, reason: str, done: Mapping[str, Any]) -> None:
 
 
 def _say(text: str) -> None:
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):
         print(text, flush=True)
 
 

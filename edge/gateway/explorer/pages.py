@@ -92,7 +92,7 @@ def entry(overview: Mapping[str, Any], url: str, found: Mapping[str, Any]) -> st
         tag(
             "main",
             tag("p", tag("a", "All entries", href="/#entries"), class_="crumbs"),
-            tag("h1", url),
+            tag("h1", url.partition("://")[2] or url),
             _list(facts),
             *(_held(stored, number, len(held)) for number, stored in enumerate(held, 1)),
             None if held else tag("p", "Nothing is held for this address.", class_="none"),
