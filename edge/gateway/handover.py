@@ -249,6 +249,9 @@ class Handover:
             await self.write(visit, deliver_forwarded(request, whole, policy, status))
             return
         pairs = [*viewer_headers(response.headers, policy), ("cache-status", status.text())]
+        aged = response.headers.get("age")
+        if aged is not None:
+            pairs.append(("age", aged))
         try:
             await self._streamed(visit, Response(response.status, Headers(pairs)), response.length, response.chunks())
         except ViewerGone:

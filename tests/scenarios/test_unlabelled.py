@@ -305,6 +305,12 @@ async def test_a_method_that_nobody_knows_is_not_implemented(shop, line, status)
     assert await viewer.is_closed()
 
 
+@pytest.mark.parametrize("size", [10, 500_000])
+async def test_what_is_passed_on_stays_as_old_as_it_came(shop, size):
+    shop.origin.on(PAGE, answer(b"x" * size, "no-store", age="7"))
+    assert (await shop.get(PAGE)).headers["age"] == "7"
+
+
 async def test_upstreams_word_comes_before_ours_in_cache_status(shop):
     shop.origin.on(PAGE, answer(cache_status="Upstream; hit"))
     for _ in range(2):
