@@ -94,16 +94,6 @@ class Exchange:
         self._hand = Handover(
             edge=edge, store=store, floors=floors, lease=lease, book=book, coder=coder, clock=clock, wall=wall
         )
-        self._hits = Hits(
-            edge=edge,
-            authorities=authorities,
-            store=store,
-            floors=floors,
-            lease=lease,
-            book=book,
-            coder=coder,
-        )
-        self.quick = self._hits.quick
         self._passes = Passes(
             edge=edge,
             fills=fills,
@@ -115,6 +105,17 @@ class Exchange:
             clock=clock,
             wall=wall,
         )
+        self._hits = Hits(
+            edge=edge,
+            authorities=authorities,
+            store=store,
+            floors=floors,
+            lease=lease,
+            book=book,
+            coder=coder,
+            elsewhere=self._passes.quick,
+        )
+        self.quick = self._hits.quick
 
     def use(self, policies: PolicySet) -> None:
         """Decide by `policies` from the next request on; those under way end by what they began with."""
@@ -134,7 +135,7 @@ class Exchange:
         hit = self._hits.answer(parsed, site, now)
         if hit is not None:
             return hit
-        return self._passes.begin(parsed, site.authority) or self._at_length(parsed, site, now)
+        return self._passes.begin(parsed, now) or self._at_length(parsed, site, now)
 
     def _at_length(self, parsed: Parsed, site: Site, now: float) -> bytes | Callable[[], Awaitable[None]]:
         """Any other request: conditions, HEAD, writes, misses, first requests for an address."""

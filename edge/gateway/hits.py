@@ -8,7 +8,8 @@ are looked at each time, after the request was read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from edge.core.compression import coding_for
@@ -24,7 +25,7 @@ from edge.gateway.coder import Coder
 from edge.gateway.handover import AT_ONCE_BYTES
 from edge.gateway.plain import read_plain
 from edge.gateway.record import RecordBook
-from edge.gateway.server import Parsed
+from edge.gateway.server import Parsed, ViewerConnection
 from edge.store.base import Store
 from edge.store.untracked import untrack
 
@@ -143,6 +144,10 @@ class Site:
         self._size = 0
 
 
+Elsewhere = Callable[[bytes, bytes, bytes, float, ViewerConnection], "asyncio.Future[None] | None"]
+"""Another short way for a plain request: its bytes, target and Host, when it was read, and whose it is."""
+
+
 class Hits:
     """One worker's. `authorities`: every Host that is served, lower case."""
 
@@ -156,6 +161,7 @@ class Hits:
         lease: Lease,
         book: RecordBook,
         coder: Coder,
+        elsewhere: Elsewhere,
     ) -> None:
         self._cache_name = f"nearshelf-{edge}".encode()
         self._find = store.get
@@ -163,6 +169,7 @@ class Hits:
         self._lease = lease
         self._book = book
         self._coder = coder
+        self._elsewhere = elsewhere
         self._sites: dict[bytes, Site] = {}
         self._by_authority = {authority: Site(authority) for authority in authorities}
 
@@ -180,7 +187,7 @@ class Hits:
         for site in self._by_authority.values():
             site.forget()
 
-    def quick(self, data: bytes, now: float) -> bytes | None:
+    def quick(self, data: bytes, now: float, viewer: ViewerConnection) -> bytes | asyncio.Future[None] | None:
         """The whole answer to bytes that are one plain request, where there is a fresh response for it; None: parse
         them in full. `now`: a moment of the edge's clock after they were read."""
         found = read_plain(data)
@@ -192,7 +199,8 @@ class Hits:
             return None
         known = site.known(target)
         if known is None:
-            return None
+            # Nothing of it is stored; it may be for an address of which nothing ever is.
+            return self._elsewhere(data, target, host, now, viewer)
         candidates = self._find(known.key)
         if not candidates:
             return None

@@ -30,7 +30,7 @@ from edge.gateway.origin.pool import Begun, OriginPool
 from edge.gateway.origin.request_head import render_request_head
 from edge.gateway.plain import PLAIN_FIELDS
 from edge.gateway.record import ExchangeRecord, RecordBook
-from edge.gateway.server import Parsed
+from edge.gateway.server import Parsed, ViewerConnection
 from edge.gateway.visitors import Visitor, Visitors
 
 MAX_KNOWN_TARGETS = 20_000
@@ -46,6 +46,9 @@ _LOOKED_AT = frozenset({"age", "connection", REFUSED_FIELD, VERSION_FIELD})
 """Fields that no viewer sees, and the long way has a look at."""
 _PLAIN_CONNECTION = frozenset({"keep-alive", "close"})
 _BODILESS = frozenset({204, 304})
+_END = ("", "")
+NO_FIELDS: list[tuple[bytes, bytes]] = []
+"""In place of those of a plain request, while nobody asks for them; never added to."""
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
 
 
@@ -61,14 +64,14 @@ class GoOn(NamedTuple):
 class _Plan:
     """What the long way makes of a GET for one address: which fields go along, and what stands around them."""
 
-    __slots__ = ("_after", "_visitors", "applied", "before", "lines")
+    __slots__ = ("_after", "_visitors", "applied", "before", "begins")
 
     def __init__(
-        self, before: bytes, lines: dict[bytes, bytes], after: tuple[tuple[str, str], ...], applied: Position | None
+        self, before: bytes, begins: dict[bytes, bytes], after: tuple[tuple[str, str], ...], applied: Position | None
     ) -> None:
         self.before = before
-        """The request line, and the fields before the viewer's."""
-        self.lines = lines
+        """The request line, and the fields before the viewer's, without the last line's end."""
+        self.begins = begins
         """A field's name as spelt -> how its line begins; empty for one that does not go along."""
         self._after = after
         self.applied = applied
@@ -76,21 +79,21 @@ class _Plan:
         self._visitors: dict[Visitor, bytes] = {}
 
     def after(self, visitor: Visitor) -> bytes:
-        """The fields after the viewer's, and the empty line."""
+        """The end of the last line, the fields after the viewer's, and the empty line."""
         found = self._visitors.get(visitor)
         if found is None:
             if len(self._visitors) >= MAX_KNOWN_VISITORS:
                 self._visitors.clear()
             spelt = {_ADDRESS: visitor.address, _COUNTRY: visitor.country}
             pairs = [(name, spelt.get(value, value)) for name, value in self._after]
-            found = self._visitors[visitor] = _lines([pair for pair in pairs if pair[1]]) + b"\r\n"
+            found = self._visitors[visitor] = b"\r\n" + _lines([pair for pair in pairs if pair[1]]) + b"\r\n"
         return found
 
 
 class _Known:
     """One address on a route that is never stored, with what decides about a GET for it."""
 
-    __slots__ = ("about", "need", "plan", "policy", "pool", "request", "route", "shown", "target")
+    __slots__ = ("about", "need", "plan", "policy", "pool", "reason", "request", "route", "shown", "target")
 
     def __init__(
         self,
@@ -107,6 +110,7 @@ class _Known:
         self.pool = pool
         self.about = about
         self.need = need
+        self.reason: str = need.why.value
         self.shown = shown
         """Whether a viewer gets to see a field of a response, by its name."""
         self.target = ""
@@ -139,7 +143,8 @@ class Passes:
         self.clock = clock
         self._wall = wall
         self.loop = asyncio.get_running_loop()
-        self._known: dict[tuple[str, bytes], _Known] = {}
+        self._known: dict[tuple[bytes, bytes], _Known] = {}
+        """By Host and target as spelt."""
         self._shown: dict[str, dict[str, bool]] = {}
         """By the version of a policy, and the name of a field."""
         self._told: dict[tuple[int, Why], str] = {}
@@ -174,34 +179,63 @@ class Passes:
         pool = self._fills.pool_of(placed)
         shown = self._shown.setdefault(policy.version, {})
         known = _Known(bare, (visit.match, visit.key), pool, visit.record.about, need, shown)
-        self._known[request.authority, parsed.target] = known
+        self._known[parsed.host, parsed.target] = known
 
-    def begin(self, parsed: Parsed, authority: str) -> asyncio.Future[None] | None:
-        """Done when the viewer has been answered; None: this is for the long way, and nothing was sent."""
-        known = self._known.get((authority, parsed.target))
-        if known is None or parsed.method != b"GET" or parsed.body is not None:
+    def quick(
+        self, data: bytes, target: bytes, host: bytes, now: float, viewer: ViewerConnection
+    ) -> asyncio.Future[None] | None:
+        """Send bytes that are one plain request (`plain.py`), for `target` at `host`. Done when the viewer has been
+        answered; None: this is for the long way, and nothing was sent. `now`: a moment of the edge's clock after they
+        were read."""
+        known = self._known.get((host, target))
+        plan = None if known is None else self._plan(known)
+        if known is None or plan is None:
             return None
-        plan = known.plan
-        if plan is None or plan.applied is not self._applied():
-            plan = known.plan = self._plan_for(known)
-            if plan is None:
+        begins, parts = plan.begins, [plan.before]
+        for line in data[:-4].split(b"\r\n")[1:]:
+            name, _, value = line.partition(b": ")
+            begin = begins.get(name)
+            if begin:
+                parts.append(begin + value.strip(b" \t"))
+            elif begin is None and name.lower() != b"connection":
                 return None
-        lines = plan.lines
+        parsed = Parsed(b"GET", target, host, NO_FIELDS, True, True, None, now, viewer)
+        visitor = viewer.visitor
+        if visitor is None:
+            parsed.fields = fields_of(data)
+            visitor = self._visitors.of(viewer, parsed.fields)
+        return self._send(known, _Passing(self, known, parsed, data), b"\r\n".join(parts) + plan.after(visitor), now)
+
+    def begin(self, parsed: Parsed, now: float) -> asyncio.Future[None] | None:
+        """The same for a request that was parsed in full."""
+        known = self._known.get((parsed.host, parsed.target))
+        plan = None if known is None else self._plan(known)
+        if known is None or plan is None or parsed.method != b"GET" or parsed.body is not None:
+            return None
         parts = [plan.before]
         for name, value in parsed.fields:
-            line = lines.get(name)
-            if line is None:
-                if name.lower() != b"connection" or value.lower() != b"keep-alive":
-                    return None
-            elif line:
-                parts += (line, value.strip(b" \t"), b"\r\n")
-        parts.append(plan.after(self._visitors.of(parsed.viewer, parsed.fields)))
-        passing = _Passing(self, known, parsed)
-        begun = known.pool.begin_read(known.target, b"".join(parts), passing.happened, passing.hint)
+            begin = plan.begins.get(name)
+            if begin:
+                parts.append(begin + value.strip(b" \t"))
+            elif begin is None and (name.lower() != b"connection" or value.lower() != b"keep-alive"):
+                return None
+        visitor = self._visitors.of(parsed.viewer, parsed.fields)
+        return self._send(known, _Passing(self, known, parsed, b""), b"\r\n".join(parts) + plan.after(visitor), now)
+
+    @staticmethod
+    def _send(known: _Known, passing: _Passing, head: bytes, now: float) -> asyncio.Future[None] | None:
+        begun = known.pool.begin_read(known.target, head, now, passing.happened, passing.hint)
         if begun is None:
             return None
         passing.begun = begun
         return passing.done
+
+    def _plan(self, known: _Known) -> _Plan | None:
+        """What is made of a request for an address, at the position that this worker has applied."""
+        plan = known.plan
+        if plan is None or plan.applied is not self._applied():
+            plan = known.plan = self._plan_for(known)
+        return plan
 
     def _plan_for(self, known: _Known) -> _Plan | None:
         """Read off what the long way forwards for a request that has every field that is known here, each with a mark
@@ -228,12 +262,12 @@ class Passes:
         # Checked as a whole, as the long way does.
         render_request_head("GET", target, headers, None)
         known.target = target
-        lines: dict[bytes, bytes] = {b"host": b"", b"Host": b""}
+        begins: dict[bytes, bytes] = {b"host": b"", b"Host": b""}
         for name in _NAMES:
             for spelt in (name, name.title(), name.upper()):
-                lines[spelt.encode()] = f"{name}: ".encode() if name in names else b""
+                begins[spelt.encode()] = f"{name}: ".encode() if name in names else b""
         before = f"GET {target} HTTP/1.1\r\n".encode() + _lines(headers.pairs[:first])
-        return _Plan(before, lines, headers.pairs[first + len(names) :], applied)
+        return _Plan(before[:-2], begins, headers.pairs[first + len(names) :], applied)
 
     # -- for what is under way -----------------------------------------------------------------------------------------
 
@@ -263,14 +297,16 @@ class Passes:
 class _Passing:
     """One request under way."""
 
-    __slots__ = ("_known", "_parsed", "_passes", "begun", "done")
+    __slots__ = ("_data", "_known", "_parsed", "_passes", "begun", "done")
 
-    def __init__(self, passes: Passes, known: _Known, parsed: Parsed) -> None:
+    def __init__(self, passes: Passes, known: _Known, parsed: Parsed, data: bytes) -> None:
+        """`data`: the bytes of a plain request, whose fields are not in `parsed` yet."""
         self._passes = passes
         self._known = known
         self._parsed = parsed
+        self._data = data
         self.begun: Begun
-        self.done: asyncio.Future[None] = passes.loop.create_future()
+        self.done: asyncio.Future[None] = asyncio.Future(loop=passes.loop)
 
     def hint(self, status: int, headers: Headers) -> None:
         """An interim response came first."""
@@ -285,7 +321,7 @@ class _Passing:
             return
         error = connection.error
         if error is not None:
-            self._known.pool.end(begun)
+            self._known.pool.end(begun, self._passes.clock())
             failed = begun._replace(error=error)
             self._go_on(partial(self._passes.go_on.failed, self._parsed, self._known.need, failed))
         elif connection.length is None or connection.length > READ_AHEAD_BYTES:
@@ -303,18 +339,20 @@ class _Passing:
             return
         lines = [_STATUS_LINES.get(status) or f"HTTP/1.1 {status} "]
         dated = False
-        for name, value in connection.headers.pairs:
+        for name, value, text in connection.lines:
             seen = shown.get(name)
             if seen is None:
                 seen = passes.shows(known, name)
             if seen:
-                lines.append(f"{name}: {value}")
-                dated = dated or name == "date"
+                lines.append(text)
+                if name == "date":
+                    dated = True
             elif name in _LOOKED_AT and not (name == "connection" and value.lower() in _PLAIN_CONNECTION):
                 self._pass_on()
                 return
         body = connection.take()
-        known.pool.end(self.begun)
+        now = passes.clock()
+        known.pool.end(self.begun, now)
         if not bodiless:
             lines.append(f"content-length: {len(body)}")
         lines.append(passes.told(status, need))
@@ -322,14 +360,15 @@ class _Passing:
             lines.append("connection: close")
         if not dated:
             lines.append(passes.date())
-        data = "\r\n".join([*lines, "", ""]).encode("latin-1", "replace") + body
-        record = ExchangeRecord(parsed.received_at, known.about, "pass", need.why.value, need.fwd, status)
+        lines += _END
+        data = "\r\n".join(lines).encode("latin-1") + body
+        record = ExchangeRecord(parsed.received_at, known.about, "pass", known.reason, need.fwd, status)
         record.status, record.bytes_sent = status, len(data)
-        record.origin_s = passes.clock() - self.begun.sent_at
+        record.origin_s = now - self.begun.sent_at
         if parsed.viewer.gone:
             ended(record, "gone", record.reason)
         passes.book.note(record)
-        parsed.viewer.answered(parsed, data)
+        parsed.viewer.answered(parsed, data, now)
         self.done.set_result(None)
 
     def _pass_on(self) -> None:
@@ -339,8 +378,16 @@ class _Passing:
         self._go_on(partial(passes.go_on.answered, self._parsed, self._known.need, response))
 
     def _go_on(self, how: Callable[[], Awaitable[None]]) -> None:
+        if self._data:
+            self._parsed.fields = fields_of(self._data)
         self._parsed.viewer.go_on(self._parsed, how)
         self.done.set_result(None)
+
+
+def fields_of(data: bytes) -> list[tuple[bytes, bytes]]:
+    """The fields of a plain request, as the complete parser gives them."""
+    lines = [line.partition(b": ") for line in data[:-4].split(b"\r\n")[1:]]
+    return [(name, value) for name, _, value in lines]
 
 
 def _lines(pairs: Iterable[tuple[str, str]]) -> bytes:

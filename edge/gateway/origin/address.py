@@ -58,7 +58,6 @@ class Address:
         self,
         url: str,
         tls: ssl.SSLContext | None,
-        clock: Callable[[], float],
         on_freed: Callable[[], None],
         wires: Callable[[], Wires] | None,
         *,
@@ -79,7 +78,6 @@ class Address:
         self.under_way = 0
         """Requests that hold one of its places: from before the connection is there until the body has been read."""
         self._tls = (tls or tls_context()) if parts.scheme == "https" else None
-        self._clock = clock
         self._on_freed = on_freed
         self._wires = None if self._tls is not None else wires
         self._oldest_first = oldest_first
@@ -95,9 +93,8 @@ class Address:
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
-    def idle(self, max_idle_s: float) -> Connection | None:
+    def idle(self, now: float, max_idle_s: float) -> Connection | None:
         """A kept connection that was used within `max_idle_s`; the caller holds a place."""
-        now = self._clock()
         while self._idle:
             connection = self._idle[0 if self._oldest_first else -1]
             idle_s = now - connection.idle_since
@@ -154,10 +151,10 @@ class Address:
             raise OriginError(_kind_of(exc), target) from exc
         return connection
 
-    def give_back(self, connection: Connection) -> None:
+    def give_back(self, connection: Connection, now: float) -> None:
         """The exchange is over: keep the connection if it can carry another."""
         if connection.finish() and not self._closing:
-            connection.idle_since = self._clock()
+            connection.idle_since = now
             self._idle.append(connection)
         else:
             self._members.discard(connection)

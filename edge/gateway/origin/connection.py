@@ -25,7 +25,7 @@ from edge.gateway.origin.limits import (
     MAX_RESPONSE_HEAD_BYTES,
     READ_AHEAD_BYTES,
 )
-from edge.gateway.origin.plain_head import read_plain_head
+from edge.gateway.origin.plain_head import Line, read_plain_head
 
 OnInterim = Callable[[int, Headers], None]
 """Hears of interim responses that are for the viewer: 103 (RFC 8297)."""
@@ -59,10 +59,12 @@ class Connection(asyncio.Protocol):
         "_head",
         "_head_bytes",
         "_head_done",
+        "_headers",
         "_interims",
         "_is_chunked",
         "_late",
         "_left",
+        "_lines",
         "_loop",
         "_method",
         "_more",
@@ -81,7 +83,6 @@ class Connection(asyncio.Protocol):
         "_writable",
         "close_delimited",
         "closed",
-        "headers",
         "idle_since",
         "length",
         "may_keep",
@@ -111,35 +112,42 @@ class Connection(asyncio.Protocol):
         self._chunks: deque[bytes] = deque()
         self.on_event: Callable[[], None] | None = None
         """Called when the head is there, for every piece after it, at the end, and when the exchange has failed."""
+        self.may_keep = False
+        self.length: int | None = None
+        self.status = 0
         self._prepare("", "", None)
+        self._prepare_parser()
 
     def _prepare(self, method: str, target: str, on_interim: OnInterim | None) -> None:
         self._method = method
         self._target = target
         self._on_interim = on_interim
-        self._special: list[tuple[str, str]] = []
         self._head: asyncio.Future[None] | None = None
         self._more: asyncio.Future[None] | None = None
-        self._pairs: list[tuple[str, str]] = []
         self._chunks.clear()
         self._buffered = 0
         self._fed = 0
+        self._left = 0
+        """Bytes that are still to come of a plain response's body."""
+        self._is_chunked = False
+        self._head_done = False
+        self._complete = False
+        self._error: ErrorKind | None = None
+        self.close_delimited = False
+        self._headers: Headers | None = None
+        self._lines: list[Line] | None = None
+
+    def _prepare_parser(self) -> None:
+        """For a response that is read in full."""
+        self._special: list[tuple[str, str]] = []
+        self._pairs: list[tuple[str, str]] = []
         self._head_bytes = 0
         self._received = 0
         self._chunk_count = 0
-        self._is_chunked = False
         self._interims = 0
-        self._left = 0
-        """Bytes that are still to come of a plain response's body."""
-        self._head_done = False
-        self._complete = False
         self._refusal = ErrorKind.HTTP_PROTOCOL_ERROR
-        self._error: ErrorKind | None = None
-        self.may_keep = False
-        self.close_delimited = False
-        self.length: int | None = None
-        self.status = 0
-        self.headers = _NO_HEADERS
+        if self._parser is None:
+            self._parser = httptools.HttpResponseParser(self)
 
     # -- asyncio's side ------------------------------------------------------------------------------------------------
 
@@ -148,15 +156,14 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        parser = self._parser
-        if not self._busy or parser is None or self._complete:
+        if not self._busy or self._complete:
             # Bytes that nobody asked for: the next response could not be told from them.
             self.close()
             return
         if self._left:
             self._plain_body(data)
         elif self._fed or not self._read_plain(data):
-            self._feed(parser, data)
+            self._feed(data)
         if self.on_event is not None and (self._head_done or self._error is not None):
             self.on_event()
 
@@ -174,7 +181,7 @@ class Connection(asyncio.Protocol):
             return False
         self._fed = len(data)
         self.status = plain.status
-        self.headers = Headers(plain.pairs)
+        self._lines = plain.lines
         self._head_done = True
         self.length = self._left = plain.length
         self.may_keep = True
@@ -193,16 +200,20 @@ class Connection(asyncio.Protocol):
         left = self._left - len(data)
         if left > 0:
             self._left = left
-            self.on_body(data)
+            self._take_in(data)
             return
-        self.on_body(data[:left] if left else data)
+        self._take_in(data[:left] if left else data)
         self._left = 0
         self._end()
         if left:
             self.close()
 
-    def _feed(self, parser: httptools.HttpResponseParser, data: bytes) -> None:
+    def _feed(self, data: bytes) -> None:
         """The complete parser reads it."""
+        if not self._fed:
+            self._prepare_parser()
+        parser = self._parser
+        assert parser is not None
         if self._fed < len(_PREFIX) and not self._starts_well(data):
             # The parser would also take other protocols, and empty lines before the status line.
             self._fail(ErrorKind.HTTP_PROTOCOL_ERROR)
@@ -295,7 +306,7 @@ class Connection(asyncio.Protocol):
                 chunked = True
         has_body = self._method != "HEAD" and status not in _BODILESS
         self.status = status
-        self.headers = headers
+        self._headers = headers
         self._head_done = True
         self._is_chunked = has_body and chunked
         self.length = int(length) if has_body and length is not None else None
@@ -324,14 +335,8 @@ class Connection(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         if self._complete:
             raise self._refused(ErrorKind.HTTP_PROTOCOL_ERROR)
-        self._chunks.append(data)
-        size = len(data)
-        self._received += size
-        self._buffered += size
-        if self._buffered > READ_AHEAD_BYTES and not self._paused_reading and self.transport is not None:
-            self._paused_reading = True
-            self.transport.pause_reading()
-        _wake(self._more)
+        self._received += len(data)
+        self._take_in(data)
 
     def on_message_complete(self) -> None:
         if self._head_done and not self._complete:
@@ -341,7 +346,32 @@ class Connection(asyncio.Protocol):
         self._refusal = kind
         return _Refused()
 
-    # -- how an exchange ends ------------------------------------------------------------------------------------------
+    # -- how an exchange goes on, and ends -----------------------------------------------------------------------------
+
+    @property
+    def headers(self) -> Headers:
+        """The fields of the response."""
+        found = self._headers
+        if found is None:
+            found = self._headers = Headers([line[:2] for line in self._lines or ()])
+        return found
+
+    @property
+    def lines(self) -> list[Line]:
+        """The same, as they are written."""
+        found = self._lines
+        if found is None:
+            found = self._lines = [(name, value, f"{name}: {value}") for name, value in self.headers.pairs]
+        return found
+
+    def _take_in(self, data: bytes) -> None:
+        """A piece of the body."""
+        self._chunks.append(data)
+        self._buffered += len(data)
+        if self._buffered > READ_AHEAD_BYTES and not self._paused_reading and self.transport is not None:
+            self._paused_reading = True
+            self.transport.pause_reading()
+        _wake(self._more)
 
     def _end(self) -> None:
         self._complete = True
@@ -425,8 +455,6 @@ class Connection(asyncio.Protocol):
     def _write_first(self, data: bytes) -> None:
         assert self.transport is not None
         self._busy = True
-        if self._parser is None:
-            self._parser = httptools.HttpResponseParser(self)
         self.transport.write(data)
 
     def go_on_for(self, idle_s: float) -> None:
@@ -526,6 +554,3 @@ def _know(name: bytes) -> str:
     if len(_known_names) < _MAX_KNOWN_NAMES:
         _known_names[name] = lowered
     return lowered
-
-
-_NO_HEADERS = Headers()

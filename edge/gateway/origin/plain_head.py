@@ -15,22 +15,25 @@ from edge.gateway.origin.limits import MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD_BY
 
 MAX_KNOWN_LINES = 4_096
 MAX_KNOWN_LINE_BYTES = 256
-_OWN = frozenset({"age", "content-length", "date", "etag", "expires", "last-modified", "set-cookie"})
+_OWN = frozenset({"age", "content-length", "etag", "set-cookie"})
 """Fields that differ from one response to the next: not remembered."""
+
+Line = tuple[str, str, str]
+"""A field's name, its value, and both as they are written."""
 
 _status_line = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9])(?: [\t -~\x80-\xff]*)?").fullmatch
 _field_line = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t ]*([\t -~\x80-\xff]*)").fullmatch
 _length = re.compile(r"[0-9]{1,15}").fullmatch
 
 _known_statuses: dict[bytes, int] = {}
-_known_lines: dict[bytes, tuple[str, str]] = {}
+_known_lines: dict[bytes, Line] = {}
 
 
 class PlainHead(NamedTuple):
     """Status and fields, how long the body is (of a response that may have one), and where it begins."""
 
     status: int
-    pairs: list[tuple[str, str]]
+    lines: list[Line]
     length: int
     end: int
 
@@ -49,24 +52,24 @@ def read_plain_head(data: bytes) -> PlainHead | None:
     if len(lines) > MAX_RESPONSE_FIELDS:
         return None
     length = -1
-    pairs: list[tuple[str, str]] = []
+    found: list[Line] = []
     for line in lines[1:]:
-        pair = _known_lines.get(line)
-        if pair is None:
-            pair = _read_line(line)
-            if pair is None:
+        known = _known_lines.get(line)
+        if known is None:
+            known = _read_line(line)
+            if known is None:
                 return None
-            name, value = pair
+            name, value, _ = known
             if name == "content-length":
                 if length >= 0 or _length(value) is None:
                     return None
                 length = int(value)
             elif name == "transfer-encoding" or (name == "connection" and value.lower() != "keep-alive"):
                 return None
-        pairs.append(pair)
+        found.append(known)
     if length < 0 or status == 204:
         return None
-    return PlainHead(status, pairs, length, end + 4)
+    return PlainHead(status, found, length, end + 4)
 
 
 def _read_status(line: bytes) -> int | None:
@@ -79,14 +82,15 @@ def _read_status(line: bytes) -> int | None:
     return status
 
 
-def _read_line(line: bytes) -> tuple[str, str] | None:
+def _read_line(line: bytes) -> Line | None:
     found = _field_line(line)
     if found is None:
         return None
     name, value = found[1].decode("ascii").lower(), found[2].decode("latin-1").rstrip(" \t")
+    read = name, value, f"{name}: {value}"
     plain = name != "transfer-encoding" and (name != "connection" or value.lower() == "keep-alive")
     if plain and name not in _OWN and len(line) <= MAX_KNOWN_LINE_BYTES:
         if len(_known_lines) >= MAX_KNOWN_LINES:
             _known_lines.clear()
-        _known_lines[line] = name, value
-    return name, value
+        _known_lines[line] = read
+    return read

@@ -64,7 +64,7 @@ class OriginPool:
         wired: bool = True,
     ) -> None:
         wires = self._wires_here if wired and wire.AVAILABLE else None
-        self.addresses = tuple(Address(url, tls, clock, self._on_freed, wires, oldest_first=patient) for url in urls)
+        self.addresses = tuple(Address(url, tls, self._on_freed, wires, oldest_first=patient) for url in urls)
         if not self.addresses:
             raise ValueError("an origin without an address")
         self.deadlines = deadlines or Deadlines()
@@ -120,7 +120,7 @@ class OriginPool:
             address = begun.address
         tried: tuple[Address, ...] = ()
         while True:
-            connection = address.idle(max_idle_s) if begun is None else begun.connection
+            connection = address.idle(self._clock(), max_idle_s) if begun is None else begun.connection
             kept = connection is not None
             try:
                 if begun is not None and begun.error is not None:
@@ -147,7 +147,9 @@ class OriginPool:
                 self._succeeded(address)
                 return response
 
-    def begin_read(self, target: str, head: bytes, on_event: Callable[[], None], on_interim: OnInterim) -> Begun | None:
+    def begin_read(
+        self, target: str, head: bytes, now: float, on_event: Callable[[], None], on_interim: OnInterim
+    ) -> Begun | None:
         """Send a GET over a kept connection to whoever's turn it is; None: that takes a wait, and nothing was sent.
 
         `head`: the whole request, as `render_request_head` would write it. `on_event` is called as by the connection;
@@ -157,32 +159,35 @@ class OriginPool:
             return None
         candidates = self._candidates(())
         address = self._choose(candidates) if candidates else None
-        connection = None if address is None else address.idle(KEEP_IDLE_S)
-        if address is None or connection is None:
+        if address is None:
             return None
-        sent_at = self._clock()
+        connection = address.idle(now, KEEP_IDLE_S)
+        if connection is None:
+            return None
         address.under_way += 1
-        address.breaker.began(sent_at)
+        if address.breaker.is_open:
+            address.breaker.began(now)
         self.retries.request()
         connection.begin_told(target, head, self.deadlines.head_s, on_event, on_interim)
-        return Begun(address, connection, sent_at)
+        return Begun(address, connection, now)
 
     def response(self, begun: Begun, target: str) -> OriginResponse:
         """The response to what was begun, its head being there, for whoever goes on reading it."""
         begun.connection.on_event = None
         self._succeeded(begun.address)
-        return OriginResponse(begun.address, begun.connection, self.deadlines, target, begun.sent_at, self._clock())
+        return OriginResponse(begun.address, begun.connection, self._clock, self.deadlines, target, begun.sent_at)
 
-    def end(self, begun: Begun) -> None:
+    def end(self, begun: Begun, now: float) -> None:
         """The response to what was begun has been read to its end, or has failed; the connection is free."""
         if begun.connection.whole:
             self._succeeded(begun.address)
-        begun.address.give_back(begun.connection)
+        begun.address.give_back(begun.connection, now)
 
     def _succeeded(self, address: Address) -> None:
-        if address.breaker.is_open:
+        breaker = address.breaker
+        if breaker.is_open:
             logger.info("the origin at %s answers again", address.authority)
-        address.breaker.succeeded()
+        breaker.succeeded()
 
     def _may_go_on(self, connection: Connection | None, repeatable: bool, tried: tuple[Address, ...]) -> bool:
         """Whether a request that failed is sent to an address that is not in `tried`; counts it."""
@@ -225,9 +230,9 @@ class OriginPool:
             await connection.wait_for_head(allowed.head_s)
         except BaseException:
             connection.close()
-            address.give_back(connection)
+            address.give_back(connection, sent_at)
             raise
-        return OriginResponse(address, connection, allowed, target, sent_at, self._clock())
+        return OriginResponse(address, connection, self._clock, allowed, target, sent_at)
 
     # -- whose turn it is ----------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from edge.gateway.origin.address import Address
 from edge.gateway.origin.connection import Connection
@@ -16,6 +16,7 @@ class OriginResponse:
 
     __slots__ = (
         "_address",
+        "_clock",
         "_connection",
         "_deadlines",
         "_prefix",
@@ -32,10 +33,10 @@ class OriginResponse:
         self,
         address: Address,
         connection: Connection,
+        clock: Callable[[], float],
         deadlines: Deadlines,
         target: str,
         sent_at: float,
-        head_at: float,
     ) -> None:
         self.status = connection.status
         self.headers = connection.headers
@@ -45,11 +46,12 @@ class OriginResponse:
         """The body ends with the connection, so that a cut looks like an end: never to be stored."""
         self.sent_at = sent_at
         """When the request was sent and when the head had arrived: seconds of the edge's clock."""
-        self.head_at = head_at
+        self.head_at = clock()
         self.target = target
         self._prefix: list[bytes] = []
         self._deadlines = deadlines
         self._address = address
+        self._clock = clock
         self._connection: Connection | None = connection
 
     async def next_chunk(self) -> bytes:
@@ -64,7 +66,7 @@ class OriginResponse:
             raise
         if not data:
             self._connection = None
-            self._address.give_back(connection)
+            self._address.give_back(connection, self._clock())
         return data
 
     async def read(self, limit: int) -> bytes | None:
@@ -113,4 +115,4 @@ class OriginResponse:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-            self._address.give_back(connection)
+            self._address.give_back(connection, self._clock())
