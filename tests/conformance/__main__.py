@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.conformance import lint
 from tests.conformance.chapters import CASES
 from tests.conformance.origin import Origin
-from tests.conformance.player import Outcome, Player, Verdict
+from tests.conformance.player import Lint, Outcome, Player, Verdict
 from tests.conformance.report import document, summary
 from tests.conformance.script import Case
 from tests.conformance.targets import NEARSHELF, PEERS, WRONG, Target
@@ -50,7 +50,8 @@ def main() -> int:
     faults: list[str] = []
     for target in targets:
         began = time.monotonic()
-        results[target.name], found = asyncio.run(play(target, cases))
+        looks = lint.faults if target is NEARSHELF else None
+        results[target.name], found = asyncio.run(play(target, cases, looks))
         print(summary(target, results[target.name], time.monotonic() - began, verbose=options.write is None))
         if target is NEARSHELF:
             faults = found
@@ -63,12 +64,10 @@ def main() -> int:
     return 1 if faults or any(each.case.kind == "required" for each in broken) else 0
 
 
-async def play(target: Target, cases: list[Case]) -> tuple[list[Verdict], list[str]]:
-    """The verdicts, and what is wrong with the responses (looked at for our own gateway only)."""
+async def play(target: Target, cases: list[Case], looks: Lint | None = None) -> tuple[list[Verdict], list[str]]:
+    """The verdicts, and what `looks` finds wrong with the responses."""
     async with Origin() as origin, target.start(origin.port) as running:
-        player = Player(origin, running.address, running.purge)
-        if target is NEARSHELF:
-            player.lint = lint.faults
+        player = Player(origin, running.address, running.purge, looks)
         return await player.play_all(cases, target.offers), player.lint_faults
 
 

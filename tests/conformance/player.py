@@ -35,13 +35,17 @@ class Verdict:
 
 
 class _Fault(Exception):
-    def __init__(self, why: str, *, given: bool = False) -> None:
+    """`given`: what leads up to the test did not come about. `spoilt`: the answer is broken, which excuses nothing."""
+
+    def __init__(self, why: str, *, spoilt: bool = False) -> None:
         super().__init__(why)
-        self.given = given
+        self.given = False
+        self.spoilt = spoilt
 
 
 PurgeCommand = Callable[[Purge, str], Awaitable[None]]
 """Given the purge, and the name of the scene. Raises RuntimeError when it is refused."""
+Lint = Callable[[Ask, Got], Iterable[str]]
 
 
 @dataclass
@@ -51,8 +55,7 @@ class Player:
     origin: Origin
     address: tuple[str, int]
     purge: PurgeCommand | None = None
-    lint: Callable[[Ask, Got], Iterable[str]] = lambda ask, got: ()
-    linted: int = 0
+    lint: Lint | None = None
     lint_faults: list[str] = field(default_factory=list)
     _breaking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _run: str = field(default_factory=lambda: f"{time.monotonic_ns() % 46_656:x}")
@@ -144,8 +147,12 @@ class Player:
         before = len(scene.asked)
         began = time.monotonic()
 
+        purged = asyncio.Event()
+
         async def one(ask: Ask) -> Got:
             await asyncio.sleep(ask.before_s)
+            if ask.after_purge:
+                await purged.wait()
             return await self._send(scene, ask)
 
         async def purge() -> None:
@@ -153,6 +160,7 @@ class Player:
                 assert self.purge is not None
                 await asyncio.sleep(step.purge_after_s)
                 await self.purge(step.purge, scene.name)
+                purged.set()
 
         async def all_of_them() -> list[Got]:
             answers, _ = await asyncio.gather(asyncio.gather(*map(one, step.asks)), purge())
@@ -203,8 +211,7 @@ class Player:
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
 
     def _lint(self, case: Case, ask: Ask, got: Got) -> None:
-        if got.status:
-            self.linted += 1
+        if got.status and self.lint is not None:
             self.lint_faults += [f"{case.id}: {fault}" for fault in self.lint(ask, got)]
 
 
@@ -237,8 +244,7 @@ def _judge(scene: Scene, ask: Ask, got: Got, asked: list[Asked]) -> None:
         if ask.streams and (not asked or got.body_at >= asked[-1].done_at):
             raise _Fault("expected the first bytes before the origin had sent the last ones")
     except _Fault as fault:
-        if ask.given:
-            raise _Fault(str(fault), given=True) from None
+        fault.given = ask.given and not fault.spoilt
         raise
 
 
@@ -283,7 +289,9 @@ def _judge_answer(scene: Scene, ask: Ask, got: Got) -> None:
         _check_fields(scene, ask, got)
         return
     if not got.complete:
-        raise _Fault(f"the answer is cut: status {got.status}, {got.trouble}")
+        raise _Fault(f"the answer is cut: status {got.status}, {got.trouble}", spoilt=True)
+    if got.surplus:
+        raise _Fault(f"bytes after the end of the answer: {got.surplus[:40]!r}", spoilt=True)
     shown = _serial(got)
     if ask.of and shown not in ask.of:
         raise _Fault(f"expected answer {' or '.join(map(str, ask.of))} of the origin, found {shown or 'none'}")
@@ -296,7 +304,8 @@ def _judge_answer(scene: Scene, ask: Ask, got: Got) -> None:
         if got.body != ask.shows:
             raise _Fault(f"expected the body {ask.shows[:60]!r}, found {got.body[:60]!r}")
     elif answer is not None and ask.method != "HEAD" and got.status == answer.status and got.body != whole:
-        raise _Fault(f"the body is not that of answer {shown}: {got.body[:60]!r} ({len(got.body)} bytes)")
+        what = f"{got.body[:60]!r} ({len(got.body)} bytes)"
+        raise _Fault(f"the body is not that of answer {shown}: {what}", spoilt=True)
     if ask.contains.lower() not in got.body.lower():
         raise _Fault(f"expected {ask.contains!r} in the body, found {got.body[:200]!r}")
     if ask.parts is not None:

@@ -302,6 +302,8 @@ class Ask:
     within_s: float | None = None
     before_s: float = 0.0
     """Pause before it is sent."""
+    after_purge: bool = False
+    """Whether it is sent once the purge of its `Together` was acknowledged."""
     hangs_up_after_s: float | None = None
     given: bool = False
     """Whether this only leads up to what is tested: if it does not come about, nothing is said of the rest."""

@@ -27,7 +27,7 @@ import httpx
 
 from tests.conformance.player import PurgeCommand
 from tests.conformance.script import Feature, Purge
-from tests.conformance.wrong import WrongCache
+from tests.conformance.wrong import Careless, Mangler, Relay
 
 ROOT = Path(__file__).parents[2]
 
@@ -202,11 +202,14 @@ async def _haproxy(origin_port: int) -> AsyncIterator[Running]:
             yield Running(("127.0.0.1", port))
 
 
-def _wrong(*, keeps: bool) -> Callable[[int], AbstractAsyncContextManager[Running]]:
+def _wrong(make: Callable[[int], Relay | Careless]) -> Callable[[int], AbstractAsyncContextManager[Running]]:
     @contextlib.asynccontextmanager
     async def start(origin_port: int) -> AsyncIterator[Running]:
-        async with WrongCache(origin_port, keeps=keeps) as cache:
-            yield Running(cache.address)
+        async def purge(order: Purge, scene: str) -> None:
+            """Nothing is done, and nothing is said about it."""
+
+        async with make(origin_port) as cache:
+            yield Running(cache.address, purge)
 
     return start
 
@@ -271,6 +274,10 @@ VARNISH_TARGET = Target("Varnish", _varnish, needs=("varnishd", "gcc"), version=
 HAPROXY_TARGET = Target("HAProxy", _haproxy, needs=("haproxy",), version=_version("haproxy", "-v"))
 PEERS = (NGINX_TARGET, VARNISH_TARGET, HAPROXY_TARGET)
 WRONG = (
-    Target("keeps everything", _wrong(keeps=True), EVERYTHING - {Feature.PURGE}),
-    Target("keeps nothing", _wrong(keeps=False), EVERYTHING - {Feature.PURGE}),
+    Target("keeps everything", _wrong(lambda port: Relay(port, keeps=True)), EVERYTHING),
+    Target("keeps nothing", _wrong(lambda port: Relay(port, keeps=False)), EVERYTHING),
+    Target("mangles everything", _wrong(lambda port: Mangler(port, good=0)), EVERYTHING),
+    Target("mangles by and by", _wrong(lambda port: Mangler(port, good=2)), EVERYTHING),
+    Target("careless", _wrong(lambda port: Careless(port, strict=False)), EVERYTHING),
+    Target("overcautious", _wrong(lambda port: Careless(port, strict=True)), EVERYTHING),
 )

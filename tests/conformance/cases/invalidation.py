@@ -133,7 +133,7 @@ METHODS = (
         "what was being fetched while PUT changed it is not kept",
         Together(
             (
-                ask(FRESH.but(delay_s=0.6), came=Came.ANY),
+                ask(FRESH.but(delay_s=0.9), came=Came.ANY),
                 ask(_done(), came=Came.ANY, method="PUT", body=b"x", before_s=0.25),
             )
         ),

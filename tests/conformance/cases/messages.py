@@ -52,9 +52,9 @@ INTERIM = (
         "103 is passed on before the final response is there",
         again(
             ORIGIN,
-            cc("no-store", body=b"x" * 10).but(interim=((103, (HINT,)),), delay_s=0.4),
+            cc("no-store", body=b"x" * 10).but(interim=((103, (HINT,)),), delay_s=1.0),
             interim=((103, {"Link": HINT[1]}),),
-            interim_within_s=0.3,
+            interim_within_s=0.7,
         ),
     ),
     case(

@@ -52,7 +52,7 @@ def _in_flight(
     return _case(name, says, *before, together, *after, again(ANY, FRESH, of=since))
 
 
-HELD = _tagged().but(delay_s=0.6)
+HELD = _tagged().but(delay_s=0.8)
 
 CASES = (
     _case("tag", "what carries the tag is gone", fill(_tagged()), again(STORE), Purge(("tag",)), again(ASKED, FRESH)),
@@ -114,7 +114,7 @@ CASES = (
         "a soft purge makes stale: within stale-while-revalidate it is shown, and refreshed",
         fill(_tagged(control="max-age=3600, stale-while-revalidate=60")),
         Purge(("tag",), soft=True),
-        again(Came.BEHIND, FRESH.but(delay_s=0.3), of=1),
+        again(Came.BEHIND, FRESH.but(delay_s=0.6), of=1),
     ),
     _case(
         "soft-validated",
@@ -195,7 +195,7 @@ CASES = (
         "in-flight-joined",
         "who arrives after the purge does not share a fill that began before it",
         Together(
-            (ask(HELD, came=ANY), ask(came=ANY, before_s=0.4, of=(2, 3))),
+            (ask(HELD, came=ANY), ask(came=ANY, after_purge=True, of=(2, 3))),
             purge=Purge(("tag",)),
             purge_after_s=0.2,
         ),

@@ -39,7 +39,7 @@ ASKED, STORE, ORIGIN, BEHIND, FALLBACK, FAILED = (
     Came.FAILED,
 )
 
-SLOW = FRESH.but(delay_s=0.35)
+SLOW = FRESH.but(delay_s=0.6)
 ETAG: Field = ("ETag", '"a"')
 SWR = cc("max-age=1, stale-while-revalidate=60")
 SIE = cc("max-age=1, stale-if-error=60")
@@ -155,7 +155,7 @@ WHILE_REVALIDATE = (
         "the refresh goes on when the viewer who caused it has gone",
         fill(SWR),
         Pause(STALE_IN_S),
-        Together((ask(SLOW, came=Came.ANY, hangs_up_after_s=0.15),)),
+        Together((ask(SLOW, came=Came.ANY, hangs_up_after_s=0.3),)),
         Landed(2),
         again(STORE, of=2),
     ),
@@ -166,7 +166,7 @@ WHILE_REVALIDATE = (
         "a refresh that fails replaces nothing: the stale response is shown again",
         fill(SWR),
         Pause(STALE_IN_S),
-        again(BEHIND, ok(status=500).but(delay_s=0.3), of=1),
+        again(BEHIND, ok(status=500).but(delay_s=0.6), of=1),
         Landed(2),
         again(BEHIND, SLOW, of=1),
     ),
@@ -188,7 +188,7 @@ WHILE_REVALIDATE = (
         "a refresh that finds a 404 shows it from then on",
         fill(SWR),
         Pause(STALE_IN_S),
-        again(BEHIND, cc("max-age=3600", status=404).but(delay_s=0.3), of=1),
+        again(BEHIND, cc("max-age=3600", status=404).but(delay_s=0.6), of=1),
         Landed(2),
         again(STORE, status=404),
     ),

@@ -194,7 +194,7 @@ CASES = (
         OPTIONAL,
         "stale-while-revalidate in it counts",
         fill(_both("max-age=60, stale-while-revalidate=600", "no-store", ("Age", "100"))),
-        again(Came.BEHIND, FRESH.but(delay_s=0.3), of=1),
+        again(Came.BEHIND, FRESH.but(delay_s=0.6), of=1),
         Landed(2),
         again(STORE, of=2),
         needs=Feature.TARGETED,

@@ -309,7 +309,7 @@ CASES = (
         "a refresh in the background refreshes the variant that was asked for",
         fill(cc("max-age=1, stale-while-revalidate=600", ("Vary", "Thing")), fields=ONE),
         *grown_stale(("Vary", "Thing"), says=", stale-while-revalidate=600", fields=TWO),
-        again(Came.BEHIND, VARIES.but(delay_s=0.3), fields=ONE, of=1),
+        again(Came.BEHIND, VARIES.but(delay_s=0.6), fields=ONE, of=1),
         Landed(3),
         again(STORE, fields=ONE, of=3),
     ),

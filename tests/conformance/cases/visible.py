@@ -126,10 +126,10 @@ CASES = (
         "what is shown stale has a negative ttl, if any",
         fill(cc("max-age=1, stale-while-revalidate=60")),
         Pause(STALE_IN_S),
-        again(Came.BEHIND, FRESH.but(delay_s=0.3), given=True),
+        again(Came.BEHIND, FRESH.but(delay_s=0.6), given=True),
         Landed(2),
         fill(cc("max-age=60, stale-while-revalidate=600", ("Age", "100")), target="/b"),
-        again(Came.BEHIND, FRESH.but(delay_s=0.3), target="/b", has=_status(hit=True, ttl=range(-60, 0))),
+        again(Came.BEHIND, FRESH.but(delay_s=0.6), target="/b", has=_status(hit=True, ttl=range(-60, 0))),
     ),
     _case(
         "collapsed",
