@@ -129,7 +129,9 @@ def _makers(
 
         def two_workers() -> list[Server]:
             regional = {"NEARSHELF_REGIONAL": f"redis://127.0.0.1:{start_tier(stack, program, scratch)}/0"}
-            return [start(settings=regional), start(settings=regional)]
+            first = start(settings=regional)
+            # Both are asked for the same address: the first one's.
+            return [first, start(settings={**regional, "NEARSHELF_PUBLIC_URL": first.url})]
 
         makers[REGIONAL] = two_workers
     nginx = partial(peers.start_nginx, stack, origin=origin, folder=scratch, tuned=False, core=None)
@@ -168,13 +170,14 @@ def start_tier(stack: ExitStack, program: Path, scratch: Path) -> int:
 
 async def ask_at_once(servers: Sequence[Server], target: str, viewers: int) -> float:
     """Milliseconds from the first request's sending until everybody has the whole answer. Raises BenchError."""
+    host = f"127.0.0.1:{servers[0].port}"
     asked = [servers[number % len(servers)] for number in range(viewers)]
     connections = [await asyncio.open_connection("127.0.0.1", server.port) for server in asked]
     begun = time.perf_counter()
     try:
         await asyncio.gather(
             *[
-                _asked(reader, writer, server, target)
+                _asked(reader, writer, server, target, host)
                 for (reader, writer), server in zip(connections, asked, strict=True)
             ]
         )
@@ -185,9 +188,11 @@ async def ask_at_once(servers: Sequence[Server], target: str, viewers: int) -> f
     return took_s * 1000
 
 
-async def _asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: Server, target: str) -> None:
+async def _asked(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: Server, target: str, host: str
+) -> None:
     """One request, until its answer is here."""
-    writer.write(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode())
+    writer.write(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     if not head.startswith("HTTP/1.1 200 "):
         raise BenchError(f"{server.name} answers {head.partition(chr(13))[0]!r}")
