@@ -146,7 +146,8 @@ class GatewaySettings:
 
         def url(name: str, default: str = "") -> str:
             text = env.get(name) or default or needed(name)
-            if text and not is_origin_url(text):
+            # A default is ours: that of a listener whose port is yet to be found has port 0.
+            if text and text != default and not is_origin_url(text):
                 faults.append(f"{name}: {text!r}, expected http://HOST:PORT without a path")
             return text.rstrip("/")
 
