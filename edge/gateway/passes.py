@@ -320,11 +320,11 @@ class _Passing:
             self._answered()
             return
         error = connection.error
-        if error is not None:
+        if error is not None and not connection.has_head:
             self._known.pool.end(begun, self._passes.clock())
             failed = begun._replace(error=error)
             self._go_on(partial(self._passes.go_on.failed, self._parsed, self._known.need, failed))
-        elif connection.length is None or connection.length > READ_AHEAD_BYTES:
+        elif error is not None or connection.length is None or connection.length > READ_AHEAD_BYTES:
             self._pass_on()
         else:
             connection.go_on_for(self._known.pool.deadlines.idle_s)

@@ -520,6 +520,11 @@ class Connection(asyncio.Protocol):
         return body
 
     @property
+    def has_head(self) -> bool:
+        """Whether the final response's head is there."""
+        return self._head_done
+
+    @property
     def whole(self) -> bool:
         """Whether everything that is left of the response is here."""
         return self._complete
