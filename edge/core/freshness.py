@@ -133,29 +133,36 @@ _DAYS = (0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _DAY_NAMES = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _DAYS_BEFORE_1970 = 719_162
 """Since the first day of the year 1, in the calendar of today reckoned backwards."""
-_IMF_FIXDATE = re.compile(
-    r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), ([0-9]{2}) (" + "|".join(_MONTHS) + r") ([0-9]{4})"
-    r" ([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9]|60) GMT"
-)
+_DAY = "(?:" + "|".join(_DAY_NAMES) + ")"
+_LONG_DAY = "(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
+_MONTH = "(?P<month>" + "|".join(_MONTHS) + ")"
+_TIME = "(?P<hour>[01][0-9]|2[0-3]):(?P<minute>[0-5][0-9]):(?P<second>[0-5][0-9]|60)"
+_IMF_FIXDATE = re.compile(f"{_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT")
+_RFC_850 = re.compile(f"{_LONG_DAY}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT")
+_ASCTIME = re.compile(f"{_DAY} {_MONTH} (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}})")
+_FIRST_SHORT_YEAR = 1970
+"""Two digits are a year from here on: what would lie more than some fifty years ahead is past (RFC 9110 §5.6.7)."""
 
 
 def parse_http_date(text: str) -> int | None:
-    """Seconds since the epoch of an IMF-fixdate (RFC 9110 §5.6.7); None for anything else.
+    """Seconds since the epoch of an HTTP-date, in its form of today or one of the two obsolete ones (RFC 9110 §5.6.7);
+    None for anything else.
 
-    Strict, because a date that peers read differently must not make one of them keep a response for longer. The two
-    obsolete forms count as malformed: no origin has sent them for twenty years.
+    Strict, because a date that peers read differently must not make one of them keep a response for longer.
     """
-    found = _IMF_FIXDATE.fullmatch(text)
+    found = _IMF_FIXDATE.fullmatch(text) or _RFC_850.fullmatch(text) or _ASCTIME.fullmatch(text)
     if found is None:
         return None
-    year, month, day = int(found[3]), _MONTHS[found[2]], int(found[1])
+    year, month, day = int(found["year"]), _MONTHS[found["month"]], int(found["day"])
+    if len(found["year"]) == 2:
+        year = _FIRST_SHORT_YEAR + (year - _FIRST_SHORT_YEAR) % 100
     leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
     if year == 0 or not 1 <= day <= _DAYS[month] + (leap and month == 2):
         return None
     past = year - 1
     before = past * 365 + past // 4 - past // 100 + past // 400 + sum(_DAYS[1:month]) + (leap and month > 2)
     days = before + day - 1 - _DAYS_BEFORE_1970
-    return ((days * 24 + int(found[4])) * 60 + int(found[5])) * 60 + int(found[6])
+    return ((days * 24 + int(found["hour"])) * 60 + int(found["minute"])) * 60 + int(found["second"])
 
 
 def http_date(seconds: float) -> str:

@@ -196,8 +196,12 @@ def test_current_age_goes_on_from_the_initial_age_and_never_back():
         "Sat, 21 Nov 2026 12:00:00",
         "Sat 21 Nov 2026 12:00:00 GMT",
         "Sat, 21-Nov-2026 12:00:00 GMT",
-        "Saturday, 21-Nov-26 12:00:00 GMT",
-        "Sat Nov 21 12:00:00 2026",
+        "Sat, 21-Nov-26 12:00:00 GMT",
+        "Saturday, 21-Nov-2026 12:00:00 GMT",
+        "Saturday, 21 Nov 26 12:00:00 GMT",
+        "Sat Nov 21 12:00:00 2026 GMT",
+        "Sat Nov  21 12:00:00 2026",
+        "Sat Nov 1 12:00:00 2026",
         "Sat, 21 Nov 26 12:00:00 GMT",
         "Sat, 21 Nov 2026 2:00:00 GMT",
         "Sat, 21  Nov 2026 12:00:00 GMT",
@@ -212,6 +216,21 @@ def test_current_age_goes_on_from_the_initial_age_and_never_back():
 )
 def test_a_date_in_any_other_form_is_none(text):
     assert parse_http_date(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("Sunday, 06-Nov-94 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 GMT"),
+        ("Saturday, 21-Nov-26 12:00:00 GMT", "Sat, 21 Nov 2026 12:00:00 GMT"),
+        ("Wednesday, 31-Dec-69 23:59:59 GMT", "Tue, 31 Dec 2069 23:59:59 GMT"),
+        ("Thursday, 01-Jan-70 00:00:00 GMT", "Thu, 01 Jan 1970 00:00:00 GMT"),
+        ("Sun Nov  6 08:49:37 1994", "Sun, 06 Nov 1994 08:49:37 GMT"),
+        ("Sat Nov 21 12:00:00 2026", "Sat, 21 Nov 2026 12:00:00 GMT"),
+    ],
+)
+def test_the_two_obsolete_forms_are_dates(text, same):
+    assert parse_http_date(text) == parse_http_date(same) is not None
 
 
 def test_a_leap_second_is_a_date():
