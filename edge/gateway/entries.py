@@ -123,6 +123,8 @@ class Entries:
         return {
             "authority": key.authority,
             "target": forward_target(key),
+            "path": key.path,
+            "query": [list(pair) for pair in key.query],
             "market": key.market,
             "vary": [list(pair) for pair in stored.vary],
             "variants": variants,
