@@ -1,4 +1,4 @@
-"""A purge that an edge sends on for its operator: into the log, into the audit list, and answered with how far it is."""
+"""A purge that an edge sends on for its operator: into log and audit list, and answered with how far it is."""
 
 from __future__ import annotations
 
