@@ -392,4 +392,5 @@ class Gateway:
 
     async def _sweep_store(self) -> None:
         while True:
-            await asyncio.sleep(SWEEP_AGAIN_S if self.store.sweep() else SWEEP_EVERY_S)
+            is_more = self.store.sweep()
+            await asyncio.sleep(SWEEP_AGAIN_S if is_more else SWEEP_EVERY_S)
