@@ -37,6 +37,10 @@ MAX_KNOWN_TARGETS = 20_000
 MAX_KNOWN_TARGET_BYTES = 512
 MAX_KNOWN_VISITORS = 1_000
 MAX_KNOWN_FIELDS = 4_096
+MAX_KNOWN_LINES = 1_024
+MAX_KNOWN_LINE_BYTES = 256
+_OWN = frozenset({b"cookie", b"referer", b"x-forwarded-for"})
+"""Fields in which every visitor says something else."""
 
 _NAMES = tuple(sorted({name.decode().lower() for name in PLAIN_FIELDS} - {"via"}))
 """Fields of a viewer's that are known here. Of any other the long way decides; of `via` as well, to which is added."""
@@ -64,7 +68,7 @@ class GoOn(NamedTuple):
 class _Plan:
     """What the long way makes of a GET for one address: which fields go along, and what stands around them."""
 
-    __slots__ = ("_after", "_visitors", "applied", "before", "begins")
+    __slots__ = ("_after", "_visitors", "applied", "before", "begins", "lines")
 
     def __init__(
         self, before: bytes, begins: dict[bytes, bytes], after: tuple[tuple[str, str], ...], applied: Position | None
@@ -73,10 +77,26 @@ class _Plan:
         """The request line, and the fields before the viewer's, without the last line's end."""
         self.begins = begins
         """A field's name as spelt -> how its line begins; empty for one that does not go along."""
+        self.lines: dict[bytes, bytes] = {}
+        """A whole line of a plain request -> what is sent for it; empty where nothing is."""
         self._after = after
         self.applied = applied
         """The position that goes along."""
         self._visitors: dict[Visitor, bytes] = {}
+
+    def sent(self, line: bytes) -> bytes | None:
+        """What is sent for a line of a plain request, remembered where others say the same; None: that takes the long
+        way to say."""
+        name, _, value = line.partition(b": ")
+        begin = self.begins.get(name)
+        if begin is None and name.lower() != b"connection":
+            return None
+        sent = begin + value.strip(b" \t") if begin else b""
+        if len(line) <= MAX_KNOWN_LINE_BYTES and name.lower() not in _OWN:
+            if len(self.lines) >= MAX_KNOWN_LINES:
+                self.lines.clear()
+            self.lines[line] = sent
+        return sent
 
     def after(self, visitor: Visitor) -> bytes:
         """The end of the last line, the fields after the viewer's, and the empty line."""
@@ -191,14 +211,15 @@ class Passes:
         plan = None if known is None else self._plan(known)
         if known is None or plan is None:
             return None
-        begins, parts = plan.begins, [plan.before]
+        lines, parts = plan.lines, [plan.before]
         for line in data[:-4].split(b"\r\n")[1:]:
-            name, _, value = line.partition(b": ")
-            begin = begins.get(name)
-            if begin:
-                parts.append(begin + value.strip(b" \t"))
-            elif begin is None and name.lower() != b"connection":
-                return None
+            sent = lines.get(line)
+            if sent is None:
+                sent = plan.sent(line)
+                if sent is None:
+                    return None
+            if sent:
+                parts.append(sent)
         parsed = Parsed(b"GET", target, host, NO_FIELDS, True, True, None, now, viewer)
         visitor = viewer.visitor
         if visitor is None:

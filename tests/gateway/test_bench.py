@@ -52,6 +52,19 @@ def test_a_round_gives_a_table():
     assert "CPU us/req" in found.stdout
 
 
+@pytest.mark.skipif(
+    any(shutil.which(name) is None for name in ("wrk", "taskset", "nginx")), reason="needs nginx and wrk"
+)
+@pytest.mark.parametrize(
+    ("bench", "row"), [("misses", "| nginx proxy_pass |"), ("writes", "| httpx on our transport |")]
+)
+def test_a_round_of_what_goes_to_the_origin_gives_a_table_and_a_verdict(bench, row):
+    found = run(bench, "--rounds", "1", "--seconds", "1", "--tries", "1", "--connections", "8")
+    assert found.returncode in {0, 1}, found.stderr
+    assert row in found.stdout
+    assert "met: requests a second of" in found.stdout.lower()
+
+
 def ran(cpu_us: float, foreign: float = 0.0) -> Run:
     return Run(per_s=1e6 / cpu_us, cpu_us=cpu_us, p50_ms=1.0, p99_ms=2.0, foreign=foreign, tries=1)
 

@@ -27,9 +27,10 @@ async def origin() -> AsyncIterator[RawOrigin]:
         yield origin
 
 
-@pytest_asyncio.fixture
-async def pool(origin: RawOrigin) -> AsyncIterator[OriginPool]:
-    pool = OriginPool((origin.url,), ManualClock(), deadlines=Deadlines(2, 2, 2, 2), caps=Caps(connections=1))
+@pytest_asyncio.fixture(params=[True, False], ids=["by wires", "by the loop"])
+async def pool(origin: RawOrigin, request: pytest.FixtureRequest) -> AsyncIterator[OriginPool]:
+    deadlines, caps = Deadlines(2, 2, 2, 2), Caps(connections=1)
+    pool = OriginPool((origin.url,), ManualClock(), deadlines=deadlines, caps=caps, wired=request.param)
     yield pool
     pool.close()
 

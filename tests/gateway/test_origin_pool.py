@@ -31,8 +31,8 @@ async def two() -> AsyncIterator[tuple[RawOrigin, RawOrigin]]:
         yield one, other
 
 
-def pool_to(*urls: str, clock: ManualClock | None = None, caps: Caps | None = None, **more: bool) -> OriginPool:
-    return OriginPool(urls, clock or ManualClock(), deadlines=SLOW, caps=caps or Caps(), **more)
+def pool_to(*urls: str, clock: ManualClock | None = None, caps: Caps | None = None) -> OriginPool:
+    return OriginPool(urls, clock or ManualClock(), deadlines=SLOW, caps=caps or Caps())
 
 
 async def turns(count: int = 5) -> None:
