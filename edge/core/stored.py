@@ -29,7 +29,7 @@ _OBJECTS_BYTES = 1_550
 class Form:
     """One way of sending a stored response: with its body as received, or with that in one content coding."""
 
-    __slots__ = ("age", "body", "coding", "kept", "start", "status", "told", "told_until", "ttl")
+    __slots__ = ("age", "body", "coding", "kept", "reason", "start", "status", "told", "told_until", "ttl")
 
     def __init__(self, coding: str, body: bytes) -> None:
         self.coding = coding
@@ -47,6 +47,8 @@ class Form:
         """Until when that is true, in seconds of the edge's clock."""
         self.status = self.age = self.ttl = 0
         """What it tells, for the access log; seconds."""
+        self.reason = ""
+        """Why it is shown though it is stale; empty: it is fresh."""
 
     def tell(self, start: bytes, own: bytes, rest: bytes, until: float) -> None:
         """The next hits are told `start` and `own` (`delivery.form_head`), and `rest`, which is true `until` then."""

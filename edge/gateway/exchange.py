@@ -198,6 +198,7 @@ class Exchange:
             case Stale(stored, why, refresh):
                 if refresh:
                     self._flights.refresh_later(self._errand(visit, stored, candidates))
+                    self._hits.refreshing(visit.parsed, now)
                 answer = self._hand.from_store(visit, stored, now, why)
                 return answer if in_task or isinstance(answer, bytes) else partial(self._again, visit)
             case Unsatisfiable(why):

@@ -19,12 +19,12 @@ from edge.core.freshness import current_age
 from edge.core.http import Request
 from edge.core.key import CacheKey, query_text
 from edge.core.policy import ALL_QUERY, CachePolicy
-from edge.core.reuse import Fresh, decide_reuse
+from edge.core.reuse import Fresh, Stale, decide_reuse
 from edge.core.stored import Form, StoredResponse
 from edge.gateway.coder import Coder
 from edge.gateway.handover import AT_ONCE_BYTES
 from edge.gateway.plain import read_plain
-from edge.gateway.record import RecordBook
+from edge.gateway.record import ExchangeRecord, RecordBook
 from edge.gateway.server import Parsed, ViewerConnection
 from edge.store.base import Store
 from edge.store.untracked import untrack
@@ -33,12 +33,14 @@ MAX_KNOWN_ADDRESSES = 50_000
 MAX_KNOWN_TARGET_BYTES = 512
 """Addresses whose policy and key are remembered: some 40 MB at the most."""
 MAX_SPELLINGS_OF_HOSTS = 1_000
+REFRESH_AGAIN_S = 1.0
+"""What is stale is shown the short way for so long after the long way saw to its refresh; then that looks again."""
 
 
 class Known:
     """What an address means, worked out once by the long way."""
 
-    __slots__ = ("about", "compress", "key", "policy", "policy_version")
+    __slots__ = ("about", "compress", "key", "policy", "policy_version", "refreshing_until")
 
     def __init__(self, key: CacheKey, policy: CachePolicy, about: bytes) -> None:
         self.key = key
@@ -47,6 +49,8 @@ class Known:
         self.compress = policy.compress
         self.about = about
         """The request's part of the access log's line."""
+        self.refreshing_until = float("-inf")
+        """Until when somebody sees to a refresh (`Hits.refreshing`)."""
 
     def request(self) -> Request:
         """Without fields: asked only about responses that vary on none."""
@@ -77,11 +81,13 @@ class _Path:
             return None
         text = b"&" + query
         values: list[bytes | None] = []
+        some = False
         for name, length in counted:
             begins = text.find(name)
             if begins < 0:
                 values.append(None)
                 continue
+            some = True
             ends = begins + length
             if text.find(name, ends) >= 0:
                 return None
@@ -94,7 +100,7 @@ class _Path:
                 return None
             else:
                 values.append(b"")
-        return tuple(values)
+        return tuple(values) if some else b""
 
 
 class Site:
@@ -223,11 +229,18 @@ class Hits:
             stored.hits += 1
         answer = form.start + form.told + form.body
         book = self._book
-        if book.log is None:
+        if book.log is None and not form.reason:
             book.hits += 1
             book.bytes_sent += len(answer)
             return answer
         return self._noted(known, form, now, answer)
+
+    def refreshing(self, parsed: Parsed, now: float) -> None:
+        """Somebody sees to a refresh of what `parsed` asks for: meanwhile what is stale may go the short way."""
+        site = self._sites.get(parsed.host)
+        known = None if site is None else site.known(parsed.target)
+        if known is not None:
+            known.refreshing_until = now + REFRESH_AGAIN_S
 
     def answer(self, parsed: Parsed, site: Site, now: float) -> bytes | None:
         """The same for a request that was parsed in full."""
@@ -246,20 +259,28 @@ class Hits:
         if any(candidate.vary for candidate in candidates):
             return None
         decision = decide_reuse(known.request(), candidates, known.policy, self._floors, self._lease, now)
-        if type(decision) is not Fresh:
+        if type(decision) is Fresh:
+            reason, until = "", decision.stored.fresh_until
+        elif type(decision) is Stale and now < known.refreshing_until:
+            reason, until = decision.why.value, min(known.refreshing_until, decision.stored.revalidate_until)
+        else:
             return None
         stored = decision.stored
         coding = _coding_for(accept_encoding) if accept_encoding and known.compress else ""
         form = stored.form(coding) if coding else stored.received
         if form is None or not form.body:
             form = self._coder.form_of(stored, known.policy, coding)
-        if now >= form.told_until and not self._tell(stored, form, known.policy, now):
+        untold = now >= form.told_until or form.reason != reason
+        if untold and not self._tell(stored, form, known.policy, now, reason, until):
             return None
         stored.hits += 1
         return form
 
-    def _tell(self, stored: StoredResponse, form: Form, policy: CachePolicy, now: float) -> bool:
-        """Render the head for `now`, and until when it is true; false for a body too long for one buffer."""
+    def _tell(
+        self, stored: StoredResponse, form: Form, policy: CachePolicy, now: float, reason: str, until: float
+    ) -> bool:
+        """Render the head for `now`, and for how long after it, `until` at most; false for a body too long for one
+        buffer."""
         start, own = form.start, form.told[: form.kept]
         if not start:
             if len(form.body) > AT_ONCE_BYTES:
@@ -267,13 +288,21 @@ class Hits:
             start, own = form_head(stored, policy, form.coding, len(form.body))
         age_s = current_age(stored, now)
         age, ttl = int(age_s), int(stored.fresh_until - now)
-        rest = b"age: %d\r\ncache-status: %b; hit; ttl=%d\r\n\r\n" % (age, self._cache_name, ttl)
-        form.tell(start, own, rest, min(now + (age + 1 - age_s), stored.fresh_until - ttl))
-        form.age, form.ttl, form.status = age, ttl, stored.status
+        why = b"; detail=%b" % reason.encode() if reason else b""
+        rest = b"age: %d\r\ncache-status: %b; hit; ttl=%d%b\r\n\r\n" % (age, self._cache_name, ttl, why)
+        # A moment's seconds are counted towards zero, so that those before and after the end of freshness are alike.
+        ticks = stored.fresh_until - ttl + (now >= stored.fresh_until)
+        form.tell(start, own, rest, min(now + (age + 1 - age_s), ticks, until))
+        form.age, form.ttl, form.status, form.reason = age, ttl, stored.status, reason
         return True
 
     def _noted(self, known: Known, form: Form, received_at: float, answer: bytes) -> bytes:
-        self._book.hit(known.about, received_at, form.status, form.ttl, form.age, len(answer))
+        if not form.reason:
+            self._book.hit(known.about, received_at, form.status, form.ttl, form.age, len(answer))
+            return answer
+        record = ExchangeRecord(received_at, known.about, "stale", form.reason)
+        record.status, record.ttl_s, record.age_s, record.bytes_sent = form.status, form.ttl, form.age, len(answer)
+        self._book.note(record)
         return answer
 
 
