@@ -16,6 +16,7 @@ import select
 import socket
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 logger = logging.getLogger("nearshelf.wire")
@@ -75,7 +76,7 @@ class Wire(asyncio.Transport):
         self._socket = connected
         self._peer = peer
         self.fd = connected.fileno()
-        self.recv = connected.recv
+        self.recv = connected.recv if wires.buffer is None else partial(_copied, connected.recv_into, wires.buffer)
         self._send = connected.send
         self.end = end
         self._interest = select.EPOLLIN
@@ -223,10 +224,16 @@ class Wire(asyncio.Transport):
 
 
 class Wires:
-    """Sockets that one epoll set watches: reads them. `read_bytes`: at a time."""
+    """Sockets that one epoll set watches: reads them. `read_bytes`: at a time.
 
-    def __init__(self, read_bytes: int = READ_BYTES) -> None:
+    `lasting`: parts of what is read are kept for long. Then it is read into one buffer and copied from there, which
+    takes a fifth of a microsecond more: what was allocated for a whole read, shrunk and freed between bodies that are
+    stored left holes of 230 bytes for each of them.
+    """
+
+    def __init__(self, read_bytes: int = READ_BYTES, *, lasting: bool = False) -> None:
         self._read_bytes = read_bytes
+        self.buffer = memoryview(bytearray(read_bytes)) if lasting else None
         self._wires: dict[int, Wire] = {}
         self._epoll = select.epoll()
         self._poll = self._epoll.poll
@@ -292,6 +299,10 @@ class Wires:
         except Exception:
             logger.exception("a connection failed: a fault of this program")
             wire.abort()
+
+
+def _copied(recv_into: Callable[[memoryview], int], buffer: memoryview, _: int) -> bytes:
+    return buffer[: recv_into(buffer)].tobytes()
 
 
 class Listener(Wires):

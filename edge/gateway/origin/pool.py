@@ -84,7 +84,7 @@ class OriginPool:
     def _wires_here(self) -> Wires:
         """What watches the connections of this pool, from the first one on."""
         if self._wires is None:
-            self._wires = Wires(READ_BYTES)
+            self._wires = Wires(READ_BYTES, lasting=True)
         return self._wires
 
     async def send(
