@@ -9,6 +9,7 @@ each other. Most lines are those of the response before: what each says is remem
 from __future__ import annotations
 
 import re
+import sys
 from typing import NamedTuple
 
 from edge.gateway.origin.limits import MAX_RESPONSE_FIELDS, MAX_RESPONSE_HEAD_BYTES
@@ -86,7 +87,8 @@ def _read_line(line: bytes) -> Line | None:
     found = _field_line(line)
     if found is None:
         return None
-    name, value = found[1].decode("ascii").lower(), found[2].decode("latin-1").rstrip(" \t")
+    # One object for each name, because lines of their own are stored with very many responses.
+    name, value = sys.intern(found[1].decode("ascii").lower()), found[2].decode("latin-1").rstrip(" \t")
     read = name, value, f"{name}: {value}"
     plain = name != "transfer-encoding" and (name != "connection" or value.lower() == "keep-alive")
     if plain and name not in _OWN and len(line) <= MAX_KNOWN_LINE_BYTES:
