@@ -53,10 +53,19 @@ class Regional:
         wait_s = errand.match.policy.collapse_wait_s
         # A worker that dies holds its claim for no longer than others wait for it.
         claim = await self._tier.claim(_name_of(errand, candidates), wait_s)
-        if claim.mine:
+        if not claim.mine:
+            await claim.landed(wait_s)
+            return self._judged(errand, await self._tier.find(errand.key, errand.match.policy.version))
+        try:
+            # Once more: another worker may have landed, and released, between the first look and this claim.
+            found = self._judged(errand, await self._tier.find(errand.key, errand.match.policy.version))
+        except BaseException:
+            claim.release()
+            raise
+        if found.fresh is None:
             return found._replace(claim=claim)
-        await claim.landed(wait_s)
-        return self._judged(errand, await self._tier.find(errand.key, errand.match.policy.version))
+        claim.release()
+        return found
 
     def keep(self, stored: StoredResponse) -> None:
         self._tier.keep(stored)

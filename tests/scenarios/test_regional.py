@@ -89,6 +89,20 @@ async def test_a_cold_crowd_at_both_workers_makes_one_fetch(site):
     assert site.tier.flying == {}
 
 
+async def test_what_landed_between_the_look_and_the_claim_is_not_fetched_again(site):
+    site.origin.on(PAGE, page())
+    claim = site.tier.claim
+
+    async def late(*asked):
+        site.tier.claim = claim
+        await site.get(site.one)
+        return await claim(*asked)
+
+    site.tier.claim = late
+    assert (await site.get(site.two)).detail == "regional"
+    assert (site.origin.count(PAGE), site.tier.flying) == (1, {})
+
+
 async def test_each_worker_holds_it_against_its_own_floors(site):
     site.origin.on(PAGE, page(b"old"))
     await site.get(site.one)
