@@ -25,7 +25,9 @@ RUN_ELSEWHERE = {
     "python -m loadtests.freshness": "tests/loadtests/test_freshness_on_the_real_shop.py",
     # Needs a checkout that is a repository, which a copy of the tree is not.
     "./dev policy diff HEAD:cache_policies": "tests/policy_tools/test_diff.py",
-    "python -m loadtests.bench.hits": "tests/gateway/test_bench.py",
+    "python -m tests.conformance": "tests/conformance/test_conformance.py",
+    "python -m pytest tests/conformance": "tests/conformance/test_conformance.py",
+    "python -m loadtests.bench": "tests/gateway/test_bench.py",
 }
 """Commands that are too long, or that the run itself is: the file that runs them."""
 

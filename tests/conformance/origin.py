@@ -137,21 +137,23 @@ class Origin:
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await _body(reader, fields)
         asked = Asked(method, target, pairs, body, time.monotonic())
+        stays = version == "HTTP/1.1" and "close" not in fields.get("connection", "").lower()
         scene = self._scenes.get(target.lstrip("/").partition("/")[0].partition("?")[0])
         if scene is None:
             # A refresh that comes after its case has ended, or the runner's own question whether anybody is there.
             writer.write(b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: 0\r\n\r\n")
-            return True
+            return stays
         scene.asked.append(asked)
         scene.changed.set()
         try:
-            goes_on = await self._answer(writer, scene, asked, scene.answer_to(asked))
-            return goes_on and version == "HTTP/1.1" and "close" not in fields.get("connection", "").lower()
+            return await self._answer(writer, scene, asked, scene.answer_to(asked)) and stays
         finally:
             asked.done_at = time.monotonic()
             scene.changed.set()
 
     async def _answer(self, writer: asyncio.StreamWriter, scene: Scene, asked: Asked, answer: Answer) -> bool:
+        if answer.unranged is not None and not asked.lines("range"):
+            answer = answer.unranged
         if answer.breaks is not None:
             await asyncio.sleep(answer.delay_s)
             _reset(writer)

@@ -131,6 +131,8 @@ class Answer:
     breaks: Break | None = None
     raw: bytes | None = None
     """Sent as it is, with `{serial}` and `{date}` filled in, and the connection closed after it."""
+    unranged: Answer | None = None
+    """What is sent instead when the request has no Range: not every cache forwards it."""
     when_conditional: tuple[Field, ...] | None = None
     """Fields of the 304 that is sent instead when the request has If-None-Match or If-Modified-Since."""
 

@@ -129,6 +129,7 @@ http {{
             proxy_cache_revalidate on;
             proxy_cache_background_update on;
             proxy_cache_lock on;
+            proxy_force_ranges on;
             proxy_no_cache $http_authorization;
             proxy_cache_bypass $http_authorization;
         }}

@@ -49,11 +49,11 @@ def test_known_failures_are_cases():
 
 
 @pytest.mark.timeout(300)
-def test_a_cache_that_is_wrong_fails():
+async def test_a_cache_that_is_wrong_fails():
     """Every case is failed by at least one of them, and by one that does not just mangle what it keeps."""
+    played = await asyncio.gather(*(play(target, list(CASES)) for target in WRONG))
     failed: dict[str, set[str]] = {case.id: set() for case in CASES}
-    for target in WRONG:
-        verdicts, _ = asyncio.run(play(target, list(CASES)))
+    for target, (verdicts, _) in zip(WRONG, played, strict=True):
         for verdict in verdicts:
             if verdict.outcome is Outcome.FAILED:
                 failed[verdict.case.id].add(target.name)
@@ -64,8 +64,8 @@ def test_a_cache_that_is_wrong_fails():
 
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(not NGINX_TARGET.is_installed, reason="nginx is not installed")
-def test_a_peer_gets_through_the_cases():
+async def test_a_peer_gets_through_the_cases():
     """That nginx keeps what says max-age and does not look at Age is well known; it shows that peers are reached."""
     wanted = [BY_ID["fresh-max-age"], BY_ID["age-counts"], BY_ID["store-no-store"]]
-    verdicts, _ = asyncio.run(play(NGINX_TARGET, wanted))
+    verdicts, _ = await play(NGINX_TARGET, wanted)
     assert [verdict.outcome for verdict in verdicts] == [Outcome.PASSED, Outcome.FAILED, Outcome.PASSED]

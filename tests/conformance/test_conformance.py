@@ -11,10 +11,10 @@ from tests.conformance.__main__ import play
 from tests.conformance.chapters import CASES
 from tests.conformance.known import KNOWN
 from tests.conformance.player import Outcome, Verdict
-from tests.conformance.script import Case, Feature, Kind
+from tests.conformance.script import Case, Feature
 from tests.conformance.targets import NEARSHELF
 
-JUDGED = [case for case in CASES if case.kind is not Kind.INFORMATION and case.needs is not Feature.NO_TARGETED]
+JUDGED = [case for case in CASES if case.needs is not Feature.NO_TARGETED]
 
 
 @pytest.fixture(scope="module")
