@@ -232,6 +232,7 @@ class ViewerConnection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_at_end",
+        "_bodiless",
         "_body",
         "_busy",
         "_fields",
@@ -285,6 +286,8 @@ class ViewerConnection(asyncio.BufferedProtocol):
         self._head_started: float | None = None
         self._reading_paused = False
         self._refusal = Refusal.MALFORMED
+        self._bodiless = False
+        """Whether the request being read is a HEAD, whose refusal has no body either."""
         self._write_paused = False
         self._writable: asyncio.Future[None] | None = None
         self._last_write_size = 0
@@ -408,6 +411,7 @@ class ViewerConnection(asyncio.BufferedProtocol):
             raise self._refused(Refusal.MALFORMED)
         self._target = b""
         self._fields = []
+        self._bodiless = False
         self._head_started = self._now
 
     def on_url(self, url: bytes) -> None:
@@ -421,6 +425,7 @@ class ViewerConnection(asyncio.BufferedProtocol):
     def on_headers_complete(self) -> None:
         parser = self._parser
         self._head_started = None
+        self._bodiless = parser.get_method() == b"HEAD"
         fields = self._fields
         host = None
         plain = True
@@ -588,7 +593,7 @@ class ViewerConnection(asyncio.BufferedProtocol):
                 break
             waiting = self._queue.popleft()
             if isinstance(waiting, Refusal):
-                self._out.append(self._server.application.refuse(waiting, None, self._now))
+                self._out.append(self._said_to(waiting))
                 self._queue.clear()
                 self._at_end = True
             else:
@@ -622,12 +627,17 @@ class ViewerConnection(asyncio.BufferedProtocol):
             self._body = None
             self._at_end = True
         elif self._busy is None and not self._queue:
-            self._out.append(self._server.application.refuse(refusal, None, self._now))
+            self._out.append(self._said_to(refusal))
             self._at_end = True
         else:
             self._queue.append(refusal)
         self._hold_reading()
         self._flush()
+
+    def _said_to(self, refusal: Refusal) -> bytes:
+        """The answer to the request that reading stopped at (RFC 9110 §9.3.2)."""
+        answer = self._server.application.refuse(refusal, None, self._now)
+        return answer[: answer.index(b"\r\n\r\n") + 4] if self._bodiless else answer
 
     # -- for the exchange being worked on ----------------------------------------------------------------------------
 
@@ -766,7 +776,7 @@ class GatewayServer:
                 backlog=1024,
                 ssl=tls,
                 ssl_handshake_timeout=None if tls is None else handshake_s,
-            ssl_shutdown_timeout=None if tls is None else handshake_s,
+                ssl_shutdown_timeout=None if tls is None else handshake_s,
             )
         self._sweeper = loop.create_task(self._sweep())
 

@@ -160,11 +160,20 @@ async def served() -> AsyncIterator[Served]:
 async def test_a_doubtful_request_is_refused_and_nothing_after_it_is_read(served, request_bytes, status):
     async with await served.viewer() as viewer:
         viewer.send(request_bytes + b"GET /smuggled HTTP/1.1\r\nHost: shop\r\n\r\n")
-        response = await viewer.response()
+        response = await viewer.response(to="HEAD" if request_bytes.startswith(b"HEAD") else "GET")
         assert response.status == status
         assert await viewer.is_closed()
     assert b"/smuggled" not in [seen.target for seen in served.echo.seen]
     assert len(served.echo.refused) == 1
+
+
+async def test_the_refusal_of_a_head_has_no_body(served):
+    async with await served.viewer() as viewer:
+        viewer.send(b"HEAD / HTTP/1.1\r\nHost: shop\r\nContent-Length: 3\r\n\r\nabc")
+        response = await viewer.response(to="HEAD")
+        assert response.status == 400
+        assert int(response.headers["content-length"]) > 0
+        assert await viewer.is_closed()
 
 
 @pytest.mark.parametrize("piece", [1, 7, 10_000])
