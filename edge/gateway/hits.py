@@ -26,12 +26,13 @@ from edge.gateway.handover import AT_ONCE_BYTES
 from edge.gateway.plain import read_plain
 from edge.gateway.record import ExchangeRecord, RecordBook
 from edge.gateway.server import Parsed, ViewerConnection
-from edge.store.base import Store
+from edge.store.base import Place, Store
 from edge.store.untracked import untrack
 
 MAX_KNOWN_ADDRESSES = 50_000
+MAX_KNOWN_TARGETS = 20_000
 MAX_KNOWN_TARGET_BYTES = 512
-"""Addresses whose policy and key are remembered: some 40 MB at the most."""
+"""Addresses whose policy and key are remembered, and spellings of them: some 40 MB at the most."""
 MAX_SPELLINGS_OF_HOSTS = 1_000
 REFRESH_AGAIN_S = 1.0
 """What is stale is shown the short way for so long after the long way saw to its refresh; then that looks again."""
@@ -40,7 +41,7 @@ REFRESH_AGAIN_S = 1.0
 class Known:
     """What an address means, worked out once by the long way."""
 
-    __slots__ = ("about", "compress", "key", "policy", "policy_version", "refreshing_until")
+    __slots__ = ("about", "compress", "key", "place", "policy", "policy_version", "refreshing_until")
 
     def __init__(self, key: CacheKey, policy: CachePolicy, about: bytes) -> None:
         self.key = key
@@ -49,6 +50,8 @@ class Known:
         self.compress = policy.compress
         self.about = about
         """The request's part of the access log's line."""
+        self.place: Place | None = None
+        """Where the store has it, as found last."""
         self.refreshing_until = float("-inf")
         """Until when somebody sees to a refresh (`Hits.refreshing`)."""
 
@@ -57,13 +60,21 @@ class Known:
         return Request("GET", self.key.authority, self.key.path, query_text(self.key))
 
 
+_Counted = tuple[tuple[bytes, int], ...]
+
+
+@lru_cache(maxsize=1_024)
+def _counted(names: tuple[str, ...]) -> _Counted | None:
+    return None if names == ALL_QUERY else tuple([(f"&{name}".encode(), len(name) + 1) for name in names])
+
+
 class _Path:
     """One path as spelt, with what is known under it by the parameters that count there."""
 
     __slots__ = ("counted", "known")
 
-    def __init__(self, counted: tuple[bytes, ...] | None) -> None:
-        self.counted = None if counted is None else tuple([(b"&" + name, len(name) + 1) for name in counted])
+    def __init__(self, counted: _Counted | None) -> None:
+        self.counted = counted
         """Names of parameters with `&` before, in the order of the key, and their lengths; None: the query counts as it
         is."""
         self.known: dict[bytes | tuple[bytes | None, ...], Known] = {}
@@ -106,23 +117,31 @@ class _Path:
 class Site:
     """One authority that this edge serves, with the addresses already seen under it."""
 
-    __slots__ = ("_paths", "_size", "authority")
+    __slots__ = ("_paths", "_size", "_spelt", "authority")
 
     def __init__(self, authority: str) -> None:
         self.authority = authority
         self._paths: dict[bytes, _Path] = {}
         self._size = 0
+        self._spelt: dict[bytes, Known] = {}
+        """By the whole target: what was asked for lately needs not be read again."""
 
     def known(self, target: bytes) -> Known | None:
         """What a GET for `target` means; None: nobody has asked for it yet, or it takes the long way to say."""
+        known = self._spelt.get(target)
+        if known is not None:
+            return known
         path, _, query = target.partition(b"?")
         found = self._paths.get(path)
         if found is None:
             return None
-        if not query:
-            return found.known.get(b"")
         spelt = found.spelt(query)
-        return None if spelt is None else found.known.get(spelt)
+        known = None if spelt is None else found.known.get(spelt)
+        if known is not None and len(target) <= MAX_KNOWN_TARGET_BYTES:
+            if len(self._spelt) >= MAX_KNOWN_TARGETS:
+                self._spelt.clear()
+            self._spelt[target] = known
+        return known
 
     def remember(self, target: bytes, known: Known) -> None:
         """`known` is what a GET for `target` means. Not for one that has to be read with care each time."""
@@ -134,19 +153,20 @@ class Site:
         path, _, query = target.partition(b"?")
         found = self._paths.get(path)
         if found is None:
-            names = known.policy.query
-            found = _Path(None if names == ALL_QUERY else tuple([name.encode() for name in names]))
+            found = _Path(_counted(known.policy.query))
         spelt = found.spelt(query)
         if spelt is not None:
             self._paths[path] = found
             self._size += spelt not in found.known
             found.known[spelt] = known
+            self._spelt.pop(target, None)
             # Tens of thousands, as long-lived as what is stored (edge/store/untracked.py).
             for held in (self._paths, found, found.known, known, known.key):
                 untrack(held)
 
     def forget(self) -> None:
         self._paths.clear()
+        self._spelt.clear()
         self._size = 0
 
 
@@ -171,6 +191,7 @@ class Hits:
     ) -> None:
         self._cache_name = f"nearshelf-{edge}".encode()
         self._find = store.get
+        self._place = store.place
         self._floors = floors
         self._lease = lease
         self._book = book
@@ -207,10 +228,13 @@ class Hits:
         if known is None:
             # Nothing of it is stored; it may be for an address of which nothing ever is.
             return self._elsewhere(data, target, host, now, viewer)
-        candidates = self._find(known.key)
-        if not candidates:
-            return None
-        stored = candidates[0]
+        place = known.place
+        if place is None or place.gone:
+            place = known.place = self._place(known.key)
+            if place is None:
+                return None
+        place.used = True
+        stored = place.value[0]
         coding = _coding_for(accept_encoding) if accept_encoding and known.compress else ""
         form = stored.form(coding) if coding else stored.received
         if (

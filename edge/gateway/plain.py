@@ -49,20 +49,18 @@ PLAIN_FIELDS = frozenset(spelt.encode() for name in (*_NAMES, "accept-encoding")
 longer way."""
 
 _CAPITALS = {"dnt": "DNT", "sec-ch-ua": "Sec-CH-UA", "sec-gpc": "Sec-GPC"}
-_SPELT = "|".join(
-    dict.fromkeys(
-        spelt for form in (str.title, _CAPITALS.get, str) for name in _NAMES if (spelt := form(name)) is not None
-    )
+_SPELT = dict.fromkeys(
+    spelt for form in (str.title, _CAPITALS.get, str) for name in _NAMES if (spelt := form(name)) is not None
 )
-
-read_plain = re.compile(
-    rb"GET (/[!-~]*+) HTTP/1\.1\r\n"
-    rb"(?:(?:" + _SPELT.encode() + rb"): [\t -~\x80-\xff]*+\r\n"
+_LINES = (
     # A group that has matched once must not match again: two Hosts, or two lists, are for the complete parser.
-    rb"|[Hh]ost: (?(2)(?!))([0-9A-Za-z.:\[\]_-]++)\r\n"
-    rb"|[Aa]ccept-[Ee]ncoding: (?(3)(?!))([\t -~]*+)\r\n"
-    rb"|[Cc]onnection: [Kk]eep-[Aa]live\r\n"
-    rb")*+\r\n"
-).fullmatch
+    r"[Hh]ost: (?(2)(?!))([0-9A-Za-z.:\[\]_-]++)\r\n",
+    r"[Aa]ccept-[Ee]ncoding: (?(3)(?!))([\t -~]*+)\r\n",
+    r"[Cc]onnection: [Kk]eep-[Aa]live\r\n",
+    *(rf"{name}: [\t -~\x80-\xff]*+\r\n" for name in _SPELT),
+)
+"""One alternative for each line: tried by its first letter, which is faster than a list of names within one."""
+
+read_plain = re.compile(rf"GET (/[!-~]*+) HTTP/1\.1\r\n(?:{'|'.join(_LINES)})*+\r\n".encode("latin-1")).fullmatch
 """Target, Host and Accept-Encoding (None without) of bytes that are one whole plain request; None: read them in full.
 Without a Host it matches as well, with None for it: there is no site of that name."""

@@ -28,12 +28,31 @@ class StoreStats:
     """Responses not taken: larger than the whole store, or older than what is there."""
 
 
+class Place(Protocol):
+    """Where a store has the variants under one key."""
+
+    used: bool
+    """Set by whoever answers from it, as a look-up does."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is no longer in the store; then it has no `value`."""
+
+    @property
+    def value(self) -> tuple[StoredResponse, ...]:
+        """One at least, the newest first."""
+
+
 class Store(Protocol):
     """Stored responses by key. No method waits, so that checking the floors and using what they allow is one step."""
 
     def get(self, key: CacheKey) -> tuple[StoredResponse, ...]:
         """The variants under `key`, the newest first; empty when there is none. Whether they are of use is for
         `decide_reuse` to say."""
+        ...
+
+    def place(self, key: CacheKey) -> Place | None:
+        """Where the variants under `key` are, until it is `gone`: for whoever asks for them again and again."""
         ...
 
     def put(self, stored: StoredResponse) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from edge.core.floors import Floors, Verdict
 from edge.core.key import CacheKey
 from edge.core.stored import StoredResponse
-from edge.store.base import MAX_VARIANTS, StoreStats
+from edge.store.base import MAX_VARIANTS, Place, StoreStats
 from edge.store.s3fifo import S3Fifo
 from edge.store.untracked import untrack
 
@@ -41,6 +41,9 @@ class MemoryStore:
             return ()
         entry.used = True
         return entry.value
+
+    def place(self, key: CacheKey) -> Place | None:
+        return self._by_key.get(key)
 
     def peek(self, key: CacheKey) -> Variants:
         """The same without counting as a use."""

@@ -37,15 +37,16 @@ class _Link:
 
 
 class Entry(_Link, Generic[K, V]):
-    """One key with its value. `used` is all that a hit writes."""
+    """One key with its value. `used` is all that a hit writes. Whoever keeps one looks whether it is `gone`."""
 
-    __slots__ = ("key", "queue", "size", "used", "value")
+    __slots__ = ("gone", "key", "queue", "size", "used", "value")
 
     def __init__(self, key: K, value: V, size: float) -> None:
         self.key = key
         self.value = value
         self.size = size
         self.used = False
+        self.gone = False
         self.queue: _Queue
 
 
@@ -121,7 +122,7 @@ class S3Fifo(cachetools.Cache[K, V]):
         queue.append(new)
 
     def __delitem__(self, key: K) -> None:
-        self._take_out(self.entries.pop(key))
+        self._end(self.entries.pop(key))
 
     def __contains__(self, key: object) -> bool:
         return key in self.entries
@@ -137,8 +138,9 @@ class S3Fifo(cachetools.Cache[K, V]):
         entry = self._worth_least()
         if entry.queue is self._small:
             self._remember(entry.key)
+        value = entry.value
         del self[entry.key]
-        return entry.key, entry.value
+        return entry.key, value
 
     def __del__(self) -> None:
         # Whoever takes its entries out of the collector's sight would keep them for ever.
@@ -149,7 +151,7 @@ class S3Fifo(cachetools.Cache[K, V]):
             # Link by link: what is left in a ring would wait for a collection.
             while (entry := queue.oldest) is not None:
                 assert isinstance(entry, Entry)
-                self._take_out(entry)
+                self._end(entry)
         self.entries.clear()
 
     def patrol(self, count: int) -> list[tuple[K, V]]:
@@ -179,6 +181,12 @@ class S3Fifo(cachetools.Cache[K, V]):
             self._take_out(entry)
             self._main.append(entry)
         raise AssertionError("one of them went")
+
+    def _end(self, entry: Entry[K, V]) -> None:
+        """It is in no queue any more, and holds nothing for whoever kept it."""
+        self._take_out(entry)
+        entry.gone = True
+        del entry.value
 
     def _take_out(self, entry: Entry[K, V]) -> None:
         if self._patrolled is entry:
