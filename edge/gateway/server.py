@@ -637,7 +637,8 @@ class ViewerConnection(asyncio.BufferedProtocol):
     def _said_to(self, refusal: Refusal) -> bytes:
         """The answer to the request that reading stopped at (RFC 9110 §9.3.2)."""
         answer = self._server.application.refuse(refusal, None, self._now)
-        return answer[: answer.index(b"\r\n\r\n") + 4] if self._bodiless else answer
+        head, end, _ = answer.partition(b"\r\n\r\n")
+        return head + end if self._bodiless else answer
 
     # -- for the exchange being worked on ----------------------------------------------------------------------------
 
