@@ -16,7 +16,7 @@ import orjson
 from cache_policies.feed import FEED_PATH, LEASE_S, LEAVE_PATH, MAX_PURGE_WAIT_S, PURGE_PATH, PurgeWish, Question
 from cache_policies.fields import EDGE_KEY_FIELD
 from cache_policies.folder import Looks, looks_of
-from cache_policies.positions import PurgeKind
+from cache_policies.positions import Position, PurgeKind
 from edge import clock as edge_clock
 from edge.core.floors import Floors, Lease
 from edge.core.http import Request
@@ -30,7 +30,7 @@ from edge.gateway.exchange import Exchange
 from edge.gateway.explain import decide, told, told_stored
 from edge.gateway.fills import Fills
 from edge.gateway.flights import Flights
-from edge.gateway.invalidations import Invalidations
+from edge.gateway.invalidations import Invalidations, Writes
 from edge.gateway.listening import HelperServer, bind
 from edge.gateway.origin import Caps, Deadlines, OriginPool, PoolTransport, tls_context
 from edge.gateway.origins import OriginPools
@@ -86,7 +86,7 @@ class Gateway:
         self.siblings = (
             None
             if settings.siblings is None
-            else Siblings(settings.siblings, self.worker, self.version_of, self.store.put, self._forget, clock)
+            else Siblings(settings.siblings, self.worker, self.version_of, self._take, self._forget, clock)
         )
         space = settings.regional_space or settings.edge
         self.regional = RegionalTier(settings.regional, space, clock, wall) if settings.regional else None
@@ -114,13 +114,17 @@ class Gateway:
         self._recent = Recent(self._book, self._log)
         country_of = registered_country if settings.mmdb is None else countries_of(settings.mmdb)
         self._visitors = Visitors(settings.trusted_hops, country_of, settings.country_field)
-        regional = None if self.regional is None else Regional(self.regional, self.floors, self.lease, clock)
+        self._writes = Writes(clock)
+        regional = None
+        if self.regional is not None:
+            applied = self._applied if self._keeps_own else None
+            regional = Regional(self.regional, self.floors, self.lease, clock, self._writes.overtook, applied)
         self._fills = Fills(
             self.origins,
             self.store,
             self.floors,
             edge_key=settings.edge_key,
-            applied=lambda: self.follower.applied,
+            applied=self._applied,
             on_kept=self._tell_siblings,
             clock=clock,
             wall=wall,
@@ -133,6 +137,7 @@ class Gateway:
         self._invalidations = Invalidations(
             self.store,
             self._flights,
+            self._writes,
             tell=self._tell_dropped,
             scheme=settings.scheme,
             regional=regional,
@@ -191,7 +196,7 @@ class Gateway:
             worker=self.worker,
             authorities=self.settings.authorities(self.address[1]),
             policies=self.policies,
-            applied=lambda: self.follower.applied,
+            applied=self._applied,
             store=self.store,
             floors=self.floors,
             lease=self.lease,
@@ -338,13 +343,24 @@ class Gateway:
         except httpx.HTTPError as exc:
             logger.error("an origin invalidates %s, and it was not purged: %s", " ".join(tags[:10]), exc)
 
+    def _applied(self) -> Position | None:
+        return self.follower.applied
+
     def _tell_dropped(self, key: CacheKey) -> None:
         if self.siblings is not None:
             self.siblings.tell_dropped(key)
 
+    def _take(self, stored: StoredResponse) -> None:
+        """A sibling stored it: perhaps before it heard of a write that went through this worker or a third."""
+        if not self._writes.overtook(stored):
+            self.store.put(stored)
+
     def _forget(self, key: CacheKey) -> None:
-        """A write went through a sibling: what is stored under `key` must not be used any more."""
+        """A write went through a sibling: what is stored under `key` must not be used any more. Nor what this worker
+        was about to write into the tier, which the sibling's own word there may have come before."""
         self._invalidations.forget(key)
+        if self.regional is not None:
+            self.regional.drop(key)
 
     def _tell_siblings(self, stored: StoredResponse) -> None:
         if self.siblings is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from cache_policies.positions import ZERO, Position
 from edge.core.floors import Floors, Lease
 from edge.core.key import CacheKey
 from edge.core.policy import ALL
@@ -31,13 +32,31 @@ class Found(NamedTuple):
 
 
 class Regional:
-    """One worker's dealings with `tier`. `clock` gives seconds of the edge's clock."""
+    """One worker's dealings with `tier`. `clock` gives seconds of the edge's clock.
 
-    def __init__(self, tier: Tier, floors: Floors, lease: Lease, clock: Callable[[], float]) -> None:
+    `overtaken` says of a response that this worker knows of a write which came after it: another worker may have been
+    about to keep it when the write dropped its key.
+
+    `applied`, where the purge log is the site's own: what this worker has applied. Nothing in the tier can be newer
+    but what another worker stored in the moment since, or what no worker of this log has stored: a purge would not
+    reach that until the log has come as far.
+    """
+
+    def __init__(
+        self,
+        tier: Tier,
+        floors: Floors,
+        lease: Lease,
+        clock: Callable[[], float],
+        overtaken: Callable[[StoredResponse], bool],
+        applied: Callable[[], Position | None] | None = None,
+    ) -> None:
         self._tier = tier
         self._floors = floors
         self._lease = lease
         self._clock = clock
+        self._overtaken = overtaken
+        self._applied = applied
 
     def may_answer(self, errand: Errand) -> bool:
         """Whether it is asked at all."""
@@ -74,6 +93,10 @@ class Regional:
         self._tier.drop(key)
 
     def _judged(self, errand: Errand, candidates: Sequence[StoredResponse]) -> Found:
+        candidates = [stored for stored in candidates if not self._overtaken(stored)]
+        if self._applied is not None:
+            head = self._applied() or ZERO
+            candidates = [stored for stored in candidates if stored.position <= head]
         match decide_reuse(errand.request, candidates, errand.match.policy, self._floors, self._lease, self._clock()):
             case Fresh(stored):
                 return Found(fresh=stored)

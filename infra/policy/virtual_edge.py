@@ -32,7 +32,7 @@ from edge.core.stored import StoredResponse
 from edge.gateway.exchange import Exchange
 from edge.gateway.fills import Fills
 from edge.gateway.flights import Fate, Flights
-from edge.gateway.invalidations import Invalidations
+from edge.gateway.invalidations import Invalidations, Writes
 from edge.gateway.landings import Errand, Fetched, Kept, NotKept, Overtaken
 from edge.gateway.origin import OriginResponse
 from edge.gateway.origins import OriginPools
@@ -241,7 +241,7 @@ class VirtualShop:
             lease=self.lease,
             fills=fills,
             flights=self._flights,
-            invalidations=Invalidations(self.store, self._flights, tell=lambda key: None),
+            invalidations=Invalidations(self.store, self._flights, Writes(loop.time), tell=lambda key: None),
             book=_WatchedBook(EDGE, _NoLines(), loop.time, self.wall),
             visitors=Visitors(TrustedHops(()), lambda address: _viewed.get().country),
             clock=loop.time,

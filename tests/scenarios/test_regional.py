@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from cache_policies.positions import Position
 from edge.core.policy import CachePolicy, PolicySet
 from edge.gateway.regional import Regional
 from tests.support.builders import MARKETS
@@ -35,7 +36,7 @@ class Site:
         self.origin = one.origin
         for worker in (one, two):
             gateway = worker.gateway
-            regional = Regional(tier, gateway.floors, gateway.lease, worker.clock)
+            regional = Regional(tier, gateway.floors, gateway.lease, worker.clock, gateway._writes.overtook)
             gateway._fills._regional = gateway._invalidations._regional = regional
 
     async def get(self, worker: EdgeShop, *lines: str, method: str = "GET", path: str = PAGE) -> RawResponse:
@@ -200,6 +201,42 @@ async def test_a_write_takes_it_out(site):
     await site.get(site.one, "Content-Length: 0", method="POST")
     assert site.tier.kept == {}
     assert "regional" not in (await site.get(site.two)).cache_status
+
+
+async def test_what_another_worker_keeps_too_late_for_a_write_is_not_used(site):
+    """It had fetched before the write, and its record came after the key was dropped."""
+    site.origin.on(PAGE, page(b"old"))
+    await site.get(site.one)
+    (late,) = list(site.tier.kept.values())
+    site.two.later(1)
+    await site.get(site.two, "Content-Length: 0", method="POST")
+    assert site.tier.kept == {}
+    site.tier.keep(late[0])
+    site.origin.on(PAGE, page(b"new", position="1.6", etag='"v2"'))
+    assert (await site.get(site.two)).body == b"new"
+
+
+async def test_a_write_through_a_sibling_takes_out_what_this_worker_was_about_to_keep(site):
+    site.origin.on(PAGE, page())
+    await site.get(site.one)
+    gateway = site.one.gateway
+    gateway.regional = site.tier
+    gateway._forget(next(iter(gateway.store.keys())))
+    gateway.regional = None
+    assert site.tier.kept == {}
+
+
+@pytest.mark.parametrize(("applied", "found"), [("1.4", False), ("1.5", True), ("1.6", True), (None, False)])
+async def test_with_a_log_of_its_own_nothing_is_newer_than_what_was_applied(site, applied, found):
+    """No purge would reach it before the log has come as far."""
+    site.origin.on(PAGE, page(position="1.5"))
+    await site.get(site.one)
+    gateway = site.two.gateway
+    position = None if applied is None else Position.parse(applied)
+    gateway._fills._regional = Regional(
+        site.tier, gateway.floors, gateway.lease, site.two.clock, lambda stored: False, lambda: position
+    )
+    assert ("regional" in (await site.get(site.two)).cache_status) is found
 
 
 async def test_a_large_answer_is_there_when_it_has_come_to_its_end(site):
