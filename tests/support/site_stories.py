@@ -15,7 +15,7 @@ from cache_policies.positions import Position
 from tests.support.raw_http import RawResponse
 from tests.support.scripted_origin import Held, Reply, ScriptedOrigin, Seen
 from tests.support.site import RunningSite
-from tests.support.site_viewers import Ear, Pinned, Records, Viewers, until
+from tests.support.site_viewers import HOST, Ear, Pinned, Records, Viewers, until
 
 NEW = b"new"
 
@@ -143,7 +143,7 @@ async def staged(
     folder: Path, origin: ScriptedOrigin, *, workers: int, tier: str | None = None
 ) -> AsyncIterator[Stage]:
     """A site before `origin` that is watched, ready with all of its workers and its tier."""
-    arguments = ("--origin", origin.url, *(() if tier is None else ("--regional", tier)))
+    arguments = ("--origin", origin.url, "--host", HOST, *(() if tier is None else ("--regional", tier)))
     async with contextlib.AsyncExitStack() as stack:
         site = await stack.enter_async_context(RunningSite(folder, *arguments, workers=workers))
         viewers = await stack.enter_async_context(Viewers(site))

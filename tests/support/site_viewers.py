@@ -26,6 +26,8 @@ from tests.support.site import RunningSite
 
 WITHIN_S = 20.0
 """How long anything may take on a busy machine before a test fails."""
+HOST = "shop.test"
+"""What every viewer asks for, whatever port the site has: it is part of what a response is stored under."""
 LONGEST_MESSAGE_BYTES = 200_001
 MOST_TRIES = 200
 """Connections, until each worker has had one."""
@@ -44,14 +46,13 @@ async def until(statement: Callable[[], Awaitable[bool]], what: str, within_s: f
 class Pinned:
     """One connection, and so one worker. One request at a time."""
 
-    def __init__(self, raw: RawViewer, host: str) -> None:
+    def __init__(self, raw: RawViewer) -> None:
         self._raw = raw
-        self._host = host
         self._method = "GET"
 
     def send(self, target: str, *lines: str, method: str = "GET") -> None:
         self._method = method
-        self._raw.get(target, self._host, *lines, method=method)
+        self._raw.get(target, HOST, *lines, method=method)
 
     async def response(self) -> RawResponse:
         return await self._raw.response(to=self._method, within_s=WITHIN_S)
@@ -84,7 +85,7 @@ class Pinned:
 
 
 class Viewers:
-    """Use as an async context manager: `at[name]` is a connection to the worker called that.
+    """For a site that was told of `HOST`. Use as an async context manager: `at[name]` is a connection to the worker called that.
 
     `another(name)` opens one more: for who has to wait for its answer.
     """
@@ -125,7 +126,7 @@ class Viewers:
     async def _open(self) -> tuple[Pinned, str]:
         """A connection and whose it is: the kernel chooses a worker for it, and the admin listener tells which."""
         raw = await self._stack.enter_async_context(await RawViewer.open(("127.0.0.1", self._site.port)))
-        pinned = Pinned(raw, f"127.0.0.1:{self._site.port}")
+        pinned = Pinned(raw)
         mark = f"/whose-{self._site.port}-{next(self._numbers)}"
         await pinned.ask(mark, "Cache-Control: no-store")
         told: list[str] = []
