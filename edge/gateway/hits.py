@@ -25,7 +25,7 @@ from edge.gateway.coder import Coder
 from edge.gateway.handover import AT_ONCE_BYTES
 from edge.gateway.plain import read_plain
 from edge.gateway.record import ExchangeRecord, RecordBook
-from edge.gateway.server import Parsed, ViewerConnection
+from edge.gateway.server import Parsed, Quick, ViewerConnection
 from edge.store.base import Place, Store
 from edge.store.untracked import untrack
 
@@ -34,6 +34,8 @@ MAX_KNOWN_TARGETS = 20_000
 MAX_KNOWN_TARGET_BYTES = 512
 """Addresses whose policy and key are remembered, and spellings of them: some 40 MB at the most."""
 MAX_SPELLINGS_OF_HOSTS = 1_000
+IN_PIECES_BYTES = 12_000
+"""From here on head and body are not joined: the kernel gathers them for less than another copy costs."""
 REFRESH_AGAIN_S = 1.0
 """What is stale is shown the short way for so long after the long way saw to its refresh; then that looks again."""
 
@@ -214,7 +216,7 @@ class Hits:
         for site in self._by_authority.values():
             site.forget()
 
-    def quick(self, data: bytes, now: float, viewer: ViewerConnection) -> bytes | asyncio.Future[None] | None:
+    def quick(self, data: bytes, now: float, viewer: ViewerConnection) -> Quick:
         """The whole answer to bytes that are one plain request, where there is a fresh response for it; None: parse
         them in full. `now`: a moment of the edge's clock after they were read."""
         found = read_plain(data)
@@ -251,13 +253,15 @@ class Hits:
                 return None
         else:
             stored.hits += 1
-        answer = form.start + form.told + form.body
+        head, body = form.start + form.told, form.body
+        size = len(head) + len(body)
         book = self._book
         if book.log is None and not form.reason:
             book.hits += 1
-            book.bytes_sent += len(answer)
-            return answer
-        return self._noted(known, form, now, answer)
+            book.bytes_sent += size
+        else:
+            self._note(known, form, now, size)
+        return head + body if size < IN_PIECES_BYTES else (head, body)
 
     def refreshing(self, parsed: Parsed, now: float) -> None:
         """Somebody sees to a refresh of what `parsed` asks for: meanwhile what is stale may go the short way."""
@@ -275,7 +279,9 @@ class Hits:
         if known is None or form is None:
             return None
         told = form.told if parsed.keep_alive else form.told[:-2] + b"connection: close\r\n\r\n"
-        return self._noted(known, form, parsed.received_at, form.start + told + form.body)
+        answer = form.start + told + form.body
+        self._note(known, form, parsed.received_at, len(answer))
+        return answer
 
     def _form(self, known: Known, accept_encoding: bytes | None, now: float) -> Form | None:
         """The form to answer in, its head told for `now`; None: there is nothing fresh that fits the short way."""
@@ -320,14 +326,13 @@ class Hits:
         form.age, form.ttl, form.status, form.reason = age, ttl, stored.status, reason
         return True
 
-    def _noted(self, known: Known, form: Form, received_at: float, answer: bytes) -> bytes:
+    def _note(self, known: Known, form: Form, received_at: float, size: int) -> None:
         if not form.reason:
-            self._book.hit(known.about, received_at, form.status, form.ttl, form.age, len(answer))
-            return answer
+            self._book.hit(known.about, received_at, form.status, form.ttl, form.age, size)
+            return
         record = ExchangeRecord(received_at, known.about, "stale", form.reason)
-        record.status, record.ttl_s, record.age_s, record.bytes_sent = form.status, form.ttl, form.age, len(answer)
+        record.status, record.ttl_s, record.age_s, record.bytes_sent = form.status, form.ttl, form.age, size
         self._book.note(record)
-        return answer
 
 
 def _accept_encoding(fields: list[tuple[bytes, bytes]]) -> bytes:

@@ -204,12 +204,15 @@ class RequestBody:
             yield data
 
 
+Quick = bytes | tuple[bytes, ...] | asyncio.Future[None] | None
+
+
 class Application(Protocol):
     """What answers requests."""
 
-    def quick(self, data: bytes, now: float, viewer: ViewerConnection) -> bytes | asyncio.Future[None] | None:
-        """The whole answer to bytes that are one plain request (`plain.py`) for something fresh; None: parse them.
-        `now`: a moment of the edge's clock after they were read."""
+    def quick(self, data: bytes, now: float, viewer: ViewerConnection) -> Quick:
+        """The whole answer to bytes that are one plain request (`plain.py`) for something fresh, in one piece or in
+        several; None: parse them. `now`: a moment of the edge's clock after they were read."""
 
     def at_once(self, parsed: Parsed, now: float) -> bytes | Callable[[], Awaitable[None]] | asyncio.Future[None]:
         """The whole answer; or what to await until it has been written to `parsed.viewer`; or what is done when
@@ -340,6 +343,10 @@ class ViewerConnection(asyncio.BufferedProtocol):
             if type(answer) is bytes:
                 assert self.transport is not None
                 self.transport.write(answer)
+                return
+            if type(answer) is tuple:
+                assert self.transport is not None
+                self.transport.writelines(answer)
                 return
             if answer is not None:
                 self._busy = cast("asyncio.Future[None]", answer)

@@ -15,7 +15,7 @@ import os
 import select
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
@@ -120,6 +120,29 @@ class Wire(asyncio.Transport):
         if sent < len(data):
             self._keep(memoryview(data)[sent:])
             self._watch(self._interest | select.EPOLLOUT)
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """The same of several pieces, in one call of the kernel and without joining them: for long ones that is
+        cheaper."""
+        pieces = list(list_of_data)
+        if self._closing:
+            return
+        sent = 0
+        if not self._waiting:
+            try:
+                sent = self._socket.sendmsg(pieces)
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as exc:
+                self.fail(exc)
+                return
+            if sent == sum(map(len, pieces)):
+                return
+            self._watch(self._interest | select.EPOLLOUT)
+        for piece in pieces:
+            if sent < len(piece):
+                self._keep(memoryview(piece)[sent:])
+            sent = max(0, sent - len(piece))
 
     def pause_reading(self) -> None:
         self._watch(self._interest & ~select.EPOLLIN)

@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_series(series: Series, options: argparse.Namespace, lacking: Sequence[str]) -> tuple[str, list[Verdict]]:
     """The table of one series with its verdicts."""
-    shop = Shop(options.objects, series.octets)
+    shop = Shop(options.objects, series.octets, pages="br" in series.accept_encoding)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nearshelf-bench-")))
         memory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nearshelf-bench-", dir="/dev/shm")))
@@ -193,11 +193,13 @@ class Object(NamedTuple):
 
 
 class Shop:
-    """`count` objects over the shop's routes, each with a body of `octets` of its own, and requests for them."""
+    """`count` objects over the shop's routes, each with a body of `octets` of its own, and requests for them.
+    `pages`: none but pages, which are what is compressed."""
 
-    def __init__(self, count: int, octets: int) -> None:
+    def __init__(self, count: int, octets: int, *, pages: bool = False) -> None:
         self._random = random.Random(SEED)
         self._octets = octets
+        self._kinds = 15 if pages else 20
         self._words = [self._word() for _ in range(4_000)]
         self.objects = [self._object(number) for number in range(count)]
         self._text = self._sentences(2 * octets)
@@ -247,7 +249,7 @@ class Shop:
 
     def _object(self, number: int) -> Object:
         market = peers.MARKETS[number % len(peers.MARKETS)]
-        kind = number % 20
+        kind = number % self._kinds
         if kind < 10:
             return Object(f"/{market}/products/lamp-{number}", (("variant", f"v{number % 7}"),))
         if kind < 15:
