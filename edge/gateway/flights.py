@@ -102,6 +102,16 @@ class _Flight:
         for future in (self.landing, self.ended):
             if not future.done():
                 future.set_result(landed)
+        self.somebody_left()
+
+    def somebody_left(self) -> None:
+        """One of those who waited has gone without an answer: what nobody is left to take is let go."""
+        if self.growing is not None:
+            self.growing.somebody_left()
+        if self.landing.done() and not (self.waiting or self.waiting_for_whole):
+            landed = self.landing.result()
+            if isinstance(landed, NotKept):
+                landed.abandon_unclaimed()
 
 
 class Flights:
@@ -150,14 +160,16 @@ class Flights:
             match landed:
                 case None:
                     alone = True
-                    if flight.growing is not None:
-                        flight.growing.somebody_left()
+                    flight.somebody_left()
                 case NotKept():
-                    if landed.claim():
+                    # No floor can be held against it. A follower takes it only if nothing was applied since its leader
+                    # arrived: it may show what was purged before this viewer asked.
+                    if (leads or errand.applied == flight.errand.applied) and landed.claim():
                         if errand.ranged and landed.reason == Reason.BODY_TOO_LARGE:
                             landed.response.abandon()
                             return Taken(Apart(), collapsed=False)
                         return Taken(landed, collapsed=False)
+                    flight.somebody_left()
                     if landed.response.status < 500:
                         alone = True
                     elif may_try_again:
@@ -341,8 +353,6 @@ class Flights:
         if background:
             self._after_refresh(variant, landed)
         flight.land(landed)
-        if isinstance(landed, NotKept) and not (flight.waiting or flight.waiting_for_whole):
-            landed.abandon_unclaimed()
         self._leave_behind(flight)
 
     def begun(self, flight: _Flight, growing: Growing) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from cache_policies.origins import Origin
+from cache_policies.positions import Position
 from edge.core.floors import Floors
 from edge.core.http import Headers, Request
 from edge.core.key import CacheKey
 from edge.core.policy import CachePolicy, Match
 from edge.core.residency import Placed
 from edge.gateway.flights import Fate, Flights
-from edge.gateway.landings import Errand, Failed, Fetched
+from edge.gateway.landings import Errand, Failed, Fetched, NotKept
 from tests.support.clock import ManualClock
 
 WAIT_S = 0.05
@@ -123,3 +126,59 @@ async def test_after_stopping_nothing_is_sent(sky):
     sky.flights.refresh_later(errand())
     assert await sky.viewer() == "stopping"
     assert sky.landings == []
+
+
+class OneAnswer:
+    """A response for one viewer, as far as flights look at it."""
+
+    status = 200
+    abandoned = False
+
+    def abandon(self) -> None:
+        self.abandoned = True
+
+
+def not_kept() -> tuple[OneAnswer, NotKept]:
+    answer: Any = OneAnswer()
+    return answer, NotKept(answer, "no-store", 0.0, 0.0)
+
+
+BEFORE, AFTER = Position(7, 1), Position(7, 2)
+
+
+@pytest.mark.parametrize(
+    ("arrived_at", "takes_it"),
+    [pytest.param(BEFORE, True, id="nothing was purged since"), pytest.param(AFTER, False, id="purged since")],
+)
+async def test_what_is_not_stored_is_for_those_who_arrived_at_the_position_it_was_sent_at(sky, arrived_at, takes_it):
+    asked = replace(errand(demand_head=False), applied=BEFORE)
+    sky.flights.refresh_later(asked)
+    await sky.sent(1)
+    viewer = asyncio.create_task(sky.flights.forward(replace(asked, applied=arrived_at)))
+    await turn()
+    answer, landed = not_kept()
+    sky.landings[0].set_result(landed)
+    if takes_it:
+        assert (await viewer).landed is landed
+        assert not answer.abandoned
+        return
+    await sky.sent(2)
+    assert answer.abandoned
+    its_own, landed_after = not_kept()
+    sky.landings[1].set_result(landed_after)
+    assert (await viewer).landed is landed_after
+    assert not its_own.abandoned
+
+
+async def test_what_nobody_has_waited_long_enough_for_is_let_go(sky):
+    asked = replace(errand(demand_head=False), applied=BEFORE)
+    sky.flights.refresh_later(asked)
+    await sky.sent(1)
+    viewer = asyncio.create_task(sky.flights.forward(asked))
+    await sky.sent(2)
+    answer, landed = not_kept()
+    sky.landings[0].set_result(landed)
+    await turn()
+    assert answer.abandoned
+    sky.land(1)
+    assert isinstance((await viewer).landed, Failed)
