@@ -12,7 +12,8 @@ _TOKEN = re.compile(r"[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*")
 
 @dataclass(frozen=True, slots=True)
 class CacheStatus:
-    """One member of Cache-Status. `hit` and `fwd` exclude each other (RFC 9211 §2)."""
+    """One member of Cache-Status. `hit` and `fwd` exclude each other (RFC 9211 §2). It never says `key`, which
+    would tell everybody what of a request does not count."""
 
     cache: str
     """Name of this cache: a token such as `nearshelf-eu`."""
@@ -26,8 +27,6 @@ class CacheStatus:
     stored: bool = False
     collapsed: bool = False
     """Answered by another request's forwarding."""
-    key: str | None = None
-    """The key as text: for authorised debug requests only."""
     detail: str | None = None
     """A word of `reuse.Why`, `storing.Reason` or the gateway's errors."""
 
@@ -46,8 +45,6 @@ class CacheStatus:
             text += "; stored"
         if self.collapsed:
             text += "; collapsed"
-        if self.key is not None:
-            text += f"; key={_string(self.key)}"
         if self.detail is not None:
             text += f"; detail={_item(self.detail)}"
         return text
