@@ -37,9 +37,6 @@ logger = logging.getLogger("nearshelf.fills")
 MAX_ASKS = 4
 """Once, once more with the floor of its tags, and twice in case purges keep coming in meanwhile."""
 
-MAX_GROWING_BYTES = 64_000_000
-"""Of all bodies that are growing at a time, of one worker. Beyond it further ones are passed on and not stored."""
-
 READS = frozenset({"GET", "HEAD"})
 """What may fail over to another origin."""
 
@@ -58,7 +55,8 @@ class Keeps(Protocol):
 
 class Fills:
     """`applied` gives the position this worker has applied; `on_kept` hears of what was stored; `regional` is asked
-    before the origin is; `clock` and `wall` are edge.clock's two readings.
+    before the origin is; `clock` and `wall` are edge.clock's two readings. `max_growing_bytes`: of all bodies that grow
+    at a time; beyond it they are passed on and not stored.
 
     `own_positions`: the purge log is the site's own, of which the origin knows nothing. What it says is as new as what
     this worker had applied when the request was sent, and it is told nothing of positions, countries and keys.
@@ -75,9 +73,9 @@ class Fills:
         on_kept: Callable[[StoredResponse], None],
         clock: Callable[[], float],
         wall: Callable[[], float],
+        max_growing_bytes: int,
         regional: Regional | None = None,
         own_positions: bool = False,
-        max_growing_bytes: int = MAX_GROWING_BYTES,
         scheme: str = "http",
     ) -> None:
         self._origins = origins
@@ -139,19 +137,11 @@ class Fills:
                 response = await self.send(forward, errand.key, placed, on_interim=errand.hint)
                 if response.status == 304 and validate is not None:
                     await response.discard()
-                    decision = freshen(
-                        validate,
-                        Response(304, response.headers),
-                        errand.match,
-                        counter=counter,
-                        sent_at=response.sent_at,
-                        received_at=response.head_at,
-                        wall_now=self._wall_at(response.head_at),
-                    )
-                    if isinstance(decision, DoNotStore):
+                    freshened = self._freshened(validate, response, errand.match, counter)
+                    if freshened is None:
                         validate = None
                         continue
-                    stored = decision.stored
+                    stored = freshened
                 else:
                     found = self._storable(forward, response, errand.match, errand.key, counter)
                     if isinstance(found, StoredResponse):
@@ -186,9 +176,7 @@ class Fills:
                             minimum = again
                             continue
                         if errand.validate is not None and _supersedes(response.status, found):
-                            self._store.drop(errand.key)
-                            if self._regional is not None:
-                                self._regional.drop(errand.key)
+                            self._forget(errand.key)
                         return NotKept(response, found.value, response.sent_at, self._clock() - began_at)
                     stored = found
                 # From here to `put` there is no await.
@@ -259,6 +247,12 @@ class Fills:
             if self._regional is not None:
                 self._regional.keep(stored)
         return taken
+
+    def _forget(self, key: CacheKey) -> None:
+        """What is stored under `key` is not what the origin says any more."""
+        self._store.drop(key)
+        if self._regional is not None:
+            self._regional.drop(key)
 
     async def send(
         self,
@@ -363,6 +357,21 @@ class Fills:
             return "head"
         floor = self._floors.refill_floor(errand.known_tags or ())
         return None if floor == ZERO else floor
+
+    def _freshened(
+        self, validate: StoredResponse, response: OriginResponse, match: Match, counter: Position | None
+    ) -> StoredResponse | None:
+        """What a 304 makes of the response whose validators were sent; None: it is of no use, ask without them."""
+        decision = freshen(
+            validate,
+            Response(304, response.headers),
+            match,
+            counter=counter,
+            sent_at=response.sent_at,
+            received_at=response.head_at,
+            wall_now=self._wall_at(response.head_at),
+        )
+        return None if isinstance(decision, DoNotStore) else decision.stored
 
     def _storable(
         self, forward: Request, response: OriginResponse, match: Match, key: CacheKey, counter: Position | None

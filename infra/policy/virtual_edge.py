@@ -226,6 +226,7 @@ class VirtualShop:
             edge_key="the-key-of-this-edge",
             applied=lambda: self._follower.applied,
             on_kept=lambda stored: None,
+            max_growing_bytes=STORE_BYTES // 2,
             clock=loop.time,
             wall=self.wall,
         )
