@@ -205,10 +205,6 @@ class FollowerLoop:
                 task.cancel()
             await asyncio.gather(*streams, return_exceptions=True)
 
-    @property
-    def open_streams(self) -> int:
-        return len(self._streams)
-
     def _open_stream(self) -> None:
         if len(self._streams) >= MAX_OPEN_STREAMS:
             oldest = next(iter(self._streams))

@@ -28,8 +28,6 @@ SETTLED_S = 30.0
 DRAIN_S = 8.0
 """What a stopping worker has for its last answers, and to leave; then it is killed."""
 REMEMBERED_LINES = 20
-EXIT_SETTINGS, EXIT_ADDRESS = 2, 4
-"""What a worker says with its status: that another start would end the same way."""
 
 Say = Callable[[str], None]
 
