@@ -130,7 +130,7 @@ LINES: dict[str, tuple[str, ...]] = {
         "swr-refreshed",
         "swr-validated",
     ),
-    "stale-if-error covers 500, 502, 503, 504, refused and reset, and nothing else": ("stale-if-error-*",),
+    "stale-if-error covers 500, 502, 503, 504, refused, reset and timeout, and nothing else": ("stale-if-error-*",),
     "must-revalidate, proxy-revalidate, no-cache and s-maxage forbid all of these; a broken connection otherwise": (
         "swr-must-revalidate",
         "swr-proxy-revalidate",

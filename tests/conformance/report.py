@@ -23,6 +23,9 @@ def summary(target: Target, verdicts: list[Verdict], took_s: float, *, verbose: 
             for verdict in verdicts
             if verdict.outcome in (Outcome.FAILED, Outcome.UNTESTED)
         ]
+    twice = [verdict.case.id for verdict in verdicts if verdict.outcome is Outcome.PASSED and verdict.tries > 1]
+    if twice:
+        lines.append(f"passed only when played again: {', '.join(twice)}")
     counts = ", ".join(f"{kind} {_of(verdicts, kind)}" for kind in Kind)
     return "\n".join([*lines, f"{target.name} {target.version()}: {counts}; {took_s:.0f} s"])
 

@@ -34,6 +34,12 @@ def test_a_summary_counts_and_names_what_is_not_passed():
     assert "nginx 1.2.3: " in told
     assert "(1 untested)" in told
     assert told.endswith("12 s")
+    assert "again" not in told
+
+
+def test_a_summary_names_what_was_passed_only_when_played_again():
+    told = summary(PEER, [Verdict(CASES[3], Outcome.PASSED, tries=2)], 1.0)
+    assert f"played again: {CASES[3].id}" in told
 
 
 def test_the_tables_go_between_their_marks(tmp_path):

@@ -7,7 +7,7 @@ import contextlib
 import time
 from dataclasses import dataclass, field
 
-WITHIN_S = 8.0
+WITHIN_S = 12.0
 
 Pairs = list[tuple[str, str]]
 

@@ -39,6 +39,8 @@ ASKED, STORE, ORIGIN, BEHIND, FALLBACK, FAILED = (
     Came.FAILED,
 )
 
+TOO_LONG_S = 9.0
+"""Longer than any of the caches waits for an origin, as they are set up here."""
 SLOW = FRESH.but(delay_s=0.6)
 ETAG: Field = ("ETag", '"a"')
 SWR = cc("max-age=1, stale-while-revalidate=60")
@@ -268,6 +270,24 @@ IF_ERROR = (
         SIE,
         cc("max-age=60", body=b"x" * 1000).but(cut_after=10),
         of=1,
+    ),
+    _fails(
+        "if-error-timeout",
+        "within stale-if-error an origin that does not answer is answered with what is stored",
+        OPTIONAL,
+        FALLBACK,
+        SIE,
+        FRESH.but(delay_s=TOO_LONG_S),
+        of=1,
+    ),
+    _fails(
+        "if-error-must-revalidate-timeout",
+        "must-revalidate forbids what stale-if-error allows, for an origin that does not answer",
+        REQUIRED,
+        FAILED,
+        cc("max-age=1, must-revalidate, stale-if-error=60"),
+        FRESH.but(delay_s=TOO_LONG_S),
+        anchor="9111 §5.2.2.2",
     ),
     *(
         _fails(
