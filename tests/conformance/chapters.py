@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from tests.conformance.cases import (
+    cache_control,
     concurrency,
     freshness,
     heuristics,
     invalidation,
     messages,
+    preconditions,
     purge,
     ranges,
     requests,
@@ -26,7 +28,7 @@ CHAPTERS: dict[str, tuple[Case, ...]] = {
     "Age": freshness.AGES,
     "Expires": freshness.EXPIRES,
     "Date": freshness.DATES,
-    "Cache-Control as text": freshness.DIRECTIVES,
+    "Cache-Control as text": cache_control.CASES,
     "Heuristics": heuristics.CASES,
     "Statuses": status.CASES,
     "What is not kept": storing.FORBIDDEN,
@@ -38,8 +40,8 @@ CHAPTERS: dict[str, tuple[Case, ...]] = {
     "Vary": vary.CASES,
     "Validation": validation.ASKING,
     "Freshening": validation.FRESHENING,
-    "Preconditions": validation.PRECONDITIONS,
-    "HEAD": validation.HEAD,
+    "Preconditions": preconditions.PRECONDITIONS,
+    "HEAD": preconditions.HEAD,
     "Invalidation": (*invalidation.METHODS, *invalidation.NAMED, *invalidation.SAFE_NAMED),
     "Groups": invalidation.GROUPS,
     "Stale while revalidating": stale.WHILE_REVALIDATE,
