@@ -187,20 +187,34 @@ class RealEdge:
     """One worker of an edge called `barrier`, from its first contact at the origin to its leaving.
 
     It believes in a sibling, and tells it each response in the step in which that goes into its own store: `stored`.
-    `environment`: what it is told besides.
+    `environment`: what it is told besides. `beside`: another worker of the same edge, whose sibling it is; what either
+    stores is told to that one's listener.
     """
 
     NAME = "barrier"
 
     def __init__(
-        self, fills_url: str, questions_url: str, edge_key: str, environment: Mapping[str, str] | None = None
+        self,
+        fills_url: str,
+        questions_url: str,
+        edge_key: str,
+        environment: Mapping[str, str] | None = None,
+        beside: RealEdge | None = None,
     ) -> None:
         self._port, self._admin_port = _free_port(), _free_port()
-        self._folder = tempfile.TemporaryDirectory(prefix="nearshelf-barrier-")  # the name of a socket is short
-        self._sibling = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._beside = beside
+        # What a response is stored under holds the host that it was asked for: they have one name.
+        self.host: str = f"127.0.0.1:{self._port}" if beside is None else beside.host
+        if beside is None:
+            # The name of a socket is short.
+            self._folder = tempfile.TemporaryDirectory(prefix="nearshelf-barrier-")
+            self._sibling = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        else:
+            self._folder, self._sibling = beside._folder, beside._sibling
         self._environment = {
             "NEARSHELF_EDGE": self.NAME,
             "NEARSHELF_LISTEN": f"127.0.0.1:{self._port}",
+            "NEARSHELF_HOSTS": self.host,
             "NEARSHELF_ADMIN_LISTEN": f"127.0.0.1:{self._admin_port}",
             "NEARSHELF_ORIGIN_URL": fills_url,
             "NEARSHELF_FEED_URL": questions_url,
@@ -215,9 +229,10 @@ class RealEdge:
         """Its name in live reports, once it is ready."""
 
     async def __aenter__(self) -> RealEdge:
-        self._sibling.setblocking(False)
-        self._sibling.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * LONGEST_MESSAGE_BYTES)
-        self._sibling.bind(str(Path(self._folder.name) / "the-sibling"))
+        if self._beside is None:
+            self._sibling.setblocking(False)
+            self._sibling.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * LONGEST_MESSAGE_BYTES)
+            self._sibling.bind(str(Path(self._folder.name) / "the-sibling"))
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -235,8 +250,9 @@ class RealEdge:
         return self
 
     def _close(self) -> None:
-        self._sibling.close()
-        self._folder.cleanup()
+        if self._beside is None:
+            self._sibling.close()
+            self._folder.cleanup()
 
     def stored(self) -> list[Position]:
         """The positions of what went into the store since this was asked last, in order; at most ten are kept."""
@@ -285,7 +301,7 @@ class RealEdge:
         """A connection that this worker has accepted and answered on once."""
         raw = await RawViewer.open(("127.0.0.1", self._port))
         self._viewers.append(raw)
-        viewer = EdgeViewer(raw, f"127.0.0.1:{self._port}")
+        viewer = EdgeViewer(raw, self.host)
         await viewer.in_turn()
         return viewer
 

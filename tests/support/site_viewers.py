@@ -85,7 +85,9 @@ class Pinned:
 
 
 class Viewers:
-    """For a site that was told of `HOST`. Use as an async context manager: `at[name]` is a connection to the worker called that.
+    """For a site that was told of `HOST`; use as an async context manager.
+
+    `at[name]` is a connection to the worker called that.
 
     `another(name)` opens one more: for who has to wait for its answer.
     """

@@ -3,18 +3,25 @@
 Each test holds the origin's whole answer between the origin and an edge worker of its own, makes a change live, lets
 the answer go and asks again. The worker is counted in *live*. What is held is below the floor when it lands, so the
 worker itself asks again with that floor, whether or not anybody still waits.
+
+Each runs with one worker alone, and with two of one edge and the tier that they share: then the other one must show
+what is new as well, without asking the origin.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 from sqlalchemy import text
 
 from cache_policies.markets import load_markets
@@ -25,7 +32,7 @@ from origin.db import Database
 from origin.events.messages import ProductListed, ProductTakenDown
 from tests.support.barriers import WITHIN_S, Asked, Barrier, BarrierProxy, EdgeViewer, RealEdge
 from tests.support.raw_http import RawResponse
-from tests.support.servers import Stack
+from tests.support.servers import EmbeddedServers, Stack
 
 MARKET = "eu-eur"
 STAFF = "/api/staff/v1"
@@ -60,14 +67,20 @@ class Product:
 
 @dataclass
 class Shop:
-    """The real shop with an edge worker behind barriers, and a member of its staff."""
+    """The real shop with an edge worker behind barriers, perhaps another one, and a member of its staff."""
 
     stack: Stack
     proxy: BarrierProxy
     edge: RealEdge
     http: httpx.AsyncClient
     """To the origin directly, signed in."""
+    other: RealEdge | None = None
+    """A worker of the same edge."""
     priced: set[str] = field(default_factory=set)
+
+    @property
+    def workers(self) -> list[RealEdge]:
+        return [self.edge] if self.other is None else [self.edge, self.other]
 
     async def products(self) -> list[Product]:
         """A page of products whose prices in this market are converted ones, so that they can be given back."""
@@ -93,7 +106,8 @@ class Shop:
         report = await self._ok("GET", f"{STAFF}/changes/{position}?wait_s={WITHIN_S:g}")
         assert report["state"] == "live", report
         outcomes = {worker["worker"]: worker["outcome"] for worker in report["workers"]}
-        assert outcomes[self.edge.worker] == "acknowledged", report
+        for edge in self.workers:
+            assert outcomes[edge.worker] == "acknowledged", report
         return position
 
     async def _ok(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -136,10 +150,14 @@ class Shop:
         return again
 
     async def is_a_hit(self, target: str) -> RawResponse:
-        """What is in the store now, without asking the origin."""
+        """What is in the store now, at every worker, without asking the origin."""
         asked = len(self.proxy.answers_to(target))
         response = await self.edge.ask(target)
         assert response.is_hit, response
+        if self.other is not None:
+            await self.other.has_read_everything()
+            there = await self.other.ask(target)
+            assert (there.is_hit, there.body) == (True, response.body), there
         assert len(self.proxy.answers_to(target)) == asked
         return response
 
@@ -153,19 +171,45 @@ def staff_token(stack: Stack) -> str:
     return token
 
 
+ONE, TWO, TIER = "one worker", "two workers", "two workers and their tier"
+OpenShop = Callable[[str], AbstractAsyncContextManager[Shop]]
+
+
 @pytest.fixture
-async def shop(stack: Stack, staff_token: str) -> AsyncIterator[Shop]:
-    signed_in = {"authorization": f"Bearer {staff_token}"}
-    async with (
-        BarrierProxy(stack.origin) as proxy,
-        RealEdge(proxy.url, stack.origin, stack.env["NEARSHELF_EDGE_KEY"]) as edge,
-        httpx.AsyncClient(base_url=stack.origin, headers=signed_in, trust_env=False, timeout=WITHIN_S * 2) as http,
-    ):
-        shop = Shop(stack, proxy, edge, http)
-        try:
-            yield shop
-        finally:
-            await shop.give_back()
+def open_shop(stack: Stack, staff_token: str, valkey: EmbeddedServers) -> OpenShop:
+    """The shop before workers as one of ONE, TWO, TIER says."""
+
+    @contextlib.asynccontextmanager
+    async def opened(crew: str) -> AsyncIterator[Shop]:
+        signed_in = {"authorization": f"Bearer {staff_token}"}
+        environment = {}
+        if crew == TIER:
+            # What an earlier test has left there is not this one's.
+            space = f"barrier-{secrets.token_hex(8)}"
+            environment = {"NEARSHELF_REGIONAL": valkey.redis_url, "NEARSHELF_REGIONAL_SPACE": space}
+        async with contextlib.AsyncExitStack() as opening:
+            proxy = await opening.enter_async_context(BarrierProxy(stack.origin))
+            told = (proxy.url, stack.origin, stack.env["NEARSHELF_EDGE_KEY"], environment)
+            edge = await opening.enter_async_context(RealEdge(*told))
+            other = None
+            if crew != ONE:
+                other = await opening.enter_async_context(RealEdge(*told, beside=edge))
+            http = await opening.enter_async_context(
+                httpx.AsyncClient(base_url=stack.origin, headers=signed_in, trust_env=False, timeout=WITHIN_S * 2)
+            )
+            shop = Shop(stack, proxy, edge, http, other)
+            try:
+                yield shop
+            finally:
+                await shop.give_back()
+
+    return opened
+
+
+@pytest.fixture(params=[ONE, TIER])
+async def shop(open_shop: OpenShop, request: pytest.FixtureRequest) -> AsyncIterator[Shop]:
+    async with open_shop(request.param) as shop:
+        yield shop
 
 
 VIEWERS = pytest.mark.parametrize("waits", [True, False], ids=["the viewer waits", "the viewer hung up"])
@@ -253,6 +297,46 @@ async def test_viewers_who_share_the_held_fill(shop: Shop):
     assert price_of(await shop.is_a_hit(product.price_address)) == product.price + 300
     assert shop.stored_nothing_below(live)
     assert len(shop.proxy.answers_to(product.price_address)) == 2
+
+
+@pytest.mark.parametrize("crew", [TWO, TIER])
+async def test_a_viewer_of_the_other_worker(open_shop: OpenShop, valkey: EmbeddedServers, crew: str):
+    """With a tier it waits for the claim of the first, without one it asks the origin itself: both read the old price,
+    and both are shown the new one."""
+    async with open_shop(crew) as shop, Redis.from_url(valkey.redis_url) as tier:
+        assert shop.other is not None
+        product = (await shop.products())[7]
+        address = product.price_address
+        viewer, barrier = await shop.hold(address)
+        barriers = [barrier]
+        there = await shop.other.viewer()
+        if crew == TIER:
+            claims = await claims_asked_for(tier)
+            there.send(address)
+            while await claims_asked_for(tier) == claims:
+                await shop.other.has_read_everything()
+            assert len(shop.proxy.answers_to(address)) == 1
+        else:
+            barriers.append(shop.proxy.barrier(address))
+            there.send(address)
+            assert price_of(await barriers[1].held()) == product.price
+
+        live = await shop.change_price(product.sku, product.price + 600)
+        await shop.let_go(barrier)
+        barriers[-1].release()
+
+        for waiting in (viewer, there):
+            shown = await waiting.response()
+            assert price_of(shown) == product.price + 600
+            assert not shown.is_hit
+        assert price_of(await shop.is_a_hit(address)) == product.price + 600
+        assert shop.stored_nothing_below(live)
+        assert len(shop.proxy.answers_to(address)) == (2 if crew == TIER else 4)
+
+
+async def claims_asked_for(tier: Redis) -> int:
+    """How often any worker has asked the tier for a claim."""
+    return int((await tier.info("commandstats")).get("cmdstat_set", {}).get("calls", 0))
 
 
 async def test_a_refresh_behind_the_viewers_back(shop: Shop):
