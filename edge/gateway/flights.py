@@ -400,8 +400,13 @@ class Flights:
 
     def _remember_variance(self, errand: Errand, stored: StoredResponse) -> None:
         policy = errand.match.policy
-        if policy.vary == ALL:
+        if policy.vary != ALL:
+            return
+        # Most vary on nothing, which is what an unknown key is taken for: they need no place.
+        if stored.vary:
             self._remember(self._varies_on, (errand.key, policy.version), tuple([name for name, _ in stored.vary]))
+        else:
+            self._varies_on.pop((errand.key, policy.version), None)
 
     @staticmethod
     def _remember(memory: dict[Hashable, T], variant: Hashable, value: T) -> None:
