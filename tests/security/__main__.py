@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from tests.security import fuzz
 from tests.security.lab import Row, laboratory
 from tests.security.oracle import Tally, in_words
 from tests.security.rows import ROWS
@@ -33,11 +35,30 @@ async def run(rows: dict[str, Row], most: int | None, seed: int) -> list[Tally]:
 
 
 def main() -> int:
+    return fuzzing(sys.argv[2:]) if sys.argv[1:2] == ["fuzz"] else attacking(sys.argv[1:])
+
+
+def fuzzing(arguments: list[str]) -> int:
+    """`python -m tests.security fuzz`: one input in a hundred goes over a connection, as an origin's answer."""
+    parser = argparse.ArgumentParser(prog="python -m tests.security fuzz")
+    parser.add_argument("--inputs", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args(arguments)
+    began = time.monotonic()
+    logging.getLogger("nearshelf").setLevel(logging.CRITICAL)  # an origin that says such things is complained of
+    answers = options.inputs // 100
+    counts = fuzz.fuzz(options.inputs - answers, options.seed)
+    counts["origins' answers"] = asyncio.run(fuzz.fuzz_origin(answers, options.seed))
+    print(fuzz.in_words(counts, time.monotonic() - began))
+    return 1 if any(count.failures for count in counts.values()) else 0
+
+
+def attacking(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.security", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", default=",".join(ROWS), help=f"rows, with commas between (of {', '.join(ROWS)})")
     parser.add_argument("--most", type=int, help="cases of each part at the most, chosen by chance (default all)")
     parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     wanted = options.only.split(",")
     unknown = [name for name in wanted if name not in ROWS]
     if unknown:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 
-from cache_policies.feed import FEED_PATH, Answer, Question
+from cache_policies.feed import FEED_PATH, PURGE_PATH, Answer, Question
 from cache_policies.positions import Position, PurgeEntry, PurgeKind
 from tests.security.strict import Fault, Request, read_request
 
@@ -209,6 +209,8 @@ class PurgeLog:
 
     def __init__(self) -> None:
         self.entries: list[PurgeEntry] = []
+        self.wishes = 0
+        """Purges that reached it from an admin listener."""
         self.asked_after: dict[str, Position] = {}
 
     @property
@@ -232,19 +234,25 @@ class PurgeLog:
         self.entries.append(PurgeEntry(position, str(position), PurgeKind.HARD, tags))
         return position
 
-    async def until_applied(self, edge: str, position: Position) -> None:
+    async def until_applied(self, position: Position) -> None:
+        """Until every worker that ever asked has said that it has applied `position`."""
         async with asyncio.timeout(10):
-            while self.asked_after.get(edge, START) < position:
+            while any(applied < position for applied in self.asked_after.values()):
                 await asyncio.sleep(0.01)
 
     def _answer(self, request: Request) -> Say:
+        if request.target == PURGE_PATH:
+            self.wishes += 1
+            return Say(
+                answer_bytes(400, {"content-type": "application/json"}, b'{"detail": "this log takes no orders"}')
+            )
         if request.target != FEED_PATH:
             return Say(answer_bytes(204, {}, b""))
         question = Question.from_json(request.body)
         if question.after is None:
             answer = Answer((), self.head, str(self.head), (self.head, str(self.head)))
         else:
-            self.asked_after[question.edge] = question.after
+            self.asked_after[question.worker] = max(question.after, self.asked_after.get(question.worker, START))
             new = tuple(entry for entry in self.entries if entry.position > question.after)
             answer = Answer(new, self.head, str(self.head))
         return Say(answer_bytes(200, {"content-type": "application/x-ndjson"}, answer.to_json() + b"\n"))

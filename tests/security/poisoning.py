@@ -39,18 +39,25 @@ async def _shared_fields(lab: Lab) -> Tally:
     what = "unkeyed fields, the shared word list"
     if names is None:
         return Tally("1", what, notes=["skipped: the word list is not there (shared/data/corpora beside the project)"])
-    forwarded = [route for route in lab.of(SHOP_EDGE) if route.is_stored]
-    return await _fields(lab, "1", what, [name for name in names if name not in _FRAMING], forwarded, VALUES)
+    return await _fields(lab, "1", what, [name for name in names if name not in _FRAMING], lab.of(SHOP_EDGE), VALUES)
 
 
 async def _fields(
     lab: Lab, row: str, what: str, names: list[str], routes: list[Route], values: tuple[str, ...]
 ) -> Tally:
-    cases = lab.some(list(itertools.product(routes, names, values)))
+    cases = lab.some(list(_each(routes, names, values)))
     attacks = (
         attack(f"{name}: {value[:40]}", route, lines=((name, value),), method="GET") for route, name, value in cases
     )
     return await judge_all(Tally(row, what), lab.shop, attacks)
+
+
+def _each(routes: list[Route], names: list[str], ways: tuple[str, ...]) -> Iterator[tuple[Route, str, str]]:
+    """Each name in every way where answers are kept; elsewhere in one way after the other."""
+    for route in routes:
+        for number, name in enumerate(names):
+            for way in ways if route.is_stored else (ways[number % len(ways)],):
+                yield route, name, way
 
 
 async def _varying_origin(lab: Lab, names: list[str]) -> Tally:
@@ -83,7 +90,7 @@ _CLOAKED = (
 
 async def unkeyed_parameters(lab: Lab) -> list[Tally]:
     names = corpora.own("parameter-names")
-    cases = lab.some(list(itertools.product(lab.of(SHOP_EDGE), names, _FORMS)))
+    cases = lab.some(list(_each(lab.of(SHOP_EDGE), names, _FORMS)))
     attacks = (attack(form.format(n=n), route, suffix=form.format(n=n)) for route, n, form in cases)
     return [
         await judge_all(Tally("2", "unkeyed parameters, our own list"), lab.shop, attacks),
@@ -98,8 +105,9 @@ async def _shared_parameters(lab: Lab) -> Tally:
     if names is None:
         tally.notes.append("skipped: the word list is not there (shared/data/corpora beside the project)")
         return tally
-    stored = [route for route in lab.of(SHOP_EDGE) if route.is_stored]
-    cases = lab.some(list(itertools.product(stored, [name for name in names if name.isascii() and " " not in name])))
+    cases = lab.some(
+        list(itertools.product(lab.of(SHOP_EDGE), [name for name in names if name.isascii() and " " not in name]))
+    )
     attacks = (attack(f"?{name}=c4n4ry", route, suffix=f"?{name}=c4n4ry") for route, name in cases)
     return await judge_all(tally, lab.shop, attacks)
 
@@ -226,6 +234,7 @@ _NOMINATED = (
     "Cache-Control",
     "Accept-Encoding", "User-Agent", "Traceparent", "If-None-Match", "Range", "Age", "Date", "Connection", "Close",
 )  # fmt: skip
+_BETWEEN_HOPS = ("te", "trailer", "upgrade", "keep-alive", "proxy-connection", "proxy-authorization")
 OWN_FIELDS = ("via", "host", "x-forwarded-host", "x-forwarded-proto")
 """What the edge says of itself in every forwarded request."""
 
@@ -242,17 +251,14 @@ async def hop_by_hop(lab: Lab) -> list[Tally]:
                 attacks.append(attack(f"Connection: {name}", route, lines=(("Connection", name.lower()),)))
             listed = ", ".join(_NOMINATED)
             attacks.append(attack("Connection: all of them", route, lines=(("Connection", listed),)))
-            for odd in ("te", "trailer", "upgrade", "keep-alive", "proxy-connection", "proxy-authorization"):
-                attacks.append(attack(f"{odd}: x", route, lines=((odd, "trailers, c4n4ry"),)))
+            attacks += [attack(f"{name}: x", route, lines=((name, "trailers, c4n4ry"),)) for name in _BETWEEN_HOPS]
         await judge_all(tally, pair, lab.some(attacks))
         for each in pair.origin.received:
             request = each.request
             expected = (*OWN_FIELDS, *(("nearshelf-edge-key", "min-catalog-version") if kind is SHOP_EDGE else ()))
             missing = [name for name in expected if len(request.all(name)) != 1 and name != "min-catalog-version"]
             tally.hold(not missing, f"nominated away or said twice: {missing} in {request.target}")
-            passed = [
-                name for name in ("te", "trailer", "upgrade", "keep-alive", "proxy-connection") if request.get(name)
-            ]
+            passed = [name for name in _BETWEEN_HOPS if request.get(name)]
             tally.hold(not passed, f"hop-by-hop fields were forwarded: {passed} in {request.target}")
     return [tally]
 
