@@ -21,6 +21,7 @@ from edge.gateway.tls import TlsUnusable, server_context
 from edge.gateway.visitors import countries_of
 
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9-]{0,60}")
+_TLS = ("NEARSHELF_TLS_CERT", "NEARSHELF_TLS_KEY")
 
 
 class Positions(StrEnum):
@@ -126,170 +127,42 @@ class GatewaySettings:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> GatewaySettings:
         """Raises SettingsError, naming every variable that is missing or wrong."""
-        faults: list[str] = []
-
-        def needed(name: str) -> str:
-            value = env.get(name, "")
-            if not value:
-                faults.append(f"{name}: not set")
-            return value
-
-        def address(name: str) -> Address:
-            text = needed(name)
-            if text.startswith("unix:/"):
-                return Address(text.removeprefix("unix:"), 0)
-            host, colon, port = text.rpartition(":")
-            if text and not (colon and host and port.isdigit() and int(port) < 65_536):
-                faults.append(f"{name}: {text!r}, expected HOST:PORT such as 127.0.0.1:8081")
-                return Address("", 0)
-            return Address(host.strip("[]"), int(port or 0))
-
-        def url(name: str, default: str = "") -> str:
-            text = env.get(name) or default or needed(name)
-            # A default is ours: that of a listener whose port is yet to be found has port 0.
-            if text and text != default and not is_origin_url(text):
-                faults.append(f"{name}: {text!r}, expected http://HOST:PORT without a path")
-            return text.rstrip("/")
-
-        def urls(name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
-            found = tuple(text.rstrip("/") for text in _members(env.get(name, ""))) or default
-            if not found:
-                needed(name)
-            faults.extend(
-                f"{name}: {text!r}, expected http://HOST:PORT without a path"
-                for text in found
-                if not is_origin_url(text)
-            )
-            if len(set(found)) < len(found):
-                faults.append(f"{name}: the same address twice, expected each once")
-            return found
-
-        def origins(name: str) -> dict[str, tuple[str, ...]]:
-            found: dict[str, tuple[str, ...]] = {}
-            for member in _members(env.get(name, "")):
-                origin, _, listed = (part.strip() for part in member.partition("="))
-                theirs = tuple(text.strip().rstrip("/") for text in listed.split("|"))
-                if not (re.fullmatch(NAME, origin) and all(map(is_origin_url, theirs))):
-                    faults.append(
-                        f"{name}: {member!r}, expected NAME=http://HOST:PORT, the name as in origins.yaml; "
-                        "several addresses with | between them"
-                    )
-                elif origin in found:
-                    faults.append(f"{name}: {origin} is there twice, expected once: NAME=URL|URL for several addresses")
-                elif len(set(theirs)) < len(theirs):
-                    faults.append(f"{name}: {member!r}, the same address twice, expected each once")
-                found[origin] = theirs
-            return found
-
-        def number(name: str, default: str, least: float, unit: str) -> float:
-            text = env.get(name) or default
-            if re.fullmatch(r"\d{1,6}" if unit != "seconds" else r"\d{1,6}(\.\d+)?", text, re.ASCII) is None or (
-                float(text) < least
-            ):
-                faults.append(f"{name}: {text!r}, expected {unit}, {least:g} or more")
-                return least
-            return float(text)
-
-        listen = address("NEARSHELF_LISTEN")
-        store_bytes = env.get("NEARSHELF_STORE_BYTES") or "256000000"
-        if not (store_bytes.isdigit() and int(store_bytes) >= 1_000_000):
-            faults.append(f"NEARSHELF_STORE_BYTES: {store_bytes!r}, expected bytes, 1000000 or more")
-            store_bytes = "0"
-        loop = env.get("NEARSHELF_LOOP") or "asyncio"
-        if loop not in {"asyncio", "uvloop"}:
-            faults.append(f"NEARSHELF_LOOP: {loop!r}, expected asyncio or uvloop")
-        elif loop == "uvloop" and find_spec("uvloop") is None:
-            faults.append("NEARSHELF_LOOP: uvloop is not installed; it comes with the extra fast: nearshelf[fast]")
-        regional = env.get("NEARSHELF_REGIONAL", "")
-        if regional and not _is_redis(regional):
-            faults.append(
-                f"NEARSHELF_REGIONAL: {_without_password(regional)!r}, expected redis://HOST:PORT/DB, "
-                "rediss://HOST:PORT/DB or unix:///PATH"
-            )
-        policies = folder_called(named) if (named := env.get("NEARSHELF_POLICIES")) else None
-        if policies is not None and not policies.is_dir():
-            faults.append(f"NEARSHELF_POLICIES: {named!r} is neither a folder nor a profile ({', '.join(profiles())})")
-        trusted_hops = TrustedHops()
-        try:
-            trusted_hops = TrustedHops.parse(_members(env.get("NEARSHELF_TRUSTED_HOPS", "")))
-        except ValueError as exc:
-            faults.append(f"NEARSHELF_TRUSTED_HOPS: {exc}")
-        mmdb = env.get("NEARSHELF_MMDB")
-        if mmdb:
-            try:
-                countries_of(Path(mmdb))
-            except ValueError as exc:
-                faults.append(f"NEARSHELF_MMDB: {mmdb!r} {exc}")
-        country_field = env.get("NEARSHELF_COUNTRY_FIELD", "").lower()
-        if country_field and _FIELD_NAME.fullmatch(country_field) is None:
-            faults.append(
-                f"NEARSHELF_COUNTRY_FIELD: {country_field!r}, expected a field such as cloudfront-viewer-country"
-            )
-        elif country_field and not env.get("NEARSHELF_TRUSTED_HOPS"):
-            faults.append(
-                "NEARSHELF_COUNTRY_FIELD: set without NEARSHELF_TRUSTED_HOPS, and nobody else's word for it counts"
-            )
-        positions = env.get("NEARSHELF_POSITIONS") or Positions.ORIGIN.value
-        if positions not in set(Positions):
-            faults.append(f"NEARSHELF_POSITIONS: {positions!r}, expected {' or '.join(Positions)}")
-            positions = Positions.ORIGIN.value
-        tls = {name: Path(env[name]) for name in ("NEARSHELF_TLS_CERT", "NEARSHELF_TLS_KEY") if env.get(name)}
-        if len(tls) == 1:
-            faults.append(f"{next(iter(tls))}: set alone; a certificate needs its key, and a key its certificate")
-        elif tls:
-            try:
-                server_context(*tls.values())
-            except TlsUnusable as exc:
-                faults.append(f"NEARSHELF_TLS_CERT and NEARSHELF_TLS_KEY: {exc}")
-        lifeline = env.get("NEARSHELF_LIFELINE") or ""
-        if lifeline and not lifeline.isdigit():
-            faults.append(f"NEARSHELF_LIFELINE: {lifeline!r}, expected the number of a descriptor")
-            lifeline = ""
-        origin_urls = urls("NEARSHELF_ORIGIN_URL")
-        caps = Caps(
-            connections=int(number("NEARSHELF_ORIGIN_CONNECTIONS", "64", 1, "connections")),
-            queue=int(number("NEARSHELF_ORIGIN_QUEUE", "128", 0, "requests")),
-            queue_s=number("NEARSHELF_ORIGIN_QUEUE_S", "1", 0, "seconds"),
-        )
-        health = env.get("NEARSHELF_ORIGIN_HEALTH", "")
-        if health and re.fullmatch(r"/[\x21-\x22\x24-\x7e]*", health) is None:
-            faults.append(f"NEARSHELF_ORIGIN_HEALTH: {health!r}, expected a path such as /healthz")
-            health = ""
-        ca = env.get("NEARSHELF_ORIGIN_CA")
-        if ca:
-            try:
-                tls_context(ca)
-            except OSError as exc:
-                faults.append(f"NEARSHELF_ORIGIN_CA: {ca!r} holds no certificates that can be read: {exc}")
+        read = _Environment(env)
+        listen, origin_urls, tls = read.address("NEARSHELF_LISTEN"), read.urls("NEARSHELF_ORIGIN_URL"), read.tls()
         settings = cls(
-            edge=needed("NEARSHELF_EDGE"),
+            edge=read.needed("NEARSHELF_EDGE"),
             listen=listen,
-            admin_listen=address("NEARSHELF_ADMIN_LISTEN"),
-            public_url=url("NEARSHELF_PUBLIC_URL", f"{'https' if tls else 'http'}://{listen}"),
+            admin_listen=read.address("NEARSHELF_ADMIN_LISTEN"),
+            public_url=read.url("NEARSHELF_PUBLIC_URL", f"{'https' if tls else 'http'}://{listen}"),
             origin_urls=origin_urls,
-            feed_urls=urls("NEARSHELF_FEED_URL", origin_urls or ("http://unset",)),
-            edge_key=needed("NEARSHELF_EDGE_KEY"),
-            admin_token=needed("NEARSHELF_ADMIN_TOKEN"),
-            policies=policies,
-            store_bytes=int(store_bytes),
+            feed_urls=read.urls("NEARSHELF_FEED_URL", origin_urls or ("http://unset",)),
+            edge_key=read.needed("NEARSHELF_EDGE_KEY"),
+            admin_token=read.needed("NEARSHELF_ADMIN_TOKEN"),
+            policies=read.policies("NEARSHELF_POLICIES"),
+            store_bytes=read.store_bytes("NEARSHELF_STORE_BYTES"),
             access_log=env.get("NEARSHELF_ACCESS_LOG", ""),
             hosts=tuple(host.lower() for host in _members(env.get("NEARSHELF_HOSTS", ""))),
-            siblings=Path(env["NEARSHELF_SIBLINGS"]) if env.get("NEARSHELF_SIBLINGS") else None,
-            regional=regional,
+            siblings=read.path("NEARSHELF_SIBLINGS"),
+            regional=read.redis("NEARSHELF_REGIONAL"),
             regional_space=env.get("NEARSHELF_REGIONAL_SPACE", ""),
-            origins=origins("NEARSHELF_ORIGINS"),
-            origin_caps=caps,
-            origin_health=health,
-            origin_ca=Path(ca) if ca else None,
-            loop=loop,
-            trusted_hops=trusted_hops,
-            mmdb=Path(mmdb) if mmdb else None,
-            country_field=country_field,
-            positions=Positions(positions),
+            origins=read.origins("NEARSHELF_ORIGINS"),
+            origin_caps=Caps(
+                connections=int(read.number("NEARSHELF_ORIGIN_CONNECTIONS", "64", 1, "connections")),
+                queue=int(read.number("NEARSHELF_ORIGIN_QUEUE", "128", 0, "requests")),
+                queue_s=read.number("NEARSHELF_ORIGIN_QUEUE_S", "1", 0, "seconds"),
+            ),
+            origin_health=read.health("NEARSHELF_ORIGIN_HEALTH"),
+            origin_ca=read.certificates("NEARSHELF_ORIGIN_CA"),
+            loop=read.loop("NEARSHELF_LOOP"),
+            trusted_hops=read.trusted_hops("NEARSHELF_TRUSTED_HOPS"),
+            mmdb=read.mmdb("NEARSHELF_MMDB"),
+            country_field=read.country_field("NEARSHELF_COUNTRY_FIELD"),
+            positions=read.positions("NEARSHELF_POSITIONS"),
             tls_cert=tls.get("NEARSHELF_TLS_CERT"),
             tls_key=tls.get("NEARSHELF_TLS_KEY"),
-            lifeline=int(lifeline) if lifeline else None,
+            lifeline=read.lifeline("NEARSHELF_LIFELINE"),
         )
+        faults = read.faults
         if not settings.edge.replace("-", "").isalnum() or len(settings.edge) > 32:
             faults.append(f"NEARSHELF_EDGE: {settings.edge!r}, expected letters, digits and -, at most 32")
         if faults:
@@ -322,6 +195,178 @@ class GatewaySettings:
         usual = 80 if self.tls_cert is None else 443
         bare = {"127.0.0.1", "localhost", "[::1]"} if port == usual else set()
         return frozenset(loopback | bare | {public} | set(self.hosts))
+
+
+class _Environment:
+    """The variables of a worker, each read by the method for its kind. What is wrong is noted in `faults` and read as
+    something harmless, so that one start names every fault."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+        self.faults: list[str] = []
+
+    def _fault(self, name: str, what: str) -> None:
+        self.faults.append(f"{name}: {what}")
+
+    def needed(self, name: str) -> str:
+        value = self._env.get(name, "")
+        if not value:
+            self._fault(name, "not set")
+        return value
+
+    def address(self, name: str) -> Address:
+        text = self.needed(name)
+        if text.startswith("unix:/"):
+            return Address(text.removeprefix("unix:"), 0)
+        host, colon, port = text.rpartition(":")
+        if text and not (colon and host and port.isdigit() and int(port) < 65_536):
+            self._fault(name, f"{text!r}, expected HOST:PORT such as 127.0.0.1:8081")
+            return Address("", 0)
+        return Address(host.strip("[]"), int(port or 0))
+
+    def url(self, name: str, default: str) -> str:
+        text = self._env.get(name) or default
+        # A default is ours: that of a listener whose port is yet to be found has port 0.
+        if text != default and not is_origin_url(text):
+            self._fault(name, f"{text!r}, expected http://HOST:PORT without a path")
+        return text.rstrip("/")
+
+    def urls(self, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+        found = tuple(text.rstrip("/") for text in _members(self._env.get(name, ""))) or default
+        if not found:
+            self.needed(name)
+        for text in found:
+            if not is_origin_url(text):
+                self._fault(name, f"{text!r}, expected http://HOST:PORT without a path")
+        if len(set(found)) < len(found):
+            self._fault(name, "the same address twice, expected each once")
+        return found
+
+    def origins(self, name: str) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for member in _members(self._env.get(name, "")):
+            origin, _, listed = (part.strip() for part in member.partition("="))
+            theirs = tuple(text.strip().rstrip("/") for text in listed.split("|"))
+            if not (re.fullmatch(NAME, origin) and all(map(is_origin_url, theirs))):
+                self._fault(
+                    name,
+                    f"{member!r}, expected NAME=http://HOST:PORT, the name as in origins.yaml; "
+                    "several addresses with | between them",
+                )
+            elif origin in found:
+                self._fault(name, f"{origin} is there twice, expected once: NAME=URL|URL for several addresses")
+            elif len(set(theirs)) < len(theirs):
+                self._fault(name, f"{member!r}, the same address twice, expected each once")
+            found[origin] = theirs
+        return found
+
+    def number(self, name: str, default: str, least: float, unit: str) -> float:
+        text = self._env.get(name) or default
+        digits = r"\d{1,6}(\.\d+)?" if unit == "seconds" else r"\d{1,6}"
+        if re.fullmatch(digits, text, re.ASCII) is None or float(text) < least:
+            self._fault(name, f"{text!r}, expected {unit}, {least:g} or more")
+            return least
+        return float(text)
+
+    def store_bytes(self, name: str) -> int:
+        text = self._env.get(name) or "256000000"
+        if not (text.isdigit() and int(text) >= 1_000_000):
+            self._fault(name, f"{text!r}, expected bytes, 1000000 or more")
+            return 0
+        return int(text)
+
+    def path(self, name: str) -> Path | None:
+        text = self._env.get(name)
+        return Path(text) if text else None
+
+    def policies(self, name: str) -> Path | None:
+        named = self._env.get(name)
+        folder = folder_called(named) if named else None
+        if folder is not None and not folder.is_dir():
+            self._fault(name, f"{named!r} is neither a folder nor a profile ({', '.join(profiles())})")
+        return folder
+
+    def loop(self, name: str) -> str:
+        loop = self._env.get(name) or "asyncio"
+        if loop not in {"asyncio", "uvloop"}:
+            self._fault(name, f"{loop!r}, expected asyncio or uvloop")
+        elif loop == "uvloop" and find_spec("uvloop") is None:
+            self._fault(name, "uvloop is not installed; it comes with the extra fast: nearshelf[fast]")
+        return loop
+
+    def redis(self, name: str) -> str:
+        url = self._env.get(name, "")
+        if url and not _is_redis(url):
+            self._fault(
+                name,
+                f"{_without_password(url)!r}, expected redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH",
+            )
+        return url
+
+    def trusted_hops(self, name: str) -> TrustedHops:
+        try:
+            return TrustedHops.parse(_members(self._env.get(name, "")))
+        except ValueError as exc:
+            self._fault(name, str(exc))
+            return TrustedHops()
+
+    def mmdb(self, name: str) -> Path | None:
+        path = self.path(name)
+        if path is not None:
+            try:
+                countries_of(path)
+            except ValueError as exc:
+                self._fault(name, f"{str(path)!r} {exc}")
+        return path
+
+    def country_field(self, name: str) -> str:
+        found = self._env.get(name, "").lower()
+        if found and _FIELD_NAME.fullmatch(found) is None:
+            self._fault(name, f"{found!r}, expected a field such as cloudfront-viewer-country")
+        elif found and not self._env.get("NEARSHELF_TRUSTED_HOPS"):
+            self._fault(name, "set without NEARSHELF_TRUSTED_HOPS, and nobody else's word for it counts")
+        return found
+
+    def positions(self, name: str) -> Positions:
+        text = self._env.get(name) or Positions.ORIGIN.value
+        if text not in set(Positions):
+            self._fault(name, f"{text!r}, expected {' or '.join(Positions)}")
+            return Positions.ORIGIN
+        return Positions(text)
+
+    def tls(self) -> dict[str, Path]:
+        """Certificate and key by the names of their variables; empty where neither is set."""
+        found = {name: Path(self._env[name]) for name in _TLS if self._env.get(name)}
+        if len(found) == 1:
+            self._fault(next(iter(found)), "set alone; a certificate needs its key, and a key its certificate")
+        elif found:
+            try:
+                server_context(*found.values())
+            except TlsUnusable as exc:
+                self._fault(" and ".join(_TLS), str(exc))
+        return found
+
+    def health(self, name: str) -> str:
+        path = self._env.get(name, "")
+        if path and re.fullmatch(r"/[\x21-\x22\x24-\x7e]*", path) is None:
+            self._fault(name, f"{path!r}, expected a path such as /healthz")
+        return path
+
+    def certificates(self, name: str) -> Path | None:
+        path = self.path(name)
+        if path is not None:
+            try:
+                tls_context(str(path))
+            except OSError as exc:
+                self._fault(name, f"{str(path)!r} holds no certificates that can be read: {exc}")
+        return path
+
+    def lifeline(self, name: str) -> int | None:
+        text = self._env.get(name, "")
+        if text and not text.isdigit():
+            self._fault(name, f"{text!r}, expected the number of a descriptor")
+            return None
+        return int(text) if text else None
 
 
 def _is_redis(text: str) -> bool:
