@@ -220,13 +220,13 @@ class Records:
         return found
 
     async def of(self, path: str) -> list[StoredResponse]:
-        """The responses under `path` that can be read."""
+        """The responses under `path`, asked for without a query, that can be read."""
+        name = self.name_of(CacheKey(HOST, path, (), ""))
         found = []
-        for values in (await self.all()).values():
-            for value in values:
-                with contextlib.suppress(Unreadable):
-                    found.append(decode(value.split(b" ", 3)[3]))
-        return [stored for stored in found if stored.key.path == path]
+        for value in await cast("Awaitable[list[bytes]]", self._redis.hvals(name)):
+            with contextlib.suppress(Unreadable):
+                found.append(decode(value.split(b" ", 3)[3]))
+        return found
 
     async def has(self, path: str) -> None:
         """Returns once there is a record of `path`: workers write them in the background."""
