@@ -27,6 +27,8 @@ RUN_ELSEWHERE = {
     "./dev policy diff HEAD:cache_policies": "tests/policy_tools/test_diff.py",
     "python -m tests.conformance": "tests/conformance/test_conformance.py",
     "python -m pytest tests/conformance": "tests/conformance/test_conformance.py",
+    "python -m tests.security": "tests/security/test_rows.py",
+    "python -m pytest tests/security": "tests/security/test_rows.py",
     "python -m loadtests.bench": "tests/gateway/test_bench.py",
 }
 """Commands that are too long, or that the run itself is: the file that runs them."""

@@ -367,7 +367,7 @@ async def floods(lab: Lab) -> list[Tally]:
             taker.transport.write(request_bytes("GET", "/large-and-slow", SHOP) * 20)
         before = _resident_kb(pair)
         rng = random.Random(lab.seed)
-        questions = 20_000 if lab.is_whole else 400
+        questions = 20_000 if lab.is_whole else 100
         began = asyncio.get_running_loop().time()
         await _flood(pair, tally, rng, questions)
         tally.notes.append(
