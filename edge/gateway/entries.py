@@ -157,4 +157,6 @@ class Entries:
         if verdict is Verdict.CURRENT and now < stored.fresh_until:
             return "fresh", ""
         why = Why.PURGED_SOFT if verdict is Verdict.STALE_ONLY else Why.EXPIRED
-        return ("stale" if now < stored.revalidate_until else "kept"), why.value
+        # As `decide_reuse` has it: what has no window for it is never shown stale, below a soft floor either.
+        may_be_stale = stored.fresh_until < stored.revalidate_until and now < stored.revalidate_until
+        return ("stale" if may_be_stale else "kept"), why.value

@@ -99,6 +99,21 @@ async def test_the_state_follows_time_purges_and_the_lease(shop, admin):
 
 
 @pytest.mark.parametrize(
+    ("cdn", "state", "shown"),
+    [
+        pytest.param("max-age=60, stale-while-revalidate=30", "stale", "hit; ttl=", id="may be shown stale"),
+        pytest.param("max-age=60, stale-while-revalidate=0", "kept", "fwd=stale", id="may not"),
+    ],
+)
+async def test_what_is_below_a_soft_floor_is_called_what_it_is_good_for(shop, admin, cdn, state, shown):
+    shop.origin.on(LAMP, page(tags="p:eu-eur:lamp", cdn=cdn))
+    await shop.get(LAMP)
+    shop.purge("p:eu-eur:lamp", soft=True)
+    assert [(entry["state"], entry["why"]) for entry in await entries(admin)] == [(state, "purged-soft")]
+    assert shown in (await shop.get(LAMP)).headers["cache-status"]
+
+
+@pytest.mark.parametrize(
     "asked", ["older=x", "older=-1", "older=inf", "limit=0", "limit=100000", "limit=a", "state=odd"]
 )
 async def test_a_filter_that_cannot_be_read_is_refused(admin, asked):
