@@ -293,15 +293,17 @@ class Exchange:
         record.fwd, record.reason, record.outcome = need.fwd, need.why.value, "pass"
         reads = request.method in {"GET", "HEAD"}
         visitor = self._visitor(parsed)
-        forward = self._fills.passing(
-            replace(request, peer=visitor.address),
-            match,
-            visit.key,
-            demand_head=need.demand_head,
-            country=visitor.country,
-        )
         body = parsed.body
         try:
+            if body is not None:
+                await body.begun()
+            forward = self._fills.passing(
+                replace(request, peer=visitor.address),
+                match,
+                visit.key,
+                demand_head=need.demand_head,
+                country=visitor.country,
+            )
             answer = await self._fills.send(
                 forward,
                 visit.key,

@@ -103,6 +103,10 @@ REFUSALS: dict[Refusal, tuple[int, str, str]] = {
 }
 
 
+AT_HAND_BYTES = 65_536
+"""Of a request's body, before the origin is asked; below `body_buffer_bytes`, at which reading pauses."""
+
+
 class BodyRefused(Exception):
     """The request's body passed its limit, or proved malformed, while it was streamed."""
 
@@ -182,26 +186,41 @@ class RequestBody:
         if self._more is not None and not self._more.done():
             self._more.set_result(None)
 
+    async def begun(self) -> None:
+        """Wait until the whole is here, or AT_HAND_BYTES of it: whoever is slow with a short body shall not keep others
+        from the origin meanwhile. Raises as `pieces`."""
+        self._go_ahead()
+        while not self.complete and self.buffered < AT_HAND_BYTES and self._received <= self._limit:
+            await self._wait()
+
     async def pieces(self) -> AsyncIterator[bytes]:
         """Raises BodyRefused past the limit or where the body is malformed, ViewerGone when the viewer hung up."""
-        if self._expects_continue and not self._received and not self.complete:
-            self._viewer.send_continue()
+        self._go_ahead()
         while True:
             while not self._pieces:
                 if self.complete:
                     return
-                if self._refusal is not None:
-                    raise BodyRefused(self._refusal)
-                if self._gone:
-                    raise ViewerGone
-                self._more = asyncio.get_running_loop().create_future()
-                await self._more
+                await self._wait()
             if self._received > self._limit:
                 raise BodyRefused(Refusal.BODY_TOO_LARGE)
             data = self._pieces.popleft()
             self.buffered -= len(data)
             self._viewer.body_taken()
             yield data
+
+    def _go_ahead(self) -> None:
+        """Tell a viewer that waits for it to send the body, once."""
+        if self._expects_continue and not self._received and not self.complete:
+            self._viewer.send_continue()
+        self._expects_continue = False
+
+    async def _wait(self) -> None:
+        if self._refusal is not None:
+            raise BodyRefused(self._refusal)
+        if self._gone:
+            raise ViewerGone
+        self._more = asyncio.get_running_loop().create_future()
+        await self._more
 
 
 Quick = bytes | tuple[bytes, ...] | asyncio.Future[None] | None

@@ -376,3 +376,19 @@ async def test_draining_finishes_what_was_begun(shop):
 
 async def test_a_changed_reply_is_only_changed_where_said():
     assert changed(page(b"a"), body=b"b").headers["cache-tag"] == page(b"a").headers["cache-tag"]
+
+
+# -- slow bodies -------------------------------------------------------------------------------------------------------
+
+
+async def test_who_is_slow_with_a_short_body_keeps_no_connection_to_the_origin(shop):
+    shop.origin.on("/eu-eur/cart/items", Reply(b"kept", headers={"cache-control": "no-store"}))
+    slow = await shop.viewer()
+    slow.send(f"POST /eu-eur/cart/items HTTP/1.1\r\nHost: {shop.host}\r\nContent-Length: 5\r\n\r\nhel".encode())
+    await shop.has_waiters(1)
+    assert (await shop.get("/eu-eur/cart/else")).status == 404
+    assert shop.origin.connections == 1
+    slow.send(b"lo")
+    assert (await slow.response()).body == b"kept"
+    assert shop.origin.last("/eu-eur/cart/items").body == b"hello"
+    assert shop.origin.connections == 1
