@@ -253,10 +253,8 @@ def test_a_plain_answer_that_names_the_coding_is_kept_as_at_the_gateway(compress
     headers = {**LABELS, "vary": vary}
     request = Request("GET", DISTRIBUTION, "/page", "", Headers(()))
     response = Response(200, Headers(tuple(headers.items())), b"page")
-    moments = {"sent_at": 0.0, "received_at": 0.0, "wall_now": NOW}
-    by_gateway = may_store(
-        request, response, policies.match("/page"), CacheKey(DISTRIBUTION, "/page", (), ""), **moments
-    )
+    key = CacheKey(DISTRIBUTION, "/page", (), "")
+    by_gateway = may_store(request, response, policies.match("/page"), key, sent_at=0.0, received_at=0.0, wall_now=NOW)
     assert is_kept(headers, "/page", policies=policies) is isinstance(by_gateway, Store)
     assert isinstance(by_gateway, Store) is (compress and vary == "Accept-Encoding")
 

@@ -500,7 +500,12 @@ def test_defaults_that_depend_on_other_fields(folder):
 
 def test_the_examples_in_the_guide_are_policies(folder):
     guide = (PACKAGED_POLICIES.parent / "docs" / "policies.md").read_text()
-    blocks = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    smallest, *blocks = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    alone = folder / "alone"
+    alone.mkdir()
+    (alone / "default.yaml").write_text(smallest)
+    assert [policy.id for policy in load_policies(alone).policies] == ["pages", "everything-else"]
+    assert read_policies(alone).faults == ()
     text = "".join(block.removeprefix("routes:\n") for block in blocks if "path:" in block)
     (origins,) = [block for block in blocks if "origins:" in block]
     (folder / "origins.yaml").write_text(origins)
