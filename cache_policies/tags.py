@@ -17,8 +17,8 @@ EVERYTHING = "*"
 """The tag that every response carries without saying so."""
 
 _PATH = "path:"
-# Commas and blanks separate tags where they travel; `*` alone is EVERYTHING.
-_NOT_IN_A_SITE_TAG = re.compile(r"[^!-+\--~]|^\*$")
+# Commas and blanks separate tags where they travel; `*` alone is EVERYTHING, and within a name it looks like a pattern.
+_NOT_IN_A_SITE_TAG = re.compile(rb"[^!-)+\--~]")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -98,14 +98,18 @@ def path_tag(path: str) -> str:
 
     Paths that differ only in case, or only beyond the longest tag, share one.
     """
-    return f"{_PATH}{path.lower().replace(',', '%2c')}"[:MAX_TAG_CHARACTERS]
+    return f"{_PATH}{path.lower().replace(',', '%2c').replace('*', '%2a')}"[:MAX_TAG_CHARACTERS]
 
 
 def is_path_tag(tag: str) -> bool:
     return tag.startswith(_PATH)
 
 
-def site_tag(name: str) -> str:
+def site_tag(name: bytes) -> str:
     """The tag for a name that an origin of somebody else's made up: Cache-Tag, Surrogate-Key and Cache-Groups share
-    one space of names. In lower case, with what cannot stand in a list percent-encoded; never EVERYTHING."""
-    return _NOT_IN_A_SITE_TAG.sub(lambda found: percent_encoded(found[0]), name.lower()).lower()
+    one space of names. What cannot stand in a list is percent-encoded, `*` too, so that it is never EVERYTHING.
+
+    `name` is bytes, those of a field or of what a person types, in UTF-8: nobody says how a field is encoded, so only
+    ASCII has small and capital letters here. A tag comes back unchanged.
+    """
+    return _NOT_IN_A_SITE_TAG.sub(lambda found: b"%%%02x" % found[0][0], name).lower().decode("ascii")

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from edge.gateway.purges import NOTHING_STORED, BadOrder, order_of
 from infra.staff import EXIT_FAILED, EXIT_NOT_LIVE, EXIT_NOT_REPLICATED, Refused, running_shop
 
 TIMEOUT_S: Final = 40.0
@@ -35,11 +36,15 @@ def purge_through(
         order["tags"] = list(tags)
     if paths:
         order["paths"] = list(paths)
+    try:
+        order_of(order)
+    except BadOrder as exc:
+        raise Refused(str(exc)) from exc
     done = _ordered(url, order)
     if as_json:
         typer.echo(json.dumps(done, indent=2))
     else:
-        for line in _lines(url, done):
+        for line in (*_lines(url, done), *_left_out(paths)):
             typer.echo(line)
     if not done["live"]:
         raise typer.Exit(EXIT_NOT_REPLICATED if done.get("state") == "shown" else EXIT_NOT_LIVE)
@@ -137,7 +142,8 @@ def _lines(url: str, done: Mapping[str, Any]) -> list[str]:
     lines = [f"purged {done['kind']}: {names}; at {done['position']}"]
     if done.get("objects") is not None:
         held = done["objects"]
-        lines.append(f"{held:,} stored response{'' if held == 1 else 's'} found that it applies to")
+        found = f"{held:,} stored response{'' if held == 1 else 's'} found that it applies to"
+        lines.append(found if held else f"{found}: {NOTHING_STORED}")
     count = f"{len(workers) - len(waiting)} of {len(workers)} worker{'' if len(workers) == 1 else 's'}"
     silent = [worker for worker in workers if worker["outcome"] == "lease ran out"]
     if waiting:
@@ -149,6 +155,15 @@ def _lines(url: str, done: Mapping[str, Any]) -> list[str]:
         live = "live" if done["live"] else "shown everywhere, not yet replicated,"
         lines.append(f"{live} in {done['seconds'] * 1000:.0f} ms: {count}{waited}")
     return lines
+
+
+def _left_out(paths: Sequence[str]) -> list[str]:
+    """What was written beside a path and plays no part."""
+    if any("://" in path for path in paths):
+        return ["of an address the path alone counts: purged at every host, whatever the query"]
+    if any("?" in path for path in paths):
+        return ["what follows ? in a path does not count: purged whatever the query"]
+    return []
 
 
 def _name(worker: Mapping[str, Any]) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urljoin, urlsplit
 
-from cache_policies.tags import site_tag
 from edge.core.http import Headers, Request
 from edge.core.key import BadTarget, CacheKey, cache_key, normalise_path
 from edge.core.policy import PolicySet
 from edge.core.structured import parse_strings
+from edge.core.tags import field_tags
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Every other method is taken for unsafe, unknown ones too (RFC 9111 §4.4)."""
@@ -48,7 +48,7 @@ def invalidated_tags(request: Request, status: int, headers: Headers) -> tuple[s
     if not invalidates(request.method, status):
         return ()
     groups = parse_strings(headers.joined("cache-group-invalidation") or "") or ()
-    return tuple(dict.fromkeys([site_tag(group) for group in groups if group]))
+    return tuple(dict.fromkeys(field_tags(groups)))
 
 
 def _named(request: Request, headers: Headers, scheme: str) -> Iterator[tuple[str, str]]:

@@ -5,12 +5,13 @@ Deny by default: what carries no label, or what a policy does not foresee, is fo
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 from cache_policies.fields import HARD_END_FIELD, TAGS_FIELD, VERSION_FIELD
 from cache_policies.positions import MAX_TAG_CHARACTERS, MAX_TAGS_PER_RESPONSE, Position, WireError
-from cache_policies.tags import path_tag, site_tag
+from cache_policies.tags import path_tag
 from edge.core.directives import Directives, response_directives
 from edge.core.freshness import Lifetimes, http_date, initial_age, lifetimes, may_guess, proposed_freshness
 from edge.core.http import Headers, Request, Response, end_to_end, list_members
@@ -18,7 +19,7 @@ from edge.core.key import CacheKey
 from edge.core.policy import ALL, CachePolicy, DataClass, Match
 from edge.core.stored import StoredResponse
 from edge.core.structured import parse_strings
-from edge.core.tags import policy_tags
+from edge.core.tags import field_tags, policy_tags
 from edge.core.variants import vary_values, varying_fields
 
 STORABLE_STATUSES = frozenset({200, 301, 308})
@@ -40,6 +41,7 @@ UNDERSTOOD_STATUSES = frozenset(
 """Statuses whose rules for caching are known here, for `must-understand` (RFC 9111 §5.2.2.3)."""
 MAX_VARY_NAMES = 16
 """A response that varies on more is not stored: no two requests would ever share it."""
+_BETWEEN_KEYS = re.compile(r"[, \t]+")
 
 
 class Reason(StrEnum):
@@ -127,9 +129,10 @@ def label_of(headers: Headers, match: Match, counter: Position | None) -> Label 
 def _site_tags(headers: Headers) -> list[str]:
     """What an origin that knows nothing of us calls its response: Cache-Tag, Surrogate-Key (blanks between), and
     Cache-Groups (RFC 9875 §2), which does not count when it cannot be read."""
-    keys = (headers.joined("surrogate-key") or "").replace(",", " ").split()
+    # Not at every blank of Unicode: U+00A0 is half of a character in UTF-8.
+    keys = _BETWEEN_KEYS.split(headers.joined("surrogate-key") or "")
     groups = parse_strings(headers.joined("cache-groups") or "") or ()
-    return [site_tag(name) for name in (*list_members(headers.joined(TAGS_FIELD)), *keys, *groups) if name]
+    return field_tags((*list_members(headers.joined(TAGS_FIELD)), *keys, *groups))
 
 
 def may_store(

@@ -1,9 +1,11 @@
-"""The tags that a policy adds to those of the response."""
+"""The tags of a response: those that its fields name, and those that a policy adds."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from cache_policies.percent import percent_decoded
-from cache_policies.tags import filled_tag
+from cache_policies.tags import filled_tag, site_tag
 from edge.core.policy import Match
 
 
@@ -19,3 +21,11 @@ def policy_tags(match: Match) -> tuple[str, ...]:
         name: percent_decoded(text.encode()).decode("utf-8", "replace") for name, text in match.captured.items()
     }
     return tuple(dict.fromkeys([filled_tag(template, captured) for template in match.policy.tags]))
+
+
+def field_tags(names: Iterable[str]) -> list[str]:
+    """The tags that `names`, read from fields, stand for; empty ones name nothing.
+
+    Fields are bytes, which `Headers` shows decoded as Latin-1; what no byte decodes to, somebody typed for a try.
+    """
+    return [site_tag(name.encode("latin-1", "replace")) for name in names if name]

@@ -31,7 +31,7 @@ from edge.gateway.entries import MOST_TOLD, STATES, Wanted
 from edge.gateway.explain import NoRequest
 from edge.gateway.explorer import pages
 from edge.gateway.guard import Guard, address_of, said
-from edge.gateway.purges import MAX_BODY_BYTES, BadOrder, Order, PurgeFailed, order_of
+from edge.gateway.purges import MAX_BODY_BYTES, NOTHING_STORED, BadOrder, Order, PurgeFailed, order_of
 
 logger = logging.getLogger("nearshelf.audit")
 
@@ -282,7 +282,7 @@ def _done(done: Mapping[str, Any]) -> str:
     workers = done["workers"]
     applied = sum(worker["outcome"] != "waiting" for worker in workers)
     objects = done.get("objects")
-    held = "" if objects is None else f", {objects:,} stored responses"
+    held = "" if objects is None else f", {objects:,} stored responses" if objects else f"; {NOTHING_STORED}"
     return (
         f"Purged ({done['kind']}) {', '.join(done['tags'][:3])} at {done['position']}: {applied} of {len(workers)} "
         f"workers in {done['seconds'] * 1000:.0f} ms{held}."

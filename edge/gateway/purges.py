@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cache_policies.feed import MAX_PURGE_REASON_CHARACTERS
+from cache_policies.percent import percent_encoded
 from cache_policies.positions import MAX_TAG_CHARACTERS, MAX_TAGS_PER_ENTRY, PurgeKind
-from cache_policies.tags import EVERYTHING, is_path_tag, path_tag, site_tag
+from cache_policies.tags import EVERYTHING, path_tag, site_tag
 from edge.core.key import BadTarget, normalise_path
 
 MAX_BODY_BYTES = 60_000
 """Of an order: what an origin takes in one request, too."""
+NOTHING_STORED = "nothing stored carries it; what is being fetched now is covered"
+"""What a purge tells that no stored response was found for."""
 _MEMBERS = frozenset({"tags", "paths", "all", "soft", "reason"})
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
 class BadOrder(ValueError):
@@ -74,11 +80,27 @@ def _texts(value: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _tag(text: str) -> str:
-    """A tag as it is spelt where it is compared: an origin's name for it, in any case, or as the entries show it."""
+    """A tag as it is spelt where it is compared: an origin's name for it, in any case, or as the entries show it.
+
+    What an origin would mean as several tags is refused, and so is what looks like a pattern: a purge that can never
+    find anything must not look like one that has.
+    """
     name = text.strip()
-    tag = name if name == EVERYTHING else name.lower() if is_path_tag(name.lower()) else site_tag(name)
-    if not tag or not (tag.isascii() and tag.isprintable()):
-        raise BadOrder(f"{text[:80]!a} is not a tag")
+    if name == EVERYTHING:
+        return name
+    if not name or _CONTROL.search(name):
+        raise BadOrder(f"{text[:80]!a} is not a tag: it is empty, or has controls that no field carries")
+    if "," in name or " " in name:
+        raise BadOrder(
+            f"{text[:80]!a} is not one tag: commas separate tags, and in Surrogate-Key blanks do; name each by itself "
+            "(repeat --tag), or write %2c and %20 for those that belong to a name"
+        )
+    if "*" in name:
+        raise BadOrder(
+            f"{text[:80]!a}: there are no wildcards; name a tag that all of them carry, or * alone for everything; "
+            "write %2a for a * that belongs to a name"
+        )
+    tag = site_tag(name.encode())
     if len(tag) > MAX_TAG_CHARACTERS:
         raise BadOrder(f"a tag has at most {MAX_TAG_CHARACTERS} characters: {tag[:40]!a}...")
     return tag
@@ -90,7 +112,12 @@ def _path(text: str) -> str:
     if "://" in path:
         path = "/" + path.partition("://")[2].partition("/")[2]
     path = path.partition("?")[0].partition("#")[0]
+    if "*" in path:
+        raise BadOrder(
+            f"{text[:80]!a}: there are no wildcards; name each path, a tag that all of them carry, or everything "
+            "(--all); write %2A for a * that belongs to a path"
+        )
     try:
-        return path_tag(normalise_path(path))
+        return path_tag(normalise_path(_BEYOND_ASCII.sub(lambda found: percent_encoded(found[0]), path)))
     except BadTarget as exc:
         raise BadOrder(f"{text[:80]!a} is not a path: {exc.fault.value}; expected one such as /products/lamp") from exc

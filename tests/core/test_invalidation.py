@@ -117,4 +117,4 @@ def test_a_port_of_its_own():
 def test_groups(method, status, text, expected):
     headers = Headers([("cache-group-invalidation", text)])
     assert invalidated_tags(request(method), status, headers) == expected
-    assert all(tag == site_tag(tag) for tag in expected)
+    assert all(tag == site_tag(tag.encode()) for tag in expected)

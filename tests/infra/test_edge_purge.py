@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -161,3 +162,24 @@ def test_a_listener_that_is_not_there_is_told_so(port, monkeypatch, capsys):
     monkeypatch.setenv("NEARSHELF_ADMIN_TOKEN", "given")
     assert run(["purge", "--admin", "http://127.0.0.1:9", "--all"]) == 1
     assert "cannot be reached" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--tag=a,b", "--tag=a b", "--tag=a\nb", "--tag=a*", "--path=/a/*"])
+def test_what_can_never_find_anything_is_not_even_sent(port, monkeypatch, capsys, option):
+    monkeypatch.setenv("NEARSHELF_ADMIN_TOKEN", "given")
+    assert run(["purge", "--admin", f"localhost:{port}", option]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert re.search("not one tag|controls|no wildcards", told.err)
+    assert not Listener.asked
+
+
+def test_it_says_that_nothing_was_found_and_what_of_an_address_counts(port, monkeypatch, capsys):
+    monkeypatch.setenv("NEARSHELF_ADMIN_TOKEN", "given")
+    answers({**DONE, "objects": 0})
+    assert run(["purge", "--admin", f"localhost:{port}", "--path", "http://a.example/b?c"]) == 0
+    told = capsys.readouterr().out
+    assert "0 stored responses found that it applies to: nothing stored carries it; what is being fetched" in told
+    assert "the path alone counts: purged at every host, whatever the query" in told
+    assert run(["purge", "--admin", f"localhost:{port}", "--path", "/b?c"]) == 0
+    assert "whatever the query" in capsys.readouterr().out
