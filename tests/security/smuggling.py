@@ -274,6 +274,7 @@ async def smuggled_requests(lab: Lab) -> list[Tally]:
     for pair, paths in ((lab.shop, _SHOP_PATHS), (lab.rfc9111, _RFC9111_PATHS)):
         for path in paths:
             tally.routes.add(path)
+            pair.origin.received.clear()
             rest = iter(lab.some(mutants(path, "TOKEN", lab.seed)))
 
             async def work(pair: Pair = pair, path: str = path, rest: Iterator[Mutant] = rest) -> int:
