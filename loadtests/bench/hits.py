@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -39,6 +40,7 @@ BROWSERS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:128.0) Gecko/20100101 Firefox/128.0",
     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5",
 )
+_ASKS_FOR_BROTLI = re.compile(r"(?im)^accept-encoding:.*\bbr\b").search
 LANGUAGES = ("de-DE,de;q=0.9,en;q=0.8", "en-GB,en;q=0.9", "fr-FR,fr;q=0.9,en;q=0.7", "en-US,en;q=0.5")
 
 
@@ -214,7 +216,7 @@ class Shop:
         start = chosen.randrange(self._octets)
         body = (begin + self._text[start : start + self._octets])[: self._octets]
         fields = labelled(f"p:{chosen.getrandbits(48):x}")
-        if "accept-encoding: br" in head.lower():
+        if _ASKS_FOR_BROTLI(head):
             return Page(brotli.compress(body, quality=BROTLI_QUALITY), fields=(*fields, "content-encoding: br"))
         return Page(body, fields=fields)
 

@@ -153,6 +153,8 @@ def start_varnish(
     (home / "shop.vcl").write_text(vcl.replace("%HOST%", host).replace("%PORT%", origin_port))
     command = [*_pinned(core), path_of("varnishd"), "-F", "-n", str(home / "work"), "-f", str(home / "shop.vcl")]
     command += ["-a", f"127.0.0.1:{port}", "-s", f"malloc,{store_mb}m"]
+    # What the origin has coded stays as it is, and nothing else is coded.
+    command += ["-p", "http_gzip_support=off"]
     output = stack.enter_context((home / "output").open("wb"))
     process = stack.enter_context(ending(subprocess.Popen(command, stdout=output, stderr=output)))
     server = Server(name, port, process, "X-Varnish", lambda said: " " in said)
