@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,9 +24,23 @@ def folder_called(name: str | Path) -> Path:
     nothing for whoever has a folder called so. What is neither comes back as it is, for the caller to refuse.
     """
     path = Path(name)
-    if path.exists() or path.parent != Path() or path.name not in profiles():
+    if path.parent != Path() or os.path.lexists(path) or path.name not in profiles():
         return path
     return PROFILES / path.name
+
+
+def why_unreadable(folder: Path) -> str:
+    """Why this user may not look into `folder`, in the words of the system; empty where nothing forbids it, and where
+    there is no folder."""
+    try:
+        with os.scandir(folder):
+            pass
+        (folder / "default.yaml").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as exc:
+        return exc.strerror or str(exc)
+    return ""
 
 
 def profiles() -> tuple[str, ...]:

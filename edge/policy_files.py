@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cache_policies.codes import Severity
-from cache_policies.folder import policy_files_in
+from cache_policies.folder import policy_files_in, why_unreadable
 from cache_policies.kinds import Field, Kind, meant_name, only, referred, whole
 from cache_policies.markets import MARKETS_FILE, Markets, read_markets
 from cache_policies.origins import Origins
@@ -66,6 +66,10 @@ def read_policies(directory: Path | None = None) -> PolicyFiles:
     Without markets.yaml there are no markets, and it is a fault if a route needs one.
     """
     directory = directory or PACKAGED_POLICIES
+    if why := why_unreadable(directory):
+        what = f"the folder {directory} cannot be read: {why}"
+        fault = Fault(Place(DEFAULT_FILE, 1, 1), "", what, "NS001", "Let this user read the folder and enter it.")
+        return PolicyFiles(None, (fault,), {}, {})
     faults: list[Fault] = []
     texts: dict[str, str] = {}
     document = None

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cache_policies.folder import folder_called, profiles
+from cache_policies.folder import folder_called, profiles, why_unreadable
 from infra import staff
 from infra.cli import version
 from infra.policy import commands as policy_commands
@@ -427,6 +427,8 @@ app.add_typer(policy_commands.policy, name="policy")
 
 def _policies(name: str) -> Path:
     folder = folder_called(name)
+    if why := why_unreadable(folder):
+        raise typer.BadParameter(f"{name} cannot be read: {why}; let this user read the folder and enter it")
     if not folder.is_dir():
         raise typer.BadParameter(f"{name} is neither a folder nor a profile ({', '.join(profiles())})")
     return folder

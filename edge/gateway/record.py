@@ -94,19 +94,34 @@ def _number(value: int | None) -> bytes:
     return b"null" if value is None else b"%d" % value
 
 
+class NoLog(Exception):
+    """An access log that cannot be written. Reads: '/nope/log' cannot be written: Permission denied."""
+
+
+def opened(target: str) -> int:
+    """The descriptor of the file that an access log is appended to; its folder is made, and it is. Raises NoLog."""
+    path = Path(target)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Not waiting for a reader, if it is a pipe.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
+    except (OSError, ValueError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else str(exc)
+        raise NoLog(
+            f"{target!r} cannot be written: {why}; name a file that this user may append to, or - for standard output"
+        ) from exc
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
 class AccessLog:
     """Lines gathered in memory and written together, at most `FLUSH_EVERY_S` later or at `FLUSH_BYTES`.
 
-    `target`: a path, or `-` for standard output. A full disk loses lines, never answers.
+    `target`: a path, or `-` for standard output; raises NoLog. A full disk loses lines, never answers.
     """
 
     def __init__(self, target: str) -> None:
-        if target == "-":
-            self._fd = 1
-        else:
-            path = Path(target)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+        self._fd = 1 if target == "-" else opened(target)
         self._lines: list[bytes] = []
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,12 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cache_policies.folder import folder_called, profiles
+from cache_policies.folder import folder_called, profiles, why_unreadable
 from cache_policies.kinds import NAME
 from cache_policies.origins import Origins
 from cache_policies.reading import did_you_mean
 from edge.core.hops import TrustedHops
 from edge.gateway.origin import Caps, is_origin_url, tls_context
+from edge.gateway.record import NoLog, opened
 from edge.gateway.server import Limits
 from edge.gateway.tls import TlsUnusable, server_context
 from edge.gateway.visitors import countries_of
@@ -140,7 +142,7 @@ class GatewaySettings:
             admin_token=read.needed("NEARSHELF_ADMIN_TOKEN"),
             policies=read.policies("NEARSHELF_POLICIES"),
             store_bytes=read.store_bytes("NEARSHELF_STORE_BYTES"),
-            access_log=env.get("NEARSHELF_ACCESS_LOG", ""),
+            access_log=read.access_log("NEARSHELF_ACCESS_LOG"),
             hosts=tuple(host.lower() for host in _members(env.get("NEARSHELF_HOSTS", ""))),
             siblings=read.path("NEARSHELF_SIBLINGS"),
             regional=read.redis("NEARSHELF_REGIONAL"),
@@ -282,9 +284,21 @@ class _Environment:
     def policies(self, name: str) -> Path | None:
         named = self._env.get(name)
         folder = folder_called(named) if named else None
-        if folder is not None and not folder.is_dir():
+        if folder is not None and (why := why_unreadable(folder)):
+            self._fault(name, f"{named!r} cannot be read: {why}")
+        elif folder is not None and not folder.is_dir():
             self._fault(name, f"{named!r} is neither a folder nor a profile ({', '.join(profiles())})")
         return folder
+
+    def access_log(self, name: str) -> str:
+        """Made here already if it is not there: lines must not be lost for want of a folder or a right."""
+        target = self._env.get(name, "")
+        if target not in {"", "-"}:
+            try:
+                os.close(opened(target))
+            except NoLog as exc:
+                self._fault(name, str(exc))
+        return target
 
     def loop(self, name: str) -> str:
         loop = self._env.get(name) or "asyncio"

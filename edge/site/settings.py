@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from edge.site.tokens import MIN_CHARACTERS, user_state
 MOST_WORKERS = 64
 _UNITS = {"kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 _SIZE = re.compile(r"([0-9]{1,9})(kB|MB|GB)")
+_WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - to be told apart, not to listen at
+_ADDRESSES_OF = {"localhost": {"127.0.0.1", "::1"}}
 _HOST = re.compile(r"[a-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9a-f:.]{2,45}\](:[0-9]{1,5})?")
 
 OPTION_OF = {
@@ -29,6 +32,7 @@ OPTION_OF = {
     "NEARSHELF_TLS_CERT": "--tls-cert",
     "NEARSHELF_TLS_KEY": "--tls-key",
     "NEARSHELF_HOSTS": "--host",
+    "NEARSHELF_ACCESS_LOG": "--access-log",
     "NEARSHELF_EDGE": "--name",
 }
 """How the command line calls what a worker's environment calls otherwise."""
@@ -115,11 +119,49 @@ class SiteSettings:
             for host in self.hosts
             if _HOST.fullmatch(host) is None
         ]
+        faults += self._circles()
         if self.admin_token and len(self.admin_token) < MIN_CHARACTERS:
             faults.append(f"NEARSHELF_ADMIN_TOKEN: expected {MIN_CHARACTERS} characters or more")
         if faults or worker is None or policies is None:
             raise SiteError("this edge cannot start:\n  " + "\n  ".join(dict.fromkeys(faults)))
         return worker, policies
+
+    def _circles(self) -> list[str]:
+        """Listeners of this site that are in each other's way, and origins that are the site itself."""
+        faults = []
+        if self.admin is not None and (_meet(self.listen, self.admin) or _meet(self.admin, self.listen)):
+            faults.append(f"--admin {self.admin}: that is where viewers come in (--listen); choose another port")
+        for origin in self.origins:
+            parts = urlsplit(origin.partition("=")[2] if "=" in origin.partition("://")[0] else origin)
+            there = Address(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+            for option, own in (("--listen", self.listen), ("--admin", self.admin)):
+                if own is not None and _meet(own, there):
+                    faults.append(
+                        f"--origin {origin}: that is this edge itself ({option} {own}), and it would ask itself for "
+                        "ever; name the server behind it"
+                    )
+        return faults
+
+
+def _meet(own: Address, other: Address) -> bool:
+    """Whether what `own` listens at is reached at `other`, as far as can be told without asking for names."""
+    if not own.port or own.port != other.port:
+        return False
+    one, two = (_ADDRESSES_OF.get(each.host.lower().rstrip("."), {each.host.lower()}) for each in (own, other))
+    if one & two:
+        return True
+    return any(host in _WILDCARDS for host in one) and any(host in _WILDCARDS or _is_here(host) for host in two)
+
+
+def _is_here(host: str) -> bool:
+    """Whether `host` is an address of this machine."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            socket.inet_pton(probe.family, host)
+            probe.bind((host, 0))
+    except OSError:
+        return False
+    return True
 
 
 def address_of(option: str, text: str) -> Address:

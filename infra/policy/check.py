@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from cache_policies.codes import CODES, Severity
-from cache_policies.folder import profiles
+from cache_policies.folder import profiles, why_unreadable
 from cache_policies.reading import PACKAGED_POLICIES, Fault, Place
 from edge.policy_files import PolicyFiles, read_policies
 
@@ -90,6 +90,8 @@ def _folders(paths: Sequence[Path]) -> Mapping[Path, set[str] | None]:
     """Folder -> the names asked for in it; None: all of them."""
     found: dict[Path, set[str] | None] = {}
     for path in paths or [PACKAGED_POLICIES]:
+        if why := why_unreadable(path):
+            raise NotPolicies(f"{path} cannot be read: {why}; let this user read the folder and enter it")
         if path.is_dir():
             found[path] = None
         elif not path.is_file():

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cache_policies.folder import profiles
+from cache_policies.folder import profiles, why_unreadable
 from cache_policies.market_values import UNKNOWN_COUNTRY, Market
 from cache_policies.markets import MARKETS_FILE
 from cache_policies.positions import MAX_TAGS_PER_RESPONSE
@@ -105,6 +105,8 @@ class Explainer:
 
     def __init__(self, folder: Path | None = None) -> None:
         folder = folder or PACKAGED_POLICIES
+        if why := why_unreadable(folder):
+            raise CommandError(f"{folder} cannot be read: {why}; let this user read the folder and enter it")
         if not folder.is_dir():
             raise CommandError(
                 f"{folder} is neither a folder nor a profile ({', '.join(profiles())}); name the folder that holds the "

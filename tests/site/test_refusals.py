@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cache_policies.folder import folder_called
+from edge.site.settings import SiteSettings, address_of
 from infra.cli import run
 
 ORIGIN = ("--origin", "http://127.0.0.1:9")
@@ -80,3 +82,40 @@ def test_a_token_that_is_too_short_is_refused(refused, monkeypatch):
     monkeypatch.setenv("NEARSHELF_ADMIN_TOKEN", "short")
     told = refused(*ORIGIN, "--listen", "127.0.0.1:0")
     assert "NEARSHELF_ADMIN_TOKEN: expected 16 characters or more" in told
+
+
+@pytest.fixture
+def free() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return str(listener.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("listen", "admin"),
+    [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "localhost"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "0.0.0.0")],
+)
+def test_viewers_and_operators_need_listeners_of_their_own(refused, free, listen, admin):
+    told = refused(*ORIGIN, "--listen", f"{listen}:{free}", "--admin", f"{admin}:{free}")
+    assert f"--admin {admin}:{free}: that is where viewers come in (--listen)" in told
+
+
+@pytest.mark.parametrize("origin", ["http://127.0.0.1", "http://LOCALHOST", "http://localhost.", "http://0.0.0.0"])
+@pytest.mark.parametrize("option", ["--listen", "--admin"])
+def test_an_edge_is_not_its_own_origin(refused, free, origin, option):
+    other = "--admin" if option == "--listen" else "--listen"
+    host = "0.0.0.0" if origin.endswith("0.0") else "127.0.0.1"
+    told = refused("--origin", f"{origin}:{free}", option, f"{host}:{free}", other, "127.0.0.1:0")
+    assert f"that is this edge itself ({option} {host}:{free})" in told
+
+
+def test_an_origin_on_another_port_or_machine_is_none(free):
+    address = f"127.0.0.1:{free}"
+    for origin in (f"http://192.0.2.1:{free}", "http://127.0.0.1:9", f"http://shop.example:{free}"):
+        SiteSettings((origin,), address_of("--listen", address), folder_called("rfc9111"), "site", Path()).check({})
+
+
+def test_an_access_log_that_cannot_be_written_is_refused(refused, tmp_path):
+    (tmp_path / "file").write_text("")
+    for target in (tmp_path / "file" / "log", tmp_path):
+        told = refused(*ORIGIN, "--listen", "127.0.0.1:0", "--access-log", str(target))
+        assert f"--access-log: '{target}' cannot be written: " in told.replace("\n", " ")
