@@ -50,7 +50,7 @@ class InAThread:
     def __enter__(self) -> InAThread:
         self._thread.start()
         self._run(self._origin.start())
-        fields = {"cache-control": "max-age=600", "cache-tag": "lamp, products", "etag": '"1"'}
+        fields = {"cache-control": "max-age=600", "cache-tag": "lamp, products, category-lamps", "etag": '"1"'}
         for path in ("/products/lamp", "/products/sofa"):
             self._origin.on(path, Reply(b"<h1>hello</h1>" * 40, headers=fields))
         self._site.arguments = (*self._site.arguments, "--origin", self._origin.url)
@@ -165,4 +165,20 @@ def test_everything_can_be_reached_by_keyboard(browser, site):
         page.keyboard.press("Tab")
         seen.add(page.evaluate("(document.activeElement.name || document.activeElement.innerText || '').slice(0, 20)"))
     assert {"key", "tag", "older", "state", "Show", "what", "name", "soft", "Purge"} <= seen
+    page.context.close()
+
+
+def test_tables_fit_a_desktop_and_show_what_matters_first_on_a_phone(browser, site):
+    for _ in range(12):
+        site.get("/products/lamp")
+        site.get("/products/sofa")
+    page = visit(browser, site, viewport={"width": 1280, "height": 900})
+    page.goto(site.admin)
+    for table in page.locator(".scroll").all():
+        assert table.evaluate("each => each.scrollWidth - each.clientWidth") <= 0
+    page.set_viewport_size({"width": 390, "height": 844})
+    for column in (".path", ".number >> nth=0", ".pill"):
+        box = page.locator("#requests tr").first.locator(column).first.bounding_box()
+        assert box is not None
+        assert 0 <= box["x"] < box["x"] + box["width"] <= 370
     page.context.close()

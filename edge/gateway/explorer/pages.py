@@ -299,7 +299,7 @@ def _entry(each: Mapping[str, Any]) -> Html:
         tag("td", each["position"], class_="mono"),
         tag("td", f"{each['hits']:,}", class_="number"),
         tag("td", each["variants"], class_="number"),
-        tag("td", each.get("held_by", "")),
+        tag("td", each.get("held_by", ""), class_="held"),
     )
 
 
