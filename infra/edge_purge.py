@@ -77,6 +77,8 @@ def _ordered(url: str, order: Mapping[str, Any]) -> dict[str, Any]:
         )
     except httpx.TransportError as exc:
         why = str(exc) or type(exc).__name__
+        if url.startswith("https:") and "WRONG_VERSION_NUMBER" in why:
+            raise Refused(f"{url} speaks no TLS: an admin listener is plain; write --admin http://...", 2) from exc
         raise Refused(
             f"the admin listener at {url} cannot be reached: {why}; does an edge run with --admin at that address?",
             EXIT_FAILED,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -173,9 +174,7 @@ class Site:
         try:
             bound = bind(address, reuse_port=reuse_port)
         except OSError as exc:
-            raise SiteError(
-                f"{option} {address}: {exc.strerror or exc}; choose another port, or stop what is there"
-            ) from exc
+            raise SiteError(f"{option} {address}: {exc.strerror or exc}; {_instead(address, exc)}") from exc
         if keep:
             self._left.callback(bound.close)
         else:
@@ -248,6 +247,15 @@ class Site:
         _say(f"  try       curl{insecure} -i {url}/")
         if admin is not None:
             _say(f"            nearshelf purge --admin http://{admin} --path /")
+
+
+def _instead(address: Address, refused: OSError) -> str:
+    """What to do about an address that cannot be listened at."""
+    if refused.errno in {errno.EACCES, errno.EPERM} and address.port < 1024:
+        return "ports below 1024 need the right CAP_NET_BIND_SERVICE; give it to this process, or choose 1024 or more"
+    if refused.errno == errno.EADDRNOTAVAIL or isinstance(refused, socket.gaierror):
+        return f"{address.host} is no address of this machine; name one of its own, or 0.0.0.0 for all of them"
+    return "choose another port, or stop what is there"
 
 
 def _runtime_folder() -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -107,7 +107,9 @@ class SiteSettings:
         }
         worker = None
         try:
-            worker = GatewaySettings.from_env({**env, **self.at(self.listen), **given})
+            # A host that is none is told as such, not also as the address that it would make.
+            sound = replace(self, hosts=tuple(host for host in self.hosts if _HOST.fullmatch(host)))
+            worker = GatewaySettings.from_env({**env, **sound.at(self.listen), **given})
         except SettingsError as exc:
             faults.extend(_in_options(line.strip()) for line in str(exc).splitlines()[1:])
         if worker is not None and policies is not None:
@@ -115,7 +117,7 @@ class SiteSettings:
         if not 1 <= self.workers <= MOST_WORKERS:
             faults.append(f"--workers {self.workers}: expected 1 to {MOST_WORKERS}")
         faults += [
-            f"--host {host}: expected a name such as shop.example, or with a port, shop.example:8443"
+            f"--host {host or repr(host)}: expected a name such as shop.example, or with a port, shop.example:8443"
             for host in self.hosts
             if _HOST.fullmatch(host) is None
         ]

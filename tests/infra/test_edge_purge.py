@@ -183,3 +183,9 @@ def test_it_says_that_nothing_was_found_and_what_of_an_address_counts(port, monk
     assert "the path alone counts: purged at every host, whatever the query" in told
     assert run(["purge", "--admin", f"localhost:{port}", "--path", "/b?c"]) == 0
     assert "whatever the query" in capsys.readouterr().out
+
+
+def test_a_plain_listener_is_not_asked_over_tls(port, monkeypatch, capsys):
+    monkeypatch.setenv("NEARSHELF_ADMIN_TOKEN", "given")
+    assert run(["purge", "--admin", f"https://127.0.0.1:{port}", "--all"]) == 2
+    assert "speaks no TLS" in capsys.readouterr().err

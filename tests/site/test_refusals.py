@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -119,3 +120,22 @@ def test_an_access_log_that_cannot_be_written_is_refused(refused, tmp_path):
     for target in (tmp_path / "file" / "log", tmp_path):
         told = refused(*ORIGIN, "--listen", "127.0.0.1:0", "--access-log", str(target))
         assert f"--access-log: '{target}' cannot be written: " in told.replace("\n", " ")
+
+
+@pytest.mark.parametrize("host", ["", "http://foo"])
+def test_a_host_that_is_none_is_told_once(refused, host):
+    told = refused(*ORIGIN, "--listen", "127.0.0.1:0", "--host", host)
+    assert told.count("expected") == 1
+    assert "NEARSHELF_PUBLIC_URL" not in told
+
+
+def test_what_cannot_be_listened_at_says_why(refused, tmp_path, monkeypatch):
+    state = ("--state", str(tmp_path / "state"))
+    told = refused(*ORIGIN, *state, "--listen", "192.0.2.1:8080")
+    assert "192.0.2.1 is no address of this machine" in told
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("edge.site.parent.bind", forbidden)
+    assert "CAP_NET_BIND_SERVICE" in refused(*ORIGIN, *state, "--listen", "127.0.0.1:80")
