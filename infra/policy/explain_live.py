@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from edge.site.tokens import TokenUnusable, find_token
 from infra.errors import CommandError
 from infra.local.state import read_env
 from infra.policy.explain import Asked, visitor_of
@@ -53,9 +54,14 @@ class Place:
 def place_of(name: str, state: Path) -> Place:
     """An edge of the shop that runs with this state folder, or the admin URL of one worker. Raises CommandError."""
     if "://" in name:
-        token = os.environ.get(TOKEN, "")
+        try:
+            token = find_token(os.environ, name) or os.environ.get(TOKEN, "")
+        except (TokenUnusable, ValueError) as exc:
+            raise CommandError(f"no token for {name}: {exc}") from exc
         if not token:
-            raise CommandError(f"{TOKEN} is not set; set it to the admin token of the worker at {name}")
+            raise CommandError(
+                f"{TOKEN} is not set, and none of this user's edges runs there; set it to the admin token of {name}"
+            )
         return Place(name, (name.rstrip("/"),), token)
     token = str(read_env(state)[TOKEN])
     try:

@@ -15,7 +15,9 @@ import pytest_asyncio
 
 from cache_policies.feed import LEASE_S
 from edge.policy_files import load_policies
+from edge.site.tokens import token_file, write_token
 from infra import cli
+from infra.policy.explain_live import place_of
 from tests.policy_tools.shops import SMALL, SMALL_ORIGINS
 from tests.support.edge_shop import EdgeShop
 from tests.support.scripted_origin import page
@@ -236,3 +238,11 @@ def test_every_worker_of_a_running_edge_decides_as_the_files_do(stack):
     workers = json.loads(run.stdout)["live"]["workers"]
     assert len(workers) == len(stack.admin["eu"])
     assert all(worker["contradictions"] == [] and worker["edge"] == "eu" for worker in workers)
+
+
+def test_the_token_of_ones_own_edge_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("NEARSHELF_ADMIN_TOKEN", "of another")
+    token = write_token(token_file({"XDG_STATE_HOME": str(tmp_path)}, "127.0.0.1", 8081))
+    assert place_of("http://127.0.0.1:8081", tmp_path).token == token
+    assert place_of("http://127.0.0.1:8082", tmp_path).token == "of another"
