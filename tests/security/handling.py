@@ -226,7 +226,8 @@ async def purge_endpoint(lab: Lab) -> list[Tally]:
         ]
         tally.hold(set(statuses) <= {401, 429} and 429 in statuses, f"forty wrong tokens were answered {set(statuses)}")
         tally.requests += 41
-    tally.hold(pair.log.wishes == 3, f"{pair.log.wishes} orders reached the purge log, of three with a token")
+    # The wildcard and the line break are refused before: no field can carry them.
+    tally.hold(pair.log.wishes == 1, f"{pair.log.wishes} orders reached the purge log, and one could be carried out")
     tally.attacks = tally.requests
     return [tally]
 
