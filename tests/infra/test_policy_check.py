@@ -127,7 +127,7 @@ def test_named_files_are_judged_with_their_folder_and_reported_alone(folder, cap
 @pytest.mark.parametrize(
     ("path", "what"),
     [
-        ("nowhere", "nowhere is neither a folder nor a file"),
+        ("nowhere", "nowhere is neither a folder, a file nor a profile (rfc9111)"),
         ("policies/notes.txt", "policies/notes.txt does not end in .yaml"),
     ],
 )
