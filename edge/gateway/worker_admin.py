@@ -80,8 +80,15 @@ class WorkerBehind:
             counting.cancel()
             why = done.get("detail") or done.get("title") or f"status {answer.status_code}"
             raise PurgeFailed(f"nothing was purged: {why}", 400 if answer.status_code < 500 else 503)
+        if not done.keys() >= _TOLD_OF_A_PURGE:
+            counting.cancel()
+            raise PurgeFailed("the purge log's answer cannot be read: purged or not, order it again", 502)
         done["objects"] = await counting
         return done
+
+
+_TOLD_OF_A_PURGE = frozenset({"kind", "live", "position", "seconds", "tags", "workers"})
+"""What the keeper of a log says of a purge that it has entered (docs/wire.md)."""
 
 
 async def counted_soon(count: Coroutine[Any, Any, int | None]) -> asyncio.Task[int | None]:

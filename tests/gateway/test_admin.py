@@ -9,9 +9,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from cache_policies.feed import LEASE_S
+from cache_policies.feed import LEASE_S, PURGE_PATH
 from tests.support.edge_shop import EdgeShop
-from tests.support.scripted_origin import page
+from tests.support.scripted_origin import Reply, page
 
 PAGE = "/eu-eur/products/lamp"
 
@@ -62,3 +62,11 @@ async def test_the_status_says_what_was_applied_and_how_requests_ended(shop, adm
 async def test_nothing_but_get_is_answered_and_nothing_of_it_on_the_viewers_side(shop, admin):
     assert (await admin.post("/status")).status_code == 405
     assert (await shop.get("/readyz")).status == 404
+
+
+@pytest.mark.parametrize("body", [b"thanks", b"[]", b'{"position": "1.6"}'])
+async def test_a_log_whose_answer_cannot_be_read_is_said(shop, admin, body):
+    shop.origin.on(PURGE_PATH, Reply(body))
+    answer = await admin.post("/purge", json={"all": True}, headers={"authorization": "Bearer the-token"})
+    assert answer.status_code == 502
+    assert "cannot be read" in answer.json()["error"]
