@@ -34,6 +34,11 @@ def bind(address: Address, *, reuse_port: bool = False) -> socket.socket:
     return bound
 
 
+KEEP_ALIVE_S = 75
+"""An idle connection is kept for so long: longer than whoever asks here keeps one, so that nobody asks on one that is
+just being closed."""
+
+
 class HelperServer:
     """An ASGI application on a listener of its own, in this loop: for operators and workers, never for viewers."""
 
@@ -46,6 +51,7 @@ class HelperServer:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=1,
                 # The parser that bounds a head; what asks here needs no speed.
                 http="h11",

@@ -50,8 +50,9 @@ def running(command: str, ready: str, **more) -> Iterator[None]:
             time.sleep(0.05)
         yield
     finally:
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) in {0, -signal.SIGINT, 130}
+        # Not SIGINT, which a process started in the background of a script may have to ignore.
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) in {0, -signal.SIGTERM}
 
 
 def free_ports(count: int) -> list[int]:
