@@ -147,28 +147,34 @@ def decide_reuse(
             continue
         if policy.auth is _SHARED and not _may_be_shown(request, stored):
             return Absent(FwdReason.REQUEST, Why.AUTHORIZATION, now >= lease.until)
-        if stored.judged_at == floors.sequence:
-            verdict = _CURRENT
-        else:
-            verdict = floors.judge(stored)
-            if verdict is _CURRENT:
-                stored.judged_at = floors.sequence
-        if now >= lease.until:
-            return MustValidate(stored, Why.LEASE_LAPSED, demand_head=True)
-        if verdict is _CURRENT and not stored.no_cache:
-            if now < stored.fresh_until:
-                return Fresh(stored)
-            if now < stored.revalidate_until:
-                return Stale(stored, Why.STALE_WHILE_REVALIDATE)
-            return MustValidate(stored, Why.EXPIRED)
-        if verdict is Verdict.PURGED:
-            return MustValidate(stored, Why.PURGED_HARD)
-        if stored.no_cache:
-            return MustValidate(stored, Why.NO_CACHE)
-        if stored.fresh_until < stored.revalidate_until and now < stored.revalidate_until:
-            return Stale(stored, Why.PURGED_SOFT)
-        return MustValidate(stored, Why.PURGED_SOFT)
+        return standing(stored, floors, lease, now)
     return Absent(FwdReason.VARY_MISS if known else FwdReason.URI_MISS, Why.COLD, now >= lease.until)
+
+
+def standing(stored: StoredResponse, floors: Floors, lease: Lease, now: float) -> Fresh | Stale | MustValidate:
+    """What `stored` is good for at `now`, for a request that it is the variant of. Remembers when nothing was purged
+    since it was last found current."""
+    if stored.judged_at == floors.sequence:
+        verdict = _CURRENT
+    else:
+        verdict = floors.judge(stored)
+        if verdict is _CURRENT:
+            stored.judged_at = floors.sequence
+    if now >= lease.until:
+        return MustValidate(stored, Why.LEASE_LAPSED, demand_head=True)
+    if verdict is _CURRENT and not stored.no_cache:
+        if now < stored.fresh_until:
+            return Fresh(stored)
+        if now < stored.revalidate_until:
+            return Stale(stored, Why.STALE_WHILE_REVALIDATE)
+        return MustValidate(stored, Why.EXPIRED)
+    if verdict is Verdict.PURGED:
+        return MustValidate(stored, Why.PURGED_HARD)
+    if stored.no_cache:
+        return MustValidate(stored, Why.NO_CACHE)
+    if stored.fresh_until < stored.revalidate_until and now < stored.revalidate_until:
+        return Stale(stored, Why.PURGED_SOFT)
+    return MustValidate(stored, Why.PURGED_SOFT)
 
 
 _SHARED = Auth.SHARED

@@ -16,7 +16,7 @@ from cache_policies.tags import EVERYTHING
 from edge.core.floors import Floors, Lease, Verdict
 from edge.core.freshness import current_age
 from edge.core.key import CacheKey, forward_target
-from edge.core.reuse import Why
+from edge.core.reuse import Fresh, MustValidate, Stale, Why, standing
 from edge.core.stored import StoredResponse
 
 KEYS_PER_RUN = 100
@@ -145,18 +145,14 @@ class Entries:
 
     def _state(self, stored: StoredResponse, now: float) -> tuple[str, str]:
         """What it is good for, and why it is no better: `kept` is what has to be validated first."""
-        verdict = self._floors.judge(stored)
-        if verdict is Verdict.PURGED:
+        if self._floors.judge(stored) is Verdict.PURGED:
             return "purged", Why.PURGED_HARD.value
         if stored.policy_version != self._version_of(stored.key):
             return "purged", "policy-changed"
-        if not self._lease.held(now):
-            return "kept", Why.LEASE_LAPSED.value
-        if stored.no_cache:
-            return "kept", Why.NO_CACHE.value
-        if verdict is Verdict.CURRENT and now < stored.fresh_until:
-            return "fresh", ""
-        why = Why.PURGED_SOFT if verdict is Verdict.STALE_ONLY else Why.EXPIRED
-        # As `decide_reuse` has it: what has no window for it is never shown stale, below a soft floor either.
-        may_be_stale = stored.fresh_until < stored.revalidate_until and now < stored.revalidate_until
-        return ("stale" if may_be_stale else "kept"), why.value
+        match standing(stored, self._floors, self._lease, now):
+            case Fresh():
+                return "fresh", ""
+            case Stale(why=why):
+                return "stale", why.value
+            case MustValidate(why=why):
+                return "kept", why.value
