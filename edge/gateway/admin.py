@@ -31,6 +31,7 @@ from edge.gateway.entries import MOST_TOLD, STATES, Wanted
 from edge.gateway.explain import NoRequest
 from edge.gateway.explorer import pages
 from edge.gateway.guard import Guard, address_of, said
+from edge.gateway.listening import body_of
 from edge.gateway.purges import MAX_BODY_BYTES, NOTHING_STORED, BadOrder, Order, PurgeFailed, order_of
 
 logger = logging.getLogger("nearshelf.audit")
@@ -257,11 +258,9 @@ def _wanted(asked: Mapping[str, str]) -> Wanted:
 
 async def _body(request: Request) -> bytes:
     """Raises BadOrder for one that is too long."""
-    found = b""
-    async for piece in request.stream():
-        found += piece
-        if len(found) > MAX_BODY_BYTES:
-            raise BadOrder(f"an order has at most {MAX_BODY_BYTES:,} bytes; send several")
+    found = await body_of(request, MAX_BODY_BYTES)
+    if found is None:
+        raise BadOrder(f"an order has at most {MAX_BODY_BYTES:,} bytes; send several")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Sockets to listen at, and a uvicorn that leaves signals to the process it runs in."""
+"""Sockets to listen at, and helpers' listeners: a uvicorn that leaves signals to the process it runs in."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
+from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from edge.gateway.settings import Address
@@ -78,3 +79,13 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+async def body_of(request: Request, at_most: int) -> bytes | None:
+    """The body of a request to a helper's listener; None for one of more than `at_most` bytes."""
+    found = b""
+    async for piece in request.stream():
+        found += piece
+        if len(found) > at_most:
+            return None
+    return found

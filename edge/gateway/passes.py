@@ -25,6 +25,7 @@ from edge.core.status import CacheStatus
 from edge.core.viewer_fields import viewer_headers
 from edge.gateway.fills import Fills
 from edge.gateway.handover import Handover, Visit, ended
+from edge.gateway.hits import MAX_KNOWN_TARGET_BYTES, MAX_KNOWN_TARGETS
 from edge.gateway.origin import READ_AHEAD_BYTES, OriginResponse
 from edge.gateway.origin.pool import Begun, OriginPool
 from edge.gateway.origin.request_head import render_request_head
@@ -33,8 +34,6 @@ from edge.gateway.record import ExchangeRecord, RecordBook
 from edge.gateway.server import Parsed, ViewerConnection
 from edge.gateway.visitors import Visitor, Visitors
 
-MAX_KNOWN_TARGETS = 20_000
-MAX_KNOWN_TARGET_BYTES = 512
 MAX_KNOWN_VISITORS = 1_000
 MAX_KNOWN_FIELDS = 4_096
 MAX_KNOWN_LINES = 1_024

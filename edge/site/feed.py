@@ -34,6 +34,7 @@ from cache_policies.feed import (
 )
 from cache_policies.fields import EDGE_KEY_FIELD, REFUSED_EDGE_KEY, REFUSED_FIELD
 from cache_policies.positions import ZERO, Position, PurgeEntry, PurgeKind, WireError
+from edge.gateway.listening import body_of
 from edge.site.log import LogUnusable, PurgeLog
 
 logger = logging.getLogger("nearshelf.site")
@@ -318,11 +319,9 @@ class _Lines(StreamingResponse):
 
 async def _body(request: Request) -> bytes:
     """Raises WireError for one that is too long."""
-    found = b""
-    async for piece in request.stream():
-        found += piece
-        if len(found) > MAX_BODY_BYTES:
-            raise WireError(f"a body has at most {MAX_BODY_BYTES} bytes here")
+    found = await body_of(request, MAX_BODY_BYTES)
+    if found is None:
+        raise WireError(f"a body has at most {MAX_BODY_BYTES} bytes here")
     return found
 
 

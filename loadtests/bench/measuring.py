@@ -321,6 +321,11 @@ def cpu_ratio(ours: Row, theirs: Row) -> float:
     return statistics.median([our.cpu_us / their.cpu_us for our, their in zip(ours.runs, theirs.runs, strict=True)])
 
 
+def rate_ratio(ours: Row, theirs: Row) -> float:
+    """The median of requests a second, ours to theirs, round by round."""
+    return statistics.median([our.per_s / their.per_s for our, their in zip(ours.runs, theirs.runs, strict=True)])
+
+
 def spread(values: Sequence[float], form: str) -> str:
     """The median, and the quartiles where there is more than one value."""
     if len(values) < 2:

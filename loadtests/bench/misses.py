@@ -12,7 +12,6 @@ import getpass
 import http.client
 import os
 import random
-import statistics
 import subprocess
 import tempfile
 import time
@@ -60,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         measuring.take_turns(rows, options.rounds, options.tries, heading="misses, ")
     verdicts = [
-        Verdict(f"requests a second of {row.name} to {NGINX}", _ratio(row, rows[-1]), LEAST, at_least=True)
+        Verdict(
+            f"requests a second of {row.name} to {NGINX}", measuring.rate_ratio(row, rows[-1]), LEAST, at_least=True
+        )
         for row in rows[:-1]
     ]
     text = (
@@ -73,10 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.write is not None:
         measuring.write_between_marks(options.write, "misses", text)
     return int(not all(verdict.met for verdict in verdicts))
-
-
-def _ratio(row: Row, peer: Row) -> float:
-    return statistics.median([our.per_s / their.per_s for our, their in zip(row.runs, peer.runs, strict=True)])
 
 
 def _servers(stack: ExitStack, shop: Server, scratch: Path, options: argparse.Namespace) -> list[Server]:

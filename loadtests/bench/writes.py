@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -90,8 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         measuring.take_turns(rows, options.rounds, options.tries, heading="writes, ")
     ours, stock = rows
-    ratio = statistics.median([our.per_s / their.per_s for our, their in zip(ours.runs, stock.runs, strict=True)])
-    verdict = Verdict(f"requests a second of {OURS} to {STOCK}", ratio, LEAST, at_least=True)
+    verdict = Verdict(
+        f"requests a second of {OURS} to {STOCK}", measuring.rate_ratio(ours, stock), LEAST, at_least=True
+    )
     text = (
         f"{time.strftime('%Y-%m-%d', time.gmtime())}: posts of 460 bytes, {options.connections} under way at once, "
         f"{options.rounds} x {options.seconds} s; Python {sys.version.split()[0]}, httpx {httpx.__version__}\n\n"
