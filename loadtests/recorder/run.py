@@ -96,10 +96,22 @@ class Second:
     done: int = 0
     requests: dict[str, dict[str, int]] = field(default_factory=dict)
     """Status -> edge -> requests."""
-    body_bytes: dict[str, int] = field(default_factory=dict)
-    """Status -> bytes."""
+    body_bytes: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Status -> edge -> bytes."""
     latency: dict[str, Histogram] = field(default_factory=dict)
     """Status -> corrected durations (uncorrected ones in a closed loop)."""
+
+
+@dataclass(slots=True)
+class Address:
+    """One URL as viewers asked one edge for it, in the phases that count."""
+
+    edge: str
+    target: str
+    """Path and query, as sent."""
+    requests: int
+    misses: int
+    """Of MISS_STATUSES."""
 
 
 @dataclass(slots=True)
@@ -224,6 +236,10 @@ class Run:
     phases: list[Phase] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
     seconds: list[Second] = field(default_factory=list)
+    addresses: list[Address] = field(default_factory=list)
+    """Those with the most misses, most first, fifty at the most."""
+    asked_urls: dict[str, int] = field(default_factory=dict)
+    """Edge -> how many different URLs it was asked for, warm-up included: beside its stored objects."""
     events: list[Event] = field(default_factory=list)
     changes: list[PriceChange] = field(default_factory=list)
     prices: Prices = field(default_factory=Prices)
