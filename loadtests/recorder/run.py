@@ -94,6 +94,7 @@ class Second:
     sent: int = 0
     """Requests really sent in it, whenever they were meant to be."""
     done: int = 0
+    """Answers that were complete in it, whenever they were asked for."""
     requests: dict[str, dict[str, int]] = field(default_factory=dict)
     """Status -> edge -> requests."""
     body_bytes: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -191,6 +192,8 @@ class GeneratorCheck:
     """Time that the machine's host gave to others, of all cores."""
     faults: list[str] = field(default_factory=list)
     """Why the run is invalid, each in a sentence; empty: valid."""
+    remarks: list[str] = field(default_factory=list)
+    """What a reader should know of a valid run, too: a closed loop, a host that gave its time to others."""
 
     @property
     def valid(self) -> bool:
