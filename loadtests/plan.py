@@ -23,6 +23,10 @@ class Person(StrEnum):
     SEARCHER = "searcher"
     """Goes through the listings of categories: sorted, paged, back and forth."""
     BOT = "bot"
+    CROWD = "crowd"
+    """Sent to one product by a campaign, all at once, everywhere."""
+    BUSTER = "buster"
+    """Adds parameters that nobody offered, to get past the caches."""
 
 
 class Arrival(NamedTuple):
@@ -61,7 +65,8 @@ class Deed(NamedTuple):
     key: PriceKey | None = None
     """PRICE: which price changes."""
     amount: str | None = None
-    """PRICE: to what, in the market's currency; None: to an amount that it never had, chosen by the run's seed."""
+    """PRICE: to what, in the market's currency; None: to an amount that it never had, chosen by the run's seed. An
+    amount that it had before (recorded changes go back and forth) becomes the nearest one that it never had."""
     tags: tuple[str, ...] = ()
     """PURGE."""
     soft: bool = False
@@ -80,6 +85,10 @@ class Plan:
     deeds: tuple[Deed, ...]
     watched: tuple[PriceKey, ...]
     """Prices that the run changes: the oracle knows their history."""
+    spotlight: tuple[str, ...] = ()
+    """What the crowd asks for and nobody else does: its fetches at the origin are counted apart."""
+    remarks: tuple[str, ...] = ()
+    """What a person who reads the run's result ought to know about how it was planned."""
 
     @property
     def digest(self) -> str:
