@@ -1,4 +1,4 @@
-"""A small blocking HTTP/1.1 client whose two moments can be believed: just before a request left, just after its answer.
+"""A small blocking HTTP/1.1 client whose two moments can be believed: just before a request, just after its answer.
 
 One connection, one request at a time. Locust patches sockets so that waiting for an answer lets others run; without
 locust it blocks its thread. Cheap, because whoever makes load shares the machine with what is loaded.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from loadtests.client import decoded
 from loadtests.http1 import Answer
 from loadtests.oracle import Oracle, PriceKey, Verdict
 from loadtests.people import Visit
 from loadtests.reading import Unreadable, cache_status, is_marked, shown_prices
+from loadtests.recorder.histogram import Histogram
+from loadtests.sightings import Sighting, Sightings
 
 REMEMBERED_BODIES = 20_000
 KEPT_VIOLATIONS = 50
@@ -58,52 +63,91 @@ class Findings:
         return not (self.old_prices_after_live or self.wrong_prices or self.unreadable)
 
 
+class _Body(NamedTuple):
+    """What a body showed, remembered by its address and ETag."""
+
+    checksum: int
+    """CRC-32 of the bytes that came: an edge that sends another body under the same ETag is read again."""
+    shown: list[tuple[PriceKey, int]]
+
+
 class Judge:
     """Turns answers into verdicts and counts."""
 
-    def __init__(self, oracle: Oracle, findings: Findings) -> None:
+    def __init__(self, oracle: Oracle, findings: Findings, sightings: Sightings | None = None) -> None:
         self.oracle = oracle
         self.findings = findings
+        self.staleness = Histogram()
+        """From the commit of a change to each answer that still showed what it replaced."""
+        self._sightings = sightings
         self._statuses: Counter[str] = Counter()
         self._codes: Counter[str] = Counter()
         self._edges: Counter[str] = Counter()
         # What an ETag of an address stands for; the same on every edge, because it is a digest of the body.
-        self._bodies: OrderedDict[tuple[str, str], list[tuple[PriceKey, int]]] = OrderedDict()
+        self._bodies: OrderedDict[tuple[str, str], _Body] = OrderedDict()
 
-    def answered(self, edge: str, method: str, visit: Visit, answer: Answer) -> None:
-        """Count an answer and judge every price that it shows, or that the body its ETag names shows."""
+    def answered(self, edge: str, method: str, visit: Visit, answer: Answer, who: str = "") -> None:
+        """Count an answer and judge every price that it shows, or that the body its ETag names shows.
+
+        `who` asked, for the list of who saw which price when.
+        """
         findings = self.findings
         findings.answers += 1
-        status = cache_status(answer.headers)
-        self._statuses[str(status)] += 1
+        status = str(cache_status(answer.headers))
+        self._statuses[status] += 1
         self._codes[str(answer.status)] += 1
         self._edges[edge] += 1
         etag = answer.headers.get("etag")
         if answer.status == 200 and method == "GET":
             try:
-                shown = shown_prices(visit.market, answer.headers.get("content-type", ""), answer.body)
-            except Unreadable as exc:
+                shown = self._shown(visit, answer, etag)
+            except (Unreadable, ValueError) as exc:
                 if len(findings.unreadable) < KEPT_VIOLATIONS:
                     findings.unreadable.append(f"{edge} {visit.target}: {exc}")
                 return
-            if is_marked(answer.headers, answer.body):
+            if shown is None:
                 findings.marked_pages += 1
                 return
-            if etag is not None:
-                self._remember(visit.target, etag, shown)
         elif etag is not None and (answer.status == 304 or (answer.status == 200 and method == "HEAD")):
-            shown = self._bodies.get((visit.target, etag), [])
+            remembered = self._bodies.get((visit.target, etag))
+            shown = [] if remembered is None else remembered.shown
         else:
             return
-        self._judge(edge, method, visit, answer, shown)
+        self._judge(edge, method, visit, answer, shown, status, who)
 
-    def _remember(self, target: str, etag: str, shown: list[tuple[PriceKey, int]]) -> None:
-        self._bodies[target, etag] = shown
-        self._bodies.move_to_end((target, etag))
-        if len(self._bodies) > REMEMBERED_BODIES:
-            self._bodies.popitem(last=False)
+    def _shown(self, visit: Visit, answer: Answer, etag: str | None) -> list[tuple[PriceKey, int]] | None:
+        """The watched prices that a page shows; None where it calls none of its prices current. Raises Unreadable.
 
-    def _judge(self, edge: str, method: str, visit: Visit, answer: Answer, shown: list[tuple[PriceKey, int]]) -> None:
+        A body that was read before is only compared: reading costs far more than the exchange.
+        """
+        checksum = zlib.crc32(answer.body)
+        marked = "stale-marked" in answer.headers.get("cache-status", "")
+        if etag is not None and not marked:
+            remembered = self._bodies.get((visit.target, etag))
+            if remembered is not None and remembered.checksum == checksum:
+                return remembered.shown
+        body = decoded(answer)
+        every = shown_prices(visit.market, answer.headers.get("content-type", ""), body)
+        if marked and is_marked(answer.headers, body):
+            return None
+        shown = [(key, amount) for key, amount in every if key in self.oracle]
+        if etag is not None:
+            self._bodies[visit.target, etag] = _Body(checksum, shown)
+            self._bodies.move_to_end((visit.target, etag))
+            if len(self._bodies) > REMEMBERED_BODIES:
+                self._bodies.popitem(last=False)
+        return shown
+
+    def _judge(
+        self,
+        edge: str,
+        method: str,
+        visit: Visit,
+        answer: Answer,
+        shown: list[tuple[PriceKey, int]],
+        status: str,
+        who: str,
+    ) -> None:
         checked = telling = False
         for key, amount in shown:
             judged = self.oracle.judge(key, amount, answer.sent_at, answer.received_at)
@@ -112,6 +156,14 @@ class Judge:
             checked = True
             telling = telling or not judged.vacuous
             self.findings.prices_checked += 1
+            if judged.stale_s is not None:
+                self.staleness.add(judged.stale_s * 1e6)
+            if self._sightings is not None:
+                self._sightings.add(
+                    Sighting(
+                        answer.received_at, edge, who, visit.kind, key, amount, judged.verdict, judged.stale_s, status
+                    )
+                )
             if judged.verdict is Verdict.OK:
                 continue
             if judged.verdict is Verdict.SUPERSEDED:

@@ -43,6 +43,8 @@ class Change:
     """Minor units of the market's currency."""
     begun_at: float
     """When its commit was about to be asked for; it can be seen from then on."""
+    committed_at: float | None = None
+    """When the shop had confirmed its commit, which is after it."""
     live_at: float | None = None
     """When it was reported live (or shown everywhere)."""
     refused: bool = False
@@ -58,6 +60,9 @@ class Judgement:
     """The latest live change that the answer should have shown, or something newer."""
     replaced_s: float = 0.0
     """How long before the request was sent the shown amount had been replaced by a live change, seconds."""
+    stale_s: float | None = None
+    """How long before the answer arrived the commit of what replaced the shown amount had been confirmed, live or not,
+    seconds; None when nothing had."""
 
 
 @dataclass(slots=True)
@@ -94,6 +99,11 @@ class Oracle:
         change = Change(key, amount, at)
         history.changes.append(change)
         return change
+
+    @staticmethod
+    def committed(change: Change, at: float) -> None:
+        """The shop confirmed that the change is committed."""
+        change.committed_at = at
 
     @staticmethod
     def live(change: Change, at: float) -> None:
@@ -141,8 +151,17 @@ class Oracle:
             return Judgement(Verdict.ALIEN, vacuous)
         elif history.changes[shown].begun_at > received_at:
             return Judgement(Verdict.UNBORN, vacuous)
+        confirmed_at = next(
+            (
+                change.committed_at
+                for change in history.changes[shown + 1 :]
+                if change.committed_at is not None and change.committed_at <= received_at
+            ),
+            None,
+        )
+        stale_s = None if confirmed_at is None else received_at - confirmed_at
         if shown >= latest_live:
-            return Judgement(Verdict.OK, vacuous)
+            return Judgement(Verdict.OK, vacuous, stale_s=stale_s)
         replaced_at = min(
             change.live_at
             for change in history.changes[shown + 1 : latest_live + 1]
@@ -153,4 +172,5 @@ class Oracle:
             vacuous=False,
             superseded_by=history.changes[latest_live],
             replaced_s=sent_at - replaced_at,
+            stale_s=stale_s,
         )

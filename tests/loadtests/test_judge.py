@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 
 from loadtests import people
 from loadtests.http1 import Answer
 from loadtests.judge import Findings, Judge, violation_line
-from loadtests.oracle import Oracle, PriceKey
+from loadtests.oracle import Oracle, PriceKey, Verdict
+from loadtests.sightings import Sightings
 
 KEY = PriceKey("eu-eur", "SKU-1")
 VISIT = people.product("eu-eur", "one")
@@ -83,3 +86,34 @@ def test_answers_are_counted_by_what_they_could_have_shown(judge):
     assert findings.by_edge == {"ap": 1, "eu": 3}
     assert findings.by_code == {"200": 3, "404": 1}
     assert findings.by_status == {"hit": 3, "none": 1}
+
+
+def test_a_coded_page_is_judged_by_what_it_was_before(judge):
+    plain = page(1000, '"coded"', 12.0)
+    coded = Answer(200, {**plain.headers, "content-encoding": "gzip"}, gzip.compress(plain.body), 12.0, 12.1)
+    judge.answered("eu", "GET", VISIT, coded)
+    assert judge.findings.old_prices_after_live == 1
+
+
+def test_another_body_under_the_same_etag_is_read_again(judge):
+    judge.answered("eu", "GET", VISIT, page(1000, NEW, 12.0))
+    assert judge.findings.old_prices_after_live == 1
+
+
+def test_staleness_and_sightings_of_old_prices_before_live():
+    oracle, sightings = Oracle(), Sightings()
+    oracle.start(KEY, 1000)
+    judge = Judge(oracle, Findings(), sightings)
+    oracle.committed(oracle.began(KEY, 1200, at=10.0), at=10.5)
+    judge.answered("eu", "GET", VISIT, page(1000, OLD, 10.74), "browser 1")
+    judge.answered("eu", "GET", VISIT, page(1200, NEW, 10.8), "browser 2")
+    assert (judge.staleness.count, judge.staleness.highest_us) == (1, 250_000)
+    assert judge.findings.is_clean
+    first, second = sightings
+    assert (first.who, first.amount, first.verdict, first.stale_s) == (
+        "browser 1",
+        1000,
+        Verdict.OK,
+        pytest.approx(0.25),
+    )
+    assert (second.who, second.amount, second.stale_s) == ("browser 2", 1200, None)

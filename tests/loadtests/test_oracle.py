@@ -148,3 +148,34 @@ def test_planted_violations_in_a_random_history_are_found_and_nothing_else_is(se
         judged = oracle.judge(KEY, amount, sent_at=now, received_at=now + 0.01)
         assert judged is not None
         assert judged.verdict is (Verdict.SUPERSEDED if planted else Verdict.OK)
+
+
+@pytest.mark.parametrize(
+    ("amount", "received_at", "stale_s"),
+    [
+        pytest.param(1000, 10.1, None, id="the commit is not confirmed yet"),
+        pytest.param(1000, 10.5, 0.25, id="the old price between commit and live"),
+        pytest.param(1200, 10.5, None, id="the new price"),
+        pytest.param(1000, 20.75, 10.5, id="the first price, replaced twice: since the first of both"),
+        pytest.param(1200, 20.75, 0.5, id="the middle price since the second commit"),
+        pytest.param(1300, 20.75, None, id="the price of the moment"),
+    ],
+)
+def test_staleness_counts_from_the_confirmed_commit_of_what_replaced_the_price(amount, received_at, stale_s):
+    oracle = Oracle()
+    oracle.start(KEY, INITIAL)
+    oracle.committed(oracle.began(KEY, 1200, at=10.0), at=10.25)
+    oracle.committed(oracle.began(KEY, 1300, at=20.0), at=20.25)
+    judged = oracle.judge(KEY, amount, received_at - 0.01, received_at)
+    assert judged is not None
+    assert judged.verdict is Verdict.OK
+    assert judged.stale_s == (None if stale_s is None else pytest.approx(stale_s))
+
+
+def test_a_refused_change_replaces_nothing():
+    oracle = Oracle()
+    oracle.start(KEY, INITIAL)
+    oracle.refused(oracle.began(KEY, 1200, at=10.0))
+    judged = oracle.judge(KEY, INITIAL, 11.0, 11.1)
+    assert judged is not None
+    assert judged.stale_s is None
