@@ -11,12 +11,15 @@ from typing import Any
 from urllib.parse import unquote
 
 from loadtests.oracle import PriceKey
+from loadtests.recorder import run
 
 _DATA = re.compile(r"<data\s([^>]*)>")
 _ATTRIBUTE = re.compile(r'([a-z-]+)="([^"]*)"')
 _HREF = re.compile(r'\shref="(/[^"#?]*)')
 NOTICE_SLOT = b"<!--nearshelf:notice-->"
 """Where an edge may say that prices are being confirmed; gone where it did."""
+_PASSED = frozenset({"bypass", "method"})
+"""Values of `fwd` for what no stored response could have answered (RFC 9211 §2.2)."""
 
 
 class Unreadable(ValueError):
@@ -106,13 +109,9 @@ def cache_status(headers: Mapping[str, str]) -> Status:
     A stored response served although it is not fresh has a detail that names staleness, or a negative ttl. `edge` is
     the edge's own answer, such as a refusal.
     """
-    field = headers.get("cache-status", "")
-    if not field:
+    parameters = _nearest_member(headers)
+    if parameters is None:
         return Status("none")
-    parameters: dict[str, str] = {}
-    for part in field.split(",")[-1].split(";")[1:]:
-        name, _, value = part.strip().partition("=")
-        parameters[name] = value.strip('"')
     detail = parameters.get("detail", "")
     if "hit" in parameters:
         stale = detail.startswith("stale") or parameters.get("ttl", "0").startswith("-")
@@ -120,6 +119,42 @@ def cache_status(headers: Mapping[str, str]) -> Status:
     if "fwd" in parameters:
         return Status(f"fwd={parameters['fwd']}", detail)
     return Status("edge", detail)
+
+
+def status_of(headers: Mapping[str, str], code: int | None) -> run.Status:
+    """The class that an answer is counted in, by its code and the member of Cache-Status nearest to the viewer.
+
+    `headers`: names in lower case, repeated lines joined by a comma. `code`: None when there was no complete answer.
+    What was shown from the store after the origin had been asked in vain is STALE. What this edge got from a tier
+    behind it, or by another viewer's request, is a MISS of its own store.
+    """
+    if code is None or code >= 500:
+        return run.Status.ERROR
+    parameters = _nearest_member(headers)
+    if parameters is None:
+        return run.Status.DIRECT
+    if "hit" in parameters:
+        stale = parameters.get("detail", "").startswith("stale") or parameters.get("ttl", "0").startswith("-")
+        return run.Status.STALE if stale else run.Status.HIT
+    if "fwd" not in parameters:
+        return run.Status.EDGE
+    if parameters["fwd"] in _PASSED:
+        return run.Status.PASS
+    if parameters.get("detail", "").startswith("stale"):
+        return run.Status.STALE
+    return run.Status.REVALIDATED if parameters.get("fwd-status") == "304" else run.Status.MISS
+
+
+def _nearest_member(headers: Mapping[str, str]) -> dict[str, str] | None:
+    """The parameters of the last member of Cache-Status, values without quotes; None where there is no such field."""
+    field = headers.get("cache-status", "")
+    if not field:
+        return None
+    parameters: dict[str, str] = {}
+    for part in field.split(",")[-1].split(";")[1:]:
+        name, _, value = part.strip().partition("=")
+        parameters[name] = value.strip('"')
+    return parameters
 
 
 def is_marked(headers: Mapping[str, str], body: bytes) -> bool:
