@@ -207,6 +207,7 @@ class Gateway:
             visitors=self._visitors,
             clock=self._clock,
             wall=self._wall,
+            noted=self.settings.access_log_query,
         )
         self.server = GatewayServer(self._exchange, self._clock, self.settings.limits)
         if self._tls is None:

@@ -24,6 +24,7 @@ from edge.core.reuse import Absent, Fresh, FwdReason, MustValidate, Stale, Unsat
 from edge.core.stored import StoredResponse
 from edge.core.storing import Reason
 from edge.core.throttle import Throttles, retry_after_s
+from edge.gateway import retold
 from edge.gateway.answers import for_nobody, unavailable
 from edge.gateway.coder import Coder
 from edge.gateway.fills import Fills
@@ -54,7 +55,8 @@ class Exchange:
     """The application behind the viewers' listener (`server.Application`).
 
     `authorities`: every Host that is served, lower case. `clock`: seconds of the edge's clock. `wall`: seconds since
-    the epoch, for the Date of what comes without one. `applied`: the position this worker has applied.
+    the epoch, for the Date of what comes without one. `applied`: the position this worker has applied. `noted`:
+    parameters that the access log tells although no policy counts them.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Exchange:
         visitors: Visitors,
         clock: Callable[[], float],
         wall: Callable[[], float],
+        noted: tuple[str, ...] = (),
     ) -> None:
         self._edge = edge
         self._worker = worker
@@ -89,6 +92,7 @@ class Exchange:
         self._book = book
         self._visitors = visitors
         self._throttles = Throttles()
+        self._noted = noted
         self._clock = clock
         coder = Coder(store)
         self._hand = Handover(
@@ -108,6 +112,7 @@ class Exchange:
         self._hits = Hits(
             edge=edge,
             authorities=authorities,
+            noted=noted,
             store=store,
             floors=floors,
             lease=lease,
@@ -160,7 +165,8 @@ class Exchange:
             response = unavailable(400, f"The address is malformed: {exc.fault.value}.", request)
             return own_answer(response, parsed, record, exc.fault.value)
         policy = match.policy
-        record = self._record(parsed, policy.id, key, personal=policy.data_class is DataClass.PERSONAL)
+        noted = retold.noted_query(query, policy, self._noted) if self._noted else ()
+        record = self._record(parsed, policy.id, key, noted, personal=policy.data_class is DataClass.PERSONAL)
         guarded = policy.throttle is not None or bool(policy.blocked_countries)
         if guarded:
             turned_away = self._turned_away(request, policy, parsed, now)
@@ -193,18 +199,22 @@ class Exchange:
         candidates = self._store.get(visit.key) if policy.store else ()
         match decide_reuse(request, candidates, policy, self._floors, self._lease, now):
             case Fresh(stored):
+                if stored.vary:
+                    visit.record.retold = retold.shown(request, stored, policy)
                 answer = self._hand.from_store(visit, stored, now, None)
                 return answer if in_task or isinstance(answer, bytes) else partial(self._again, visit)
             case Stale(stored, why, refresh):
                 if refresh:
                     self._flights.refresh_later(self._errand(visit, stored, candidates))
                     self._hits.refreshing(visit.parsed, now)
+                visit.record.retold = retold.shown(request, stored, policy) + retold.purged(stored, why, self._floors)
                 answer = self._hand.from_store(visit, stored, now, why)
                 return answer if in_task or isinstance(answer, bytes) else partial(self._again, visit)
             case Unsatisfiable(why):
                 response = unavailable(504, "This is not in the cache, and only the cache was asked.", request)
                 return self._hand.own_answer(response, visit.parsed, visit.record, why.value)
             case MustValidate() as need:
+                visit.record.retold = retold.purged(need.stored, need.why, self._floors)
                 errand = self._errand(visit, need.stored, candidates, need.demand_head, need.why)
                 fwd = FwdReason.REQUEST if need.why in _ASKED_FOR else FwdReason.STALE
                 return partial(self._forward, visit, errand, fwd, need.why)
@@ -247,6 +257,8 @@ class Exchange:
         record.fwd, record.reason, record.collapsed = fwd, why.value, taken.collapsed
         if not isinstance(landed, Apart):
             record.origin_s = landed.origin_s
+        if isinstance(landed, Kept | Growing) and self._book.log is not None:
+            record.retold += retold.fetched(landed.stored, landed.length if isinstance(landed, Growing) else None)
         match landed:
             case Kept(stored):
                 record.fwd_status, record.stored = landed.fwd_status, landed.taken
@@ -400,8 +412,17 @@ class Exchange:
             ranged=request.method == "GET" and "range" in request.headers,
         )
 
-    def _record(self, parsed: Parsed, route: str, key: CacheKey | None, *, personal: bool) -> ExchangeRecord:
-        about = request_part(self._edge, self._worker, parsed.method.decode("ascii"), route, key, personal=personal)
+    def _record(
+        self,
+        parsed: Parsed,
+        route: str,
+        key: CacheKey | None,
+        noted: tuple[tuple[str, str], ...] = (),
+        *,
+        personal: bool,
+    ) -> ExchangeRecord:
+        method = parsed.method.decode("ascii")
+        about = request_part(self._edge, self._worker, method, route, key, noted, personal=personal)
         return ExchangeRecord(parsed.received_at, about)
 
     def _visitor(self, parsed: Parsed) -> Visitor:

@@ -25,6 +25,7 @@ from edge.gateway.coder import Coder
 from edge.gateway.handover import AT_ONCE_BYTES
 from edge.gateway.plain import read_plain
 from edge.gateway.record import ExchangeRecord, RecordBook
+from edge.gateway.retold import noted_names
 from edge.gateway.server import Parsed, Quick, ViewerConnection
 from edge.store.base import Place, Store
 from edge.store.untracked import untrack
@@ -119,10 +120,11 @@ class _Path:
 class Site:
     """One authority that this edge serves, with the addresses already seen under it."""
 
-    __slots__ = ("_paths", "_size", "_spelt", "authority")
+    __slots__ = ("_noted", "_paths", "_size", "_spelt", "authority")
 
-    def __init__(self, authority: str) -> None:
+    def __init__(self, authority: str, noted: tuple[str, ...] = ()) -> None:
         self.authority = authority
+        self._noted = noted
         self._paths: dict[bytes, _Path] = {}
         self._size = 0
         self._spelt: dict[bytes, Known] = {}
@@ -155,7 +157,7 @@ class Site:
         path, _, query = target.partition(b"?")
         found = self._paths.get(path)
         if found is None:
-            found = _Path(_counted(known.policy.query))
+            found = _Path(_counted(noted_names(known.policy, self._noted)))
         spelt = found.spelt(query)
         if spelt is not None:
             self._paths[path] = found
@@ -177,13 +179,15 @@ Elsewhere = Callable[[bytes, bytes, bytes, float, ViewerConnection], "asyncio.Fu
 
 
 class Hits:
-    """One worker's. `authorities`: every Host that is served, lower case."""
+    """One worker's. `authorities`: every Host that is served, lower case; `noted`: parameters that the access log tells
+    although no policy counts them."""
 
     def __init__(
         self,
         *,
         edge: str,
         authorities: Iterable[str],
+        noted: tuple[str, ...],
         store: Store,
         floors: Floors,
         lease: Lease,
@@ -200,7 +204,7 @@ class Hits:
         self._coder = coder
         self._elsewhere = elsewhere
         self._sites: dict[bytes, Site] = {}
-        self._by_authority = {authority: Site(authority) for authority in authorities}
+        self._by_authority = {authority: Site(authority, noted) for authority in authorities}
 
     def site_of(self, host: bytes) -> Site | None:
         """The site of a Host field as spelt; None: not served here. Spellings of known ones are remembered."""

@@ -48,18 +48,31 @@ class ExchangeRecord:
     status: int = 0
     bytes_sent: int = 0
     origin_s: float | None = None
+    retold: bytes = b""
+    """Members of the line from `retold`."""
 
 
-def request_part(edge: str, worker: str, method: str, route: str, key: CacheKey | None, *, personal: bool) -> bytes:
+def request_part(
+    edge: str,
+    worker: str,
+    method: str,
+    route: str,
+    key: CacheKey | None,
+    noted: tuple[tuple[str, str], ...] = (),
+    *,
+    personal: bool,
+) -> bytes:
     """The part of a log line that depends on the request alone: rendered once per address, then remembered.
 
-    No query values but those that the policy lists; neither path nor query of a personal route.
+    No query values but those that the policy lists, and those `noted` (`retold.noted_query`); neither path nor query of
+    a personal route.
     """
     about: dict[str, Any] = {"edge": edge, "worker": worker, "method": method, "route": route}
     if key is not None and not personal:
         about["path"] = key.path
-        if key.query and key.query[0][0] != "*":
-            about["query"] = dict(key.query)
+        counted = key.query if not key.query or key.query[0][0] != "*" else ()
+        if counted or noted:
+            about["query"] = dict((*counted, *noted))
     return orjson.dumps(about)[1:-1] + b","
 
 
@@ -76,6 +89,7 @@ def line_of(wall: float, now: float, record: ExchangeRecord) -> bytes:
         words += b'"stored":true,'
     if record.collapsed:
         words += b'"collapsed":true,'
+    words += record.retold
     return LINE % (
         wall,
         record.about,

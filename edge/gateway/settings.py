@@ -23,6 +23,8 @@ from edge.gateway.tls import TlsUnusable, server_context
 from edge.gateway.visitors import countries_of
 
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9-]{0,60}")
+_PARAMETER = re.compile(r"[A-Za-z0-9._~-]{1,40}")
+MOST_NOTED_PARAMETERS = 16
 _TLS = ("NEARSHELF_TLS_CERT", "NEARSHELF_TLS_KEY")
 
 
@@ -83,6 +85,8 @@ class GatewaySettings:
     """Budget of this worker's store, in bytes: NEARSHELF_STORE_BYTES."""
     access_log: str = ""
     """Path, `-` for standard output, empty for none: NEARSHELF_ACCESS_LOG."""
+    access_log_query: tuple[str, ...] = ()
+    """Parameters that it tells although no policy counts them: NEARSHELF_ACCESS_LOG_QUERY, default none."""
     hosts: tuple[str, ...] = ()
     """Authorities served besides the loopback ones on the listen port and the public one: NEARSHELF_HOSTS."""
     siblings: Path | None = None
@@ -143,6 +147,7 @@ class GatewaySettings:
             policies=read.policies("NEARSHELF_POLICIES"),
             store_bytes=read.store_bytes("NEARSHELF_STORE_BYTES"),
             access_log=read.access_log("NEARSHELF_ACCESS_LOG"),
+            access_log_query=read.parameters("NEARSHELF_ACCESS_LOG_QUERY"),
             hosts=tuple(host.lower() for host in _members(env.get("NEARSHELF_HOSTS", ""))),
             siblings=read.path("NEARSHELF_SIBLINGS"),
             regional=read.redis("NEARSHELF_REGIONAL"),
@@ -299,6 +304,15 @@ class _Environment:
             except NoLog as exc:
                 self._fault(name, str(exc))
         return target
+
+    def parameters(self, name: str) -> tuple[str, ...]:
+        """Names of parameters; each is a place in every line that has it, so that they are few."""
+        found = tuple(dict.fromkeys(_members(self._env.get(name, ""))))
+        if wrong := [each for each in found if _PARAMETER.fullmatch(each) is None]:
+            self._fault(name, f"{wrong[0]!r}, expected names of parameters, commas between them, such as sort, page")
+        elif len(found) > MOST_NOTED_PARAMETERS:
+            self._fault(name, f"{len(found)} names, expected {MOST_NOTED_PARAMETERS} at the most")
+        return found
 
     def loop(self, name: str) -> str:
         loop = self._env.get(name) or "asyncio"
