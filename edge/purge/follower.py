@@ -13,7 +13,7 @@ from contextlib import aclosing
 from enum import Enum
 
 from cache_policies.feed import ASK_EVERY_S, HOLD_S, LEASE_S, Answer, Question
-from cache_policies.positions import Position, PurgeEntry, WireError
+from cache_policies.positions import Position, PurgeEntry, PurgeKind, WireError
 from cache_policies.tags import EVERYTHING
 from edge.core.floors import Floors, Lease
 
@@ -64,6 +64,17 @@ class Follower:
         self.caught_up = False
         """Whether the whole log was applied once: before it, a starting worker serves nothing from its store."""
         self.flushes = 0
+        self.entries = dict.fromkeys(PurgeKind, 0)
+        """Entries applied, by their kind."""
+        self.head: Position | None = None
+        """The log's, as heard last."""
+
+    @property
+    def behind(self) -> int:
+        """How many entries are known to be in the log and are not applied yet."""
+        if self.head is None or self.applied is None or self.head.epoch != self.applied.epoch:
+            return 0
+        return max(0, self.head.cv - self.applied.cv)
 
     def question(self) -> Question:
         """The next question; its sender notes the time just before sending it."""
@@ -76,6 +87,7 @@ class Follower:
             if answer.start is None:
                 return Outcome.DOUBT
             start, start_id = answer.start
+            self.head = answer.head
             # Nothing is known of what was purged before the oldest retained entry: older responses count as purged.
             self.floors.raise_to(start, (EVERYTHING,))
             self._move_to(start, start_id)
@@ -86,6 +98,7 @@ class Follower:
         if answer.head.epoch < self.applied.epoch:
             # A primary that was replaced and does not know it yet: what it says is not evidence.
             return Outcome.DOUBT
+        self.head = answer.head if self.head is None else max(self.head, answer.head)
         if answer.head.epoch > self.applied.epoch:
             return self._flush(answer, asked_at)
         if answer.flush:
@@ -128,6 +141,7 @@ class Follower:
     def _apply_run(self, run: tuple[PurgeEntry, ...]) -> None:
         for entry in run:
             self.floors.apply(entry)
+            self.entries[entry.kind] += 1
             self._move_to(entry.position, entry.id)
 
     def _flush(self, answer: Answer, asked_at: float) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from edge.core.key import CacheKey
@@ -10,6 +11,23 @@ from edge.core.stored import StoredResponse
 
 MAX_VARIANTS = 8
 """Variants under one key; beyond it the oldest goes. A key with more is a policy whose `vary` is too wide."""
+
+
+class Evicted(StrEnum):
+    """Why a response went that no newer one replaced."""
+
+    ROOM = "room"
+    """It was still of use, but others needed the room."""
+    EXPIRED = "expired"
+    """No request could use it any more: past its `keep_until`."""
+    PURGED = "purged"
+    """The same: below a hard floor, with no validator."""
+    VARIANTS = "variants"
+    """Its key had too many variants."""
+    DROPPED = "dropped"
+    """A write made its key unusable, or the origin's answer did."""
+    CLEARED = "cleared"
+    """The worker no longer trusted anything in its store."""
 
 
 @dataclass(frozen=True, slots=True)

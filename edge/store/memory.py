@@ -7,7 +7,8 @@ from collections.abc import Callable
 from edge.core.floors import Floors, Verdict
 from edge.core.key import CacheKey
 from edge.core.stored import StoredResponse
-from edge.store.base import MAX_VARIANTS, Place, StoreStats
+from edge.durations import AGE_BOUNDS_S, Durations
+from edge.store.base import MAX_VARIANTS, Evicted, Place, StoreStats
 from edge.store.s3fifo import S3Fifo
 from edge.store.untracked import untrack
 
@@ -28,7 +29,7 @@ class MemoryStore:
     """
 
     def __init__(self, max_bytes: int, floors: Floors, clock: Callable[[], float]) -> None:
-        self._entries = _Entries(max_bytes, self._is_dead)
+        self._entries = _Entries(max_bytes, self._why_dead, clock)
         self._floors = floors
         self._clock = clock
         self._by_key = self._entries.entries
@@ -64,13 +65,18 @@ class MemoryStore:
                 self._refused += 1
                 return False
         variants = (stored, *others)[:MAX_VARIANTS]
+        surplus = 1 + len(others) - len(variants)
+        crowded = 0
         while len(variants) > 1 and _size_of(variants) > self._entries.maxsize:
             variants = variants[:-1]
+            crowded += 1
         try:
             self._entries[stored.key] = variants
         except ValueError:
             self._refused += 1
             return False
+        self.evictions[Evicted.VARIANTS] += surplus
+        self.evictions[Evicted.ROOM] += crowded
         return True
 
     def grown(self, stored: StoredResponse) -> bool:
@@ -88,10 +94,12 @@ class MemoryStore:
         variants = self.peek(key)
         if variants:
             del self._entries[key]
+            self.evictions[Evicted.DROPPED] += len(variants)
         return len(variants)
 
     def clear(self) -> None:
         """Forget everything: a worker that no longer trusts what it has applied."""
+        self.evictions[Evicted.CLEARED] += self._entries.responses
         self._entries.clear()
 
     def sweep(self, limit: int = SWEPT_AT_ONCE) -> int:
@@ -102,7 +110,8 @@ class MemoryStore:
         """
         went = 0
         for key, variants in self._entries.patrol(limit):
-            alive = tuple([variant for variant in variants if not self._is_dead(variant)])
+            whys = [self._why_dead(variant) for variant in variants]
+            alive = tuple([variant for variant, why in zip(variants, whys, strict=True) if why is None])
             if len(alive) == len(variants):
                 for variant in variants:
                     # What hits added since it was put.
@@ -110,11 +119,13 @@ class MemoryStore:
                         untrack(held)
                 continue
             went += len(variants) - len(alive)
+            for why in whys:
+                if why is not None:
+                    self.evictions[why] += 1
             if alive:
                 self._entries[key] = alive
             else:
                 del self._entries[key]
-        self._entries.swept += went
         return went
 
     def stats(self) -> StoreStats:
@@ -123,29 +134,43 @@ class MemoryStore:
             responses=self._entries.responses,
             size_bytes=int(self._entries.currsize),
             max_bytes=int(self._entries.maxsize),
-            evicted=self._entries.evicted,
-            swept=self._entries.swept,
+            evicted=self.evictions[Evicted.ROOM],
+            swept=self.evictions[Evicted.EXPIRED] + self.evictions[Evicted.PURGED],
             refused=self._refused,
         )
 
-    def _is_dead(self, stored: StoredResponse) -> bool:
+    @property
+    def evictions(self) -> dict[Evicted, int]:
+        """Responses that went, by why, since the store was made."""
+        return self._entries.evictions
+
+    @property
+    def evicted_ages(self) -> Durations:
+        """How long those had been in the store that had to make room for others."""
+        return self._entries.evicted_ages
+
+    def _why_dead(self, stored: StoredResponse) -> Evicted | None:
+        """Why no request can use it any more; None: one still can."""
         if self._clock() >= stored.keep_until:
-            return True
+            return Evicted.EXPIRED
         if stored.judged_at == self._floors.sequence or stored.etag is not None:
             # A purged body with a validator may turn out unchanged: one 304 instead of a whole answer.
-            return False
-        return self._floors.judge(stored) is Verdict.PURGED
+            return None
+        return Evicted.PURGED if self._floors.judge(stored) is Verdict.PURGED else None
 
 
 class _Entries(S3Fifo[CacheKey, Variants]):
     """Variants by key. Counts them, and what went, and forgets a dead key before one that is alive."""
 
-    def __init__(self, max_bytes: int, is_dead: Callable[[StoredResponse], bool]) -> None:
+    def __init__(
+        self, max_bytes: int, why_dead: Callable[[StoredResponse], Evicted | None], clock: Callable[[], float]
+    ) -> None:
         super().__init__(max_bytes, getsizeof=_size_of)
-        self._is_dead = is_dead
+        self._why_dead = why_dead
+        self._clock = clock
         self.responses = 0
-        self.evicted = 0
-        self.swept = 0
+        self.evictions = dict.fromkeys(Evicted, 0)
+        self.evicted_ages = Durations(AGE_BOUNDS_S)
 
     def __setitem__(self, key: CacheKey, variants: Variants) -> None:
         super().__setitem__(key, variants)
@@ -164,15 +189,22 @@ class _Entries(S3Fifo[CacheKey, Variants]):
 
     def popitem(self) -> tuple[CacheKey, Variants]:
         for key, variants in self.patrol(LOOKED_AT):
+            whys: list[Evicted] = []
             for variant in variants:
-                if not self._is_dead(variant):
+                why = self._why_dead(variant)
+                if why is None:
                     break
+                whys.append(why)
             else:
-                self.swept += len(variants)
+                for why in whys:
+                    self.evictions[why] += 1
                 del self[key]
                 return key, variants
         key, variants = super().popitem()
-        self.evicted += len(variants)
+        self.evictions[Evicted.ROOM] += len(variants)
+        now = self._clock()
+        for variant in variants:
+            self.evicted_ages.add(now - variant.stored_at)
         return key, variants
 
     def clear(self) -> None:
