@@ -6,7 +6,7 @@ A generator does this, with all times in seconds since the start of its run, on 
     for arrival in plan.arrivals:               # before the first is sent: what nobody sends is known to be missing
         recorder.intend(arrival.at_s)
     recorder.begin()                            # second 0
-    ... recorder.pulse(now_s)                   # from a loop of its own, every PULSE_S or as often as it can
+    ... recorder.pulse(now_s)                   # from a loop of its own that sleeps until recorder.next_pulse_s
     ... recorder.sample(label, target, arrival_at_s, sent_at_s, received_at_s, code, body_bytes, was_free=...)
     ... recorder.event(at_s, "purge", "everything") ; recorder.changed(PriceChange(...))
     run = recorder.finish(ended_at_s)           # then prices, figures, series, versions are set on it
@@ -91,7 +91,8 @@ class Recorder:
         self._sent = self._in_time = self._done = self._late = 0
         self._readings = readings
         self._taken: list[tuple[float, machine.Reading]] = []
-        self._next_pulse_s = 0.0
+        self._pulses = 0
+        """Those that are over."""
         self._lag = Histogram()
         self._lags: dict[int, float] = {}
         """Second -> the most that a pulse was late in it, ms."""
@@ -162,19 +163,24 @@ class Recorder:
             address[0] += 1
             address[1] += label.status in MISS_STATUSES
 
+    @property
+    def next_pulse_s(self) -> float:
+        """When the generator's loop is to call `pulse` next: to sleep until then, not for PULSE_S."""
+        return self._pulses * PULSE_S
+
     def pulse(self, now_s: float) -> None:
-        """The generator's loop has come round. It should every PULSE_S; each time that it did not is counted as late.
+        """The generator's loop has come round. Each pulse that was due meanwhile is counted, with how late it is.
 
         A loop that hangs for a second misses fifty pulses, and all of them count, as requests do: a single long lag
         would be lost among thousands of short ones.
         """
-        while self._next_pulse_s <= now_s:
-            late_s = now_s - self._next_pulse_s
-            if self._counts_at(self._next_pulse_s):
+        while (due_s := self.next_pulse_s) <= now_s:
+            late_s = now_s - due_s
+            if self._counts_at(due_s):
                 self._lag.add(late_s * 1e6)
-            second = int(self._next_pulse_s)
+            second = int(due_s)
             self._lags[second] = max(self._lags.get(second, 0.0), late_s * 1000)
-            self._next_pulse_s += PULSE_S
+            self._pulses += 1
         if now_s - self._taken[-1][0] >= _READ_EVERY_S:
             self._taken.append((now_s, self._readings()))
 
