@@ -110,8 +110,8 @@ class Gateway:
         cert, key = settings.tls_cert, settings.tls_key
         self._tls = None if cert is None or key is None else TlsFiles(cert, key)
         self._log = AccessLog(settings.access_log) if settings.access_log else None
-        self._book = RecordBook(settings.edge, self._log, clock, wall)
-        self._recent = Recent(self._book, self._log)
+        self.book = RecordBook(settings.edge, self._log, clock, wall)
+        self._recent = Recent(self.book, self._log)
         country_of = registered_country if settings.mmdb is None else countries_of(settings.mmdb)
         self._visitors = Visitors(settings.trusted_hops, country_of, settings.country_field)
         self._writes = Writes(clock)
@@ -131,6 +131,7 @@ class Gateway:
             regional=regional,
             own_positions=self._keeps_own,
             max_growing_bytes=settings.store_bytes // 2,
+            counters=self.book.counters,
             scheme=settings.scheme,
         )
         self._flights = Flights(self._fills.fetch, self.floors, clock)
@@ -203,7 +204,7 @@ class Gateway:
             fills=self._fills,
             flights=self._flights,
             invalidations=self._invalidations,
-            book=self._book,
+            book=self.book,
             visitors=self._visitors,
             clock=self._clock,
             wall=self._wall,
@@ -276,8 +277,8 @@ class Gateway:
             "floors": len(self.floors),
             "policies": self.reload.status(),
             "store": asdict(self.store.stats()),
-            "cache": self._book.by_cache_status(),
-            "bytes_sent": self._book.bytes_sent,
+            "cache": self.book.by_cache_status(),
+            "bytes_sent": self.book.bytes_sent,
             "flights": len(self._flights),
             "viewers": 0 if self.server is None else len(self.server.connections),
             "viewers_accepted": 0 if self.server is None else self.server.accepted,

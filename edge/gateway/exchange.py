@@ -119,6 +119,7 @@ class Exchange:
             book=book,
             coder=coder,
             elsewhere=self._passes.quick,
+            clock=clock,
         )
         self.quick = self._hits.quick
 
@@ -187,7 +188,8 @@ class Exchange:
         if isinstance(placed, Unplaced):
             return own_answer(for_nobody(UNPLACED_WORDS, request), parsed, record, placed.why.value)
         if policy.store and not guarded and parsed.method == b"GET" and policy.data_class is DataClass.PUBLIC:
-            site.remember(parsed.target, Known(key, policy, record.about))
+            tally = self._book.counters.exchange(policy.id, "hit", "", 200)
+            site.remember(parsed.target, Known(key, policy, record.about, tally))
         return Visit(parsed, request, match, key, placed, record)
 
     def _decide(self, visit: Visit, now: float, *, in_task: bool = False) -> bytes | Callable[[], Awaitable[None]]:
@@ -229,7 +231,7 @@ class Exchange:
         status, _, why = REFUSALS[reason]
         method = "-" if parsed is None else parsed.method.decode("ascii")
         about = request_part(self._edge, self._worker, method, "-", None, personal=False)
-        record = ExchangeRecord(now if parsed is None else parsed.received_at, about)
+        record = ExchangeRecord(now if parsed is None else parsed.received_at, about, "-")
         response = unavailable(status, why, None)
         if reason is Refusal.METHOD:
             response = Response(405, response.headers.with_(("allow", "GET, HEAD")), response.body)
@@ -320,6 +322,7 @@ class Exchange:
                 forward,
                 visit.key,
                 visit.placed,
+                visit.policy.id,
                 None if body is None else body.pieces(),
                 None if body is None else body.length,
                 self._hand.hints_for(visit),
@@ -373,8 +376,10 @@ class Exchange:
         try:
             answer = await self._fills.accepted(answer)
         except OriginError as exc:
+            self._book.counters.failed(record.route, exc, self._clock() - answer.sent_at)
             await self._hand.error(visit, exc, exc.reason, self._clock(), leased=need.demand_head)
             return
+        self._book.counters.answered(record.route, answer.status, answer.head_at - answer.sent_at)
         await self._passed(visit, answer)
 
     def _revisit(self, parsed: Parsed) -> Visit | bytes:
@@ -423,7 +428,7 @@ class Exchange:
     ) -> ExchangeRecord:
         method = parsed.method.decode("ascii")
         about = request_part(self._edge, self._worker, method, route, key, noted, personal=personal)
-        return ExchangeRecord(parsed.received_at, about)
+        return ExchangeRecord(parsed.received_at, about, route)
 
     def _visitor(self, parsed: Parsed) -> Visitor:
         return self._visitors.of(parsed.viewer, parsed.fields)

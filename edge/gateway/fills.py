@@ -24,6 +24,7 @@ from edge.core.residency import Placed
 from edge.core.stored import StoredResponse
 from edge.core.storing import DoNotStore, Label, Reason, label_of, may_store
 from edge.core.validation import conditions, freshen
+from edge.gateway.counters import Counters
 from edge.gateway.flights import Fate
 from edge.gateway.growing import WHOLE_BYTES, Growing
 from edge.gateway.landings import Errand, Failed, Fetched, Kept, NotKept, Overtaken
@@ -56,7 +57,7 @@ class Keeps(Protocol):
 class Fills:
     """`applied` gives the position this worker has applied; `on_kept` hears of what was stored; `regional` is asked
     before the origin is; `clock` and `wall` are edge.clock's two readings. `max_growing_bytes`: of all bodies that grow
-    at a time; beyond it they are passed on and not stored.
+    at a time; beyond it they are passed on and not stored. Requests to origins are counted in `counters`.
 
     `own_positions`: the purge log is the site's own, of which the origin knows nothing. What it says is as new as what
     this worker had applied when the request was sent, and it is told nothing of positions, countries and keys.
@@ -74,6 +75,7 @@ class Fills:
         clock: Callable[[], float],
         wall: Callable[[], float],
         max_growing_bytes: int,
+        counters: Counters,
         regional: Regional | None = None,
         own_positions: bool = False,
         scheme: str = "http",
@@ -89,6 +91,7 @@ class Fills:
         self._regional = regional
         self._own_positions = own_positions
         self._max_growing_bytes = max_growing_bytes
+        self._counters = counters
         self._growing_bytes = 0
         self._scheme = scheme
         self._refusal_said_at = float("-inf")
@@ -134,7 +137,8 @@ class Fills:
                 )
                 # Read before the request is sent: what is purged from here on may be missing in the answer.
                 counter = (self._applied() or ZERO) if self._own_positions else None
-                response = await self.send(forward, errand.key, placed, on_interim=errand.hint)
+                route = errand.match.policy.id
+                response = await self.send(forward, errand.key, placed, route, on_interim=errand.hint)
                 if response.status == 304 and validate is not None:
                     await response.discard()
                     freshened = self._freshened(validate, response, errand.match, counter)
@@ -259,22 +263,23 @@ class Fills:
         forward: Request,
         key: CacheKey,
         placed: Placed,
+        route: str,
         body: AsyncIterator[bytes] | None = None,
         length: int | None = None,
         on_interim: OnInterim | None = None,
         begun: Begun | None = None,
     ) -> OriginResponse:
         """Ask whoever is placed for it. Raises OriginError. `on_interim` hears of every 103 before this returns;
-        `begun`: it was sent before, and failed (`OriginPool.begin_read`).
+        `begun`: it was sent before, and failed (`OriginPool.begin_read`). Counted under `route`.
 
         A read that the first origin gives no usable answer to goes to the second, whose word is the last: each time
         anew, because a first origin that fails for long has its breaker to keep it from being waited for.
         """
         second = placed.fail_over if forward.method in READS and body is None else None
         if second is None:
-            return await self._ask(placed.origin, forward, key, body, length, on_interim, begun)
+            return await self._ask(placed.origin, forward, key, route, body, length, on_interim, begun)
         try:
-            response = await self._ask(placed.origin, forward, key, on_interim=on_interim)
+            response = await self._ask(placed.origin, forward, key, route, on_interim=on_interim)
         except OriginError:
             pass
         else:
@@ -282,13 +287,14 @@ class Fills:
                 return response
             response.abandon()
         self._origins.failed_over += 1
-        return await self._ask(second, forward, key, on_interim=on_interim)
+        return await self._ask(second, forward, key, route, on_interim=on_interim)
 
     async def _ask(
         self,
         origin: Origin,
         forward: Request,
         key: CacheKey,
+        route: str,
         body: AsyncIterator[bytes] | None = None,
         length: int | None = None,
         on_interim: OnInterim | None = None,
@@ -299,8 +305,15 @@ class Fills:
         if body is not None and length is not None:
             headers = headers.with_(("content-length", str(length)))
         pool = self._origins.pool(origin)
-        response = await pool.send(forward.method, target, headers, body, on_interim=on_interim, begun=begun)
-        return await self.accepted(response)
+        began_at = self._clock() if begun is None else begun.sent_at
+        try:
+            response = await pool.send(forward.method, target, headers, body, on_interim=on_interim, begun=begun)
+            await self.accepted(response)
+        except OriginError as exc:
+            self._counters.failed(route, exc, self._clock() - began_at)
+            raise
+        self._counters.answered(route, response.status, response.head_at - began_at)
+        return response
 
     def as_sent(self, forward: Request, key: CacheKey) -> tuple[str, Headers]:
         """Target and fields of a forward request, those among them that belong to this connection."""

@@ -382,9 +382,11 @@ class _Passing:
             lines.append(passes.date())
         lines += _END
         data = "\r\n".join(lines).encode("latin-1") + body
-        record = ExchangeRecord(parsed.received_at, known.about, "pass", known.reason, need.fwd, status)
+        route = known.policy.id
+        record = ExchangeRecord(parsed.received_at, known.about, route, "pass", known.reason, need.fwd, status)
         record.status, record.bytes_sent = status, len(data)
         record.origin_s = now - self.begun.sent_at
+        passes.book.counters.answered(route, status, record.origin_s)
         if parsed.viewer.gone:
             ended(record, "gone", record.reason)
         passes.book.note(record)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import orjson
 
 from edge.core.key import CacheKey
 from edge.core.reuse import FwdReason
+from edge.gateway.counters import Counters, Tally
 
 LINE = b'{"time":%.3f,%b"status":%d,"cache":"%b",%b"ttl":%b,"age":%b,"bytes":%d,"ms":%.2f,"origin_ms":%b}\n'
 """Everything between the request's own part and the newline; enum words and numbers need no escaping."""
@@ -35,6 +36,8 @@ class ExchangeRecord:
     """Seconds of the edge's clock."""
     about: bytes
     """The request's part of the log line, from `request_part`."""
+    route: str
+    """As in it; `-`: none was looked for."""
     outcome: str = "miss"
     """One of: hit (a 304 or HEAD among them), stale, validated, miss, pass, edge, error, gone."""
     reason: str = ""
@@ -188,17 +191,18 @@ class RecordBook:
         """Where lines go. Somebody who looks may take its place, and see every line (`gateway/recent.py`)."""
         self.last: deque[tuple[float, float, ExchangeRecord]] = deque(maxlen=LAST_KEPT)
         """What was no plain hit, with the time of the wall clock and of the edge's clock when it was noted."""
-        self.hits = 0
-        """Hits answered the short way; all else is in `counts`."""
-        self.bytes_sent = 0
-        self.counts: Counter[tuple[str, str]] = Counter()
+        self.counters = Counters()
+        """All exchanges are counted there, and nowhere else."""
         self._clock = clock
         self._wall = wall
 
-    def hit(self, about: bytes, received_at: float, status: int, ttl_s: int, age_s: int, size: int) -> None:
-        """A fresh response from the store: the only exchange without a reason."""
-        self.hits += 1
-        self.bytes_sent += size
+    def hit(
+        self, about: bytes, tally: Tally, received_at: float, status: int, ttl_s: int, age_s: int, size: int
+    ) -> None:
+        """A fresh response from the store, to be counted in `tally`: the only exchange without a reason."""
+        took_s = self._clock() - received_at
+        tally.add(took_s)
+        tally.bytes_sent += size
         if self.log is not None:
             self.log.write(
                 LINE
@@ -211,23 +215,32 @@ class RecordBook:
                     b"%d" % ttl_s,
                     b"%d" % age_s,
                     size,
-                    (self._clock() - received_at) * 1000,
+                    took_s * 1000,
                     b"null",
                 )
             )
 
     def note(self, record: ExchangeRecord) -> None:
         """Any other exchange, once, when its last byte was handed to the kernel or its viewer was gone."""
-        self.counts[record.outcome, record.reason] += 1
-        self.bytes_sent += record.bytes_sent
-        noted = (self._wall(), self._clock(), record)
+        now = self._clock()
+        tally = self.counters.exchange(record.route, record.outcome, record.reason, record.status)
+        tally.add(now - record.received_at)
+        tally.bytes_sent += record.bytes_sent
+        tally.coalesced += record.collapsed
+        noted = (self._wall(), now, record)
         self.last.append(noted)
         if self.log is not None:
             self.log.write(line_of(*noted))
 
     def by_cache_status(self) -> dict[str, int]:
         """How many exchanges ended how: `hit` and `OUTCOME:REASON`."""
-        found = Counter({"hit": self.hits})
-        for (outcome, reason), count in sorted(self.counts.items()):
-            found[f"{outcome}:{reason}" if reason else outcome] += count
-        return dict(found)
+        found = {"hit": 0}
+        for label, tally in sorted(self.counters.exchanges.items()):
+            ended = f"{label.status}:{label.reason}" if label.reason else label.status
+            found[ended] = found.get(ended, 0) + tally.total
+        return found
+
+    @property
+    def bytes_sent(self) -> int:
+        """Of all answers, their heads included."""
+        return sum([tally.bytes_sent for tally in self.counters.exchanges.values()])

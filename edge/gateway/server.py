@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 import httptools
 
@@ -223,15 +223,15 @@ class RequestBody:
         await self._more
 
 
-Quick = bytes | tuple[bytes, ...] | asyncio.Future[None] | None
+Quick = Literal[True] | asyncio.Future[None] | None
 
 
 class Application(Protocol):
     """What answers requests."""
 
     def quick(self, data: bytes, now: float, viewer: ViewerConnection) -> Quick:
-        """The whole answer to bytes that are one plain request (`plain.py`) for something fresh, in one piece or in
-        several; None: parse them. `now`: a moment of the edge's clock after they were read."""
+        """Answer bytes that are one plain request (`plain.py`), for something fresh at once: True; or later: what is
+        done then. None: parse them. `now`: a moment of the edge's clock after they were read."""
 
     def at_once(self, parsed: Parsed, now: float) -> bytes | Callable[[], Awaitable[None]] | asyncio.Future[None]:
         """The whole answer; or what to await until it has been written to `parsed.viewer`; or what is done when
@@ -359,16 +359,10 @@ class ViewerConnection(asyncio.BufferedProtocol):
         self._now = self.active_at = now = server.clock()
         if self._quiet and len(data) <= server.quick_bytes:
             answer = server.quick(data, now, self)
-            if type(answer) is bytes:
-                assert self.transport is not None
-                self.transport.write(answer)
-                return
-            if type(answer) is tuple:
-                assert self.transport is not None
-                self.transport.writelines(answer)
+            if answer is True:
                 return
             if answer is not None:
-                self._busy = cast("asyncio.Future[None]", answer)
+                self._busy = answer
                 self._quiet = False
                 return
         self._quiet = False

@@ -29,6 +29,7 @@ from edge.core.key import CacheKey
 from edge.core.policy import PolicySet
 from edge.core.reuse import FwdReason
 from edge.core.stored import StoredResponse
+from edge.gateway.counters import Counters, Tally
 from edge.gateway.exchange import Exchange
 from edge.gateway.fills import Fills
 from edge.gateway.flights import Fate, Flights
@@ -178,8 +179,10 @@ class _NoLines:
 
 
 class _WatchedBook(RecordBook):
-    def hit(self, about: bytes, received_at: float, status: int, ttl_s: int, age_s: int, size: int) -> None:
-        super().hit(about, received_at, status, ttl_s, age_s, size)
+    def hit(
+        self, about: bytes, tally: Tally, received_at: float, status: int, ttl_s: int, age_s: int, size: int
+    ) -> None:
+        super().hit(about, tally, received_at, status, ttl_s, age_s, size)
         viewed = _viewed.get()
         viewed.route, viewed.outcome = _route(about), "hit"
 
@@ -227,6 +230,7 @@ class VirtualShop:
             applied=lambda: self._follower.applied,
             on_kept=lambda stored: None,
             max_growing_bytes=STORE_BYTES // 2,
+            counters=Counters(),
             clock=loop.time,
             wall=self.wall,
         )

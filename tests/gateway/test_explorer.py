@@ -154,7 +154,7 @@ async def test_looking_leaves_the_access_log_whole(shop, admin):
 async def test_hits_are_not_gathered_while_nobody_looks(shop, admin, monkeypatch):
     monkeypatch.setattr(recent_module, "LOOKING_S", 0.0)
     await admin.get("/requests")
-    await shop.until(lambda: shop.gateway._book.log is shop.gateway._log)
+    await shop.until(lambda: shop.gateway.book.log is shop.gateway._log)
     await shop.get(LAMP)
     await shop.get(LAMP)
     assert list(shop.gateway._recent._lines) == []

@@ -15,6 +15,7 @@ from edge.core.http import Request
 from edge.core.key import BadTarget, cache_key
 from edge.core.policy import CachePolicy, Match
 from edge.gateway import hits
+from edge.gateway.counters import Tally
 from edge.gateway.hits import Known, Site
 from tests.support.edge_shop import EdgeShop
 from tests.support.raw_http import RawResponse
@@ -39,7 +40,7 @@ def short(monkeypatch) -> list[bytes]:
 
     def noted(self, data, now, *more):
         answer = join(self, data, now, *more)
-        if isinstance(answer, bytes):
+        if answer is True:
             answered.append(data)
         return answer
 
@@ -180,7 +181,7 @@ def known_at(site: Site, target: str, policy: CachePolicy) -> Known | None:
         key = cache_key(Request("GET", "shop.example", path, query), Match(policy, path, ""))
     except BadTarget:
         return None
-    known = Known(key, policy, b"")
+    known = Known(key, policy, b"", Tally())
     site.remember(target.encode(), known)
     return known
 

@@ -26,6 +26,7 @@ from edge.core.request_rules import forward_request, refusal
 from edge.core.storing import Store, may_store
 from edge.core.structured import parse_dictionary, parse_strings
 from edge.core.variants import PREFERENCES, preferences, vary_names
+from edge.gateway.counters import Tally
 from edge.gateway.hits import Known, Site
 from edge.gateway.origin import Caps, Deadlines, OriginError, OriginPool
 from edge.gateway.origin.plain_head import read_plain_head
@@ -155,7 +156,7 @@ def _feed_target(data: bytes, rng: random.Random) -> bool:
     must(key_recorded(key_record(key)) == key, "a recorded key is another")
     # The short way of a hit takes an address for the same as the long way, or leaves it alone.
     site = Site("shop.example")
-    site.remember(data, Known(key, match.policy, b""))
+    site.remember(data, Known(key, match.policy, b"", Tally()))
     other = mutated(rng, data, (data,))
     for each in (data, other):
         known = site.known(each)
