@@ -15,6 +15,7 @@ BENCHES = {
     "misses": "requests passed through, beside nginx",
     "purge": "a tag on a million entries",
     "revalidation": "latency while entries are refreshed behind the viewers' backs",
+    "shopper": "what Chromium sees at 80 ms: edge hit, edge miss, no edge",
     "stampede": "a cold crowd on one key",
     "writes": "forwarded writes over httpx, beside stock httpx",
 }

@@ -163,9 +163,12 @@ def test_bytes_come_whole_and_so_does_their_end(octets):
 def test_nobody_there_ends_the_connection():
     with socket.create_server(("127.0.0.1", 0)) as server:
         nobody = server.getsockname()[1]
-    with relay_to(nobody) as relay, socket.create_connection(("127.0.0.1", relay.ports[0]), timeout=30) as viewer:
-        with suppress(ConnectionResetError):
-            assert viewer.recv(1) == b""
+    with (
+        relay_to(nobody) as relay,
+        socket.create_connection(("127.0.0.1", relay.ports[0]), timeout=30) as viewer,
+        suppress(ConnectionResetError),
+    ):
+        assert viewer.recv(1) == b""
 
 
 def test_a_viewer_that_goes_away_takes_its_counterpart_along():
