@@ -20,6 +20,8 @@ from cache_policies.markets import load_markets
 from cache_policies.reading import PolicyError
 from origin.app import make_app
 from origin.errors import ShopError
+from origin.metrics import Metrics, share
+from origin.record import AccessLog
 from origin.settings import OriginSettings, SettingsError
 
 KEEP_ALIVE_S = 75
@@ -70,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _serve() -> int:
     settings = OriginSettings.from_env(os.environ)
     markets = load_markets(settings.policies)
+    metrics, log = _metrics(settings.metrics), _access_log(settings.access_log)
     try:
         listener = _listen(settings.listen_host, settings.listen_port)
     except OSError as exc:
@@ -80,7 +83,7 @@ def _serve() -> int:
         )
         return 2
     config = uvicorn.Config(
-        make_app(settings, markets),
+        make_app(settings, markets, metrics, log),
         http="httptools",
         ws="none",
         lifespan="on",
@@ -100,6 +103,23 @@ def _serve() -> int:
     with listener:
         server.run(sockets=[listener])
     return 0 if server.started else 1
+
+
+def _metrics(folder: Path | None) -> Metrics:
+    try:
+        return Metrics(None if folder is None else share(folder))
+    except OSError as exc:
+        raise SettingsError(f"NEARSHELF_METRICS_DIR {folder} cannot be used: {exc.strerror}") from exc
+
+
+def _access_log(target: str) -> AccessLog | None:
+    try:
+        return AccessLog(target) if target else None
+    except OSError as exc:
+        raise SettingsError(
+            f"NEARSHELF_ACCESS_LOG {target} cannot be written: {exc.strerror}; name a file that this user may append "
+            "to, or - for standard output"
+        ) from exc
 
 
 def _stopped(number: int, frame: FrameType | None) -> NoReturn:

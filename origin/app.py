@@ -25,11 +25,13 @@ from origin.accounts import edge_purges
 from origin.accounts import staff_api as accounts
 from origin.catalog import api as catalog
 from origin.console import pages as console
-from origin.errors import TooLarge
+from origin.errors import NotFound, NotSignedIn, TooLarge
 from origin.events import api as events
 from origin.inventory import api as inventory
+from origin.metrics import CONTENT_TYPE, Metrics
 from origin.pricing import api as pricing
 from origin.problems import handlers, problem, unexpected
+from origin.record import AccessLog, Recorded, Records
 from origin.release import noted_release, release_digest
 from origin.settings import OriginSettings
 from origin.shop import Shop, open_shop
@@ -83,43 +85,58 @@ _MODULES: tuple[Callable[[Shop], list[BaseRoute]], ...] = (
 """In the order in which addresses are matched: the catalog's `/{market}/...` come last."""
 
 
-def make_app(settings: OriginSettings, markets: Markets) -> Starlette:
-    """One worker's application. The shop is opened when it starts and closed when it stops."""
+def make_app(
+    settings: OriginSettings, markets: Markets, metrics: Metrics | None = None, log: AccessLog | None = None
+) -> Starlette:
+    """One worker's application. The shop is opened when it starts and closed when it stops.
+
+    `metrics`: where it counts; None: for itself. `log`: its access log; None: none.
+    """
+    records = Records(metrics or Metrics(), log)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         digest = release_digest(settings.policies)
         async with (
-            open_shop(settings, markets=markets, serving=True) as shop,
+            open_shop(settings, markets=markets, serving=True, metrics=records.metrics) as shop,
             noted_release(shop.database, digest),
         ):
             app.state.shop = shop
-            app.router.routes.extend(routes_of(shop))
+            routes = routes_of(shop)
+            records.learn(routes)
+            app.router.routes.extend(routes)
             yield
 
-    app = Starlette(exception_handlers=dict(handlers()), middleware=_middleware(settings), lifespan=lifespan)
+    app = Starlette(exception_handlers=dict(handlers()), middleware=_middleware(settings, records), lifespan=lifespan)
     app.router.redirect_slashes = False
     return app
 
 
 def app_of(shop: Shop) -> Starlette:
     """The application over a shop that is open already; whoever opened it closes it."""
-    app = Starlette(routes=routes_of(shop), exception_handlers=dict(handlers()), middleware=_middleware(shop.settings))
+    routes, records = routes_of(shop), Records(shop.metrics)
+    records.learn(routes)
+    app = Starlette(routes=routes, exception_handlers=dict(handlers()), middleware=_middleware(shop.settings, records))
     app.router.redirect_slashes = False
     app.state.shop = shop
     return app
 
 
 def routes_of(shop: Shop) -> list[BaseRoute]:
-    """Health, then the routes of every module."""
-    routes: list[BaseRoute] = [Route("/livez", _live), Route("/readyz", _ready)]
+    """Health and metrics, then the routes of every module."""
+    routes: list[BaseRoute] = [
+        Route("/livez", _live, name="liveness"),
+        Route("/readyz", _ready, name="readiness"),
+        Route("/metrics", _metrics, name="metrics"),
+    ]
     for module_routes in _MODULES:
         routes.extend(module_routes(shop))
     return routes
 
 
-def _middleware(settings: OriginSettings) -> list[Middleware]:
+def _middleware(settings: OriginSettings, records: Records) -> list[Middleware]:
     return [
+        Middleware(Recorded, records=records),
         Middleware(SecurityFields),
         Middleware(Faults),
         Middleware(EdgeKey, key=settings.edge_key),
@@ -177,7 +194,8 @@ class EdgeKey:
                 await problem(Request(scope), HTTPStatus.FORBIDDEN, WRONG_KEY, headers=refused)(scope, receive, send)
                 return
             if not from_edge:
-                scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] not in EDGE_ONLY_FIELDS]}
+                # In place: `Recorded` reads from the same scope which route was found.
+                scope["headers"] = [pair for pair in scope["headers"] if pair[0] not in EDGE_ONLY_FIELDS]
             scope.setdefault("state", {})["from_edge"] = from_edge
         await self._app(scope, receive, send)
 
@@ -234,6 +252,18 @@ class SecurityFields:
 async def _live(request: Request) -> Response:
     """This process answers."""
     return PlainTextResponse("ok\n", headers={"cache-control": "no-store"})
+
+
+async def _metrics(request: Request) -> Response:
+    """What this worker, or all of them, counted; for whoever runs the origin, and never through an edge."""
+    shop: Shop = request.app.state.shop
+    token = shop.settings.admin_token
+    if not token or request.state.from_edge:
+        raise NotFound("There is nothing at this address.")
+    shown = request.headers.get("authorization", "")
+    if not hmac.compare_digest(shown.encode("latin-1"), f"Bearer {token}".encode("latin-1")):
+        raise NotSignedIn("Metrics want the admin token (NEARSHELF_ADMIN_TOKEN) as a bearer token.")
+    return Response(shop.metrics.exposition(), headers={"cache-control": "no-store"}, media_type=CONTENT_TYPE)
 
 
 async def _ready(request: Request) -> Response:

@@ -40,6 +40,8 @@ class Committed:
     id: str
     at: float
     """time.monotonic() when the commit was confirmed."""
+    events: tuple[Event, ...] = ()
+    """What happened in it."""
 
 
 class UnitOfWork:
@@ -126,13 +128,18 @@ class Database:
         await work.connection.commit()
         work.position = position
         if position is not None:
-            committed = Committed(position, work.purge_id, time.monotonic())
+            committed = Committed(position, work.purge_id, time.monotonic(), tuple(work.events))
             for hook in self.on_commit:
                 hook(committed)
 
+    def pools(self) -> dict[str, AsyncEngine]:
+        """Every engine, by the name of its pool."""
+        replicas = {f"replica-{number}": engine for number, engine in enumerate(self.replicas)}
+        return {"writes": self.writes, "log": self.log, "primary-fills": self.primary_fills, **replicas}
+
     async def close(self) -> None:
         """Close every pool. Connections still in use are closed when they are given back."""
-        for engine in (self.writes, self.log, self.primary_fills, *self.replicas):
+        for engine in self.pools().values():
             await engine.dispose()
 
 

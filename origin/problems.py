@@ -46,7 +46,7 @@ STATUS_OF: Mapping[type[ShopError], HTTPStatus] = {
 }
 """The table. An error has the status of the nearest of its bases that is named here."""
 
-PROGRAM_PATHS = ("/api/", "/edge/", "/livez", "/readyz")
+PROGRAM_PATHS = ("/api/", "/edge/", "/livez", "/readyz", "/metrics")
 """Addresses that programs ask; everything else is asked by people."""
 
 

@@ -33,6 +33,12 @@ class OriginSettings:
     policies: Path = PACKAGED_POLICIES
     standbys: tuple[str, ...] = ()
     """Names of the standbys that may be promoted; empty: all that stream."""
+    admin_token: str = field(default="", repr=False)
+    """Bearer token of /metrics; empty: there is no such address."""
+    metrics: Path | None = None
+    """Folder in which all workers of this origin count; None: each for itself."""
+    access_log: str = ""
+    """Path, `-` for standard output, empty for none."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
@@ -61,6 +67,9 @@ class OriginSettings:
         policies = folder_called(env.get("NEARSHELF_POLICIES") or PACKAGED_POLICIES)
         if not policies.is_dir():
             faults.append(f"NEARSHELF_POLICIES names no directory: {policies}")
+        admin_token = env.get("NEARSHELF_ADMIN_TOKEN", "")
+        if admin_token and not (len(admin_token) >= 16 and admin_token.isascii() and admin_token.isprintable()):
+            faults.append("NEARSHELF_ADMIN_TOKEN must be 16 printable ASCII characters or more, or not be set")
         if faults:
             raise SettingsError("the environment of the origin is not usable:\n  " + "\n  ".join(faults))
         return cls(
@@ -72,6 +81,9 @@ class OriginSettings:
             edge_key=edge_key,
             policies=policies,
             standbys=tuple(_commas(env.get("NEARSHELF_STANDBYS", ""))),
+            admin_token=admin_token,
+            metrics=Path(env["NEARSHELF_METRICS_DIR"]) if env.get("NEARSHELF_METRICS_DIR") else None,
+            access_log=env.get("NEARSHELF_ACCESS_LOG", ""),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from origin.db import STATEMENT_TIMEOUT_S, Database
 from origin.events.live import Observer
 from origin.events.purge_log import LogTail
 from origin.events.wake import Wake
+from origin.metrics import Metrics
 from origin.money import check_rounding
 from origin.settings import OriginSettings
 from origin.snapshot import Snapshots
@@ -27,6 +29,7 @@ class Shop:
     wake: Wake
     observer: Observer
     tail: LogTail
+    metrics: Metrics
 
 
 @asynccontextmanager
@@ -35,6 +38,7 @@ async def open_shop(
     *,
     markets: Markets | None = None,
     serving: bool = False,
+    metrics: Metrics | None = None,
     statement_timeout_s: float = STATEMENT_TIMEOUT_S,
 ) -> AsyncIterator[Shop]:
     """The shop as `settings` say; closed at the end of the block.
@@ -43,8 +47,8 @@ async def open_shop(
     PolicyError. MoneyError: they round the prices of a currency in a way that makes no sense.
 
     `serving`: also follow the purge log, the registry and the other workers' nudges, as a worker does. Without it the
-    shop can read and write (imports, seeds), and the workers hear of its changes. `statement_timeout_s`: 0 for work
-    that takes long.
+    shop can read and write (imports, seeds), and the workers hear of its changes. `metrics`: where it counts; None:
+    for itself. `statement_timeout_s`: 0 for work that takes long.
     """
     if markets is None:
         markets = load_markets(settings.policies)
@@ -53,17 +57,26 @@ async def open_shop(
     database = Database(
         settings.database_url, settings.replica_urls, markets=markets, statement_timeout_s=statement_timeout_s
     )
+    metrics = metrics or Metrics()
     wake = Wake(settings.redis_url)
-    observer = Observer(database, settings.standbys)
+    observer = Observer(database, settings.standbys, acknowledged=metrics.acknowledged)
     tail = LogTail(database, wake)
-    database.on_commit.extend([wake.announce, observer.watch])
+    database.on_commit.extend([wake.announce, observer.watch, metrics.committed])
+    snapshots = Snapshots(database, opened=lambda source: metrics.snapshots.labels(source).inc())
+    metrics.watch(database)
+    metrics.look_at(metrics.questions_open, lambda: tail.held)
+    looking: asyncio.Task[None] | None = None
     try:
         if serving:
             await wake.start()
             await observer.start()
             await tail.start()
-        yield Shop(settings, database, Snapshots(database), markets, wake, observer, tail)
+            looking = asyncio.create_task(metrics.keep_looking(), name="metrics")
+        yield Shop(settings, database, snapshots, markets, wake, observer, tail, metrics)
     finally:
+        if looking is not None:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
         await tail.stop()
         await observer.stop()
         await wake.stop()

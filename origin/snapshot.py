@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -51,7 +51,9 @@ class Snapshot:
 class Snapshots:
     """Where reads of public pages come from."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, opened: Callable[[str], None] = lambda source: None) -> None:
+        """`opened` hears of each snapshot where it comes from."""
+        self._opened = opened
         self._primary = _Primary(database.primary_fills)
         self._head = database.log
         self._replicas = [_Replica(f"replica-{i}", engine) for i, engine in enumerate(database.replicas)]
@@ -73,6 +75,7 @@ class Snapshots:
             if snapshot is None:
                 snapshot = await self._primary.open(minimum, stack)
             self.served[snapshot.source] += 1
+            self._opened(snapshot.source)
             yield snapshot
 
     async def _read_head(self) -> Position:

@@ -41,6 +41,7 @@ APPLICATION_ROLE = "nearshelf"
 DATABASE = "nearshelf"
 STANDBY = "standby1"
 """The standby's cluster_name, which the primary sees as application_name; also the name of its slot."""
+VALKEY_MEMORY = "128mb"
 READY_S = 60.0
 """How long a server may take until it answers, recovery after a crash included."""
 
@@ -253,7 +254,9 @@ class Servers:
         argv = (
             *(str(self.binaries.valkey), "--port", "0"),
             *("--unixsocket", str(self.valkey_socket), "--unixsocketperm", "700"),
-            # It carries wake-ups that may be lost: nothing is worth keeping.
+            # It carries wake-ups and copies of what is elsewhere: nothing is worth keeping, and what is asked for least
+            # gives way.
+            *("--maxmemory", VALKEY_MEMORY, "--maxmemory-policy", "allkeys-lru"),
             *("--dir", str(self.valkey_socket.parent), "--save", "", "--appendonly", "no"),
         )
         program = Program("valkey", argv, _environment(), self.valkey_socket.parent, signal.SIGTERM, self._account)

@@ -97,6 +97,8 @@ class Supervisor:
         self.secrets = topology.Secrets(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
         self.children: dict[str, Child] = {}
         """In the order of starting."""
+        self.origin_log = Log(state.logs / "origin.access.log")
+        """What the origin was asked for, a line each, of all its workers."""
         self.tether = Tether(state.runtime, state.descriptor)
         self.servers = Servers(state, self.tether)
         self.relay = RelayLink()
@@ -278,6 +280,8 @@ class Supervisor:
             self.servers.replica_url,
             self.servers.redis_url,
             STANDBY,
+            metrics=str(self.state.runtime / "origin-metrics"),
+            access_log=str(self.origin_log.path),
         )
         if admin:
             environment["ADMIN_DATABASE_URL"] = self.servers.admin_database_url
@@ -287,8 +291,14 @@ class Supervisor:
         for edge in self.topology.edges:
             for worker in edge.workers:
                 log = Log(self.state.logs / f"{worker.name}.access.log")
-                environment = topology.edge_environment(edge, worker, self.secrets, str(log.path))
-                environment["NEARSHELF_SIBLINGS"] = str(self.state.runtime / f"edge-{edge.name}")
+                environment = topology.edge_environment(
+                    edge,
+                    worker,
+                    self.secrets,
+                    access_log=str(log.path),
+                    siblings=str(self.state.runtime / f"edge-{edge.name}"),
+                    regional=self.servers.redis_url,
+                )
                 yield self._python(worker.name, "edge.gateway", environment)
 
     def _edge_names(self) -> Iterable[str]:
@@ -394,6 +404,7 @@ class Supervisor:
             **self.topology.addresses(),
             "control": str(self.state.control),
             "state": str(self.state.folder),
+            "origin_log": str(self.origin_log.path),
         }
         env = {
             "DATABASE_URL": self.servers.database_url,

@@ -194,8 +194,17 @@ class Secrets:
 
 
 def origin_environment(
-    port: int, secrets: Secrets, database_url: str, replica_url: str, redis_url: str, standby: str
+    port: int,
+    secrets: Secrets,
+    database_url: str,
+    replica_url: str,
+    redis_url: str,
+    standby: str,
+    *,
+    metrics: str,
+    access_log: str,
 ) -> dict[str, str]:
+    """`metrics`: the folder in which the workers count together. `access_log`: the file that they all write."""
     return {
         "DATABASE_URL": database_url,
         "REPLICA_URLS": replica_url,
@@ -203,10 +212,16 @@ def origin_environment(
         "NEARSHELF_LISTEN": f"{HOST}:{port}",
         "NEARSHELF_EDGE_KEY": secrets.edge_key,
         "NEARSHELF_STANDBYS": standby,
+        "NEARSHELF_ADMIN_TOKEN": secrets.admin_token,
+        "NEARSHELF_METRICS_DIR": metrics,
+        "NEARSHELF_ACCESS_LOG": access_log,
     }
 
 
-def edge_environment(edge: Edge, worker: Worker, secrets: Secrets, access_log: str) -> dict[str, str]:
+def edge_environment(
+    edge: Edge, worker: Worker, secrets: Secrets, *, access_log: str, siblings: str, regional: str
+) -> dict[str, str]:
+    """`siblings`: the folder in which the edge's workers meet. `regional`: the store that they share."""
     return {
         "NEARSHELF_EDGE": edge.name,
         "NEARSHELF_LISTEN": f"{HOST}:{edge.port}",
@@ -214,6 +229,8 @@ def edge_environment(edge: Edge, worker: Worker, secrets: Secrets, access_log: s
         "NEARSHELF_PUBLIC_URL": edge.url,
         "NEARSHELF_ORIGIN_URL": f"http://{HOST}:{edge.fills_port}",
         "NEARSHELF_FEED_URL": f"http://{HOST}:{edge.questions_port}",
+        "NEARSHELF_SIBLINGS": siblings,
+        "NEARSHELF_REGIONAL": regional,
         "NEARSHELF_EDGE_KEY": secrets.edge_key,
         "NEARSHELF_ADMIN_TOKEN": secrets.admin_token,
         "NEARSHELF_ACCESS_LOG": access_log,

@@ -55,4 +55,4 @@ def routes(shop: Shop) -> list[BaseRoute]:
             "application/json",
         )
 
-    return [Route(PURGE_PATH, enter, methods=["POST"])]
+    return [Route(PURGE_PATH, enter, methods=["POST"], name="edge-purge")]

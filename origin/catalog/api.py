@@ -73,17 +73,17 @@ def routes(shop: Shop) -> list[BaseRoute]:
     """Every route of the storefront. The last one takes whatever is left below a market: it must stay last."""
     store = Storefront(shop)
     return [
-        Route("/", store.entry, methods=["GET"]),
-        Route("/market", store.switch_market, methods=["POST"]),
-        Route("/static/{digest}/{name}", store.static, methods=["GET"]),
-        Route("/art/{digest}/{sku}.svg", store.picture, methods=["GET"]),
-        Route("/api/v1/{market}/products", store.products_json, methods=["GET"]),
-        Route("/api/v1/{market}/products/{sku}", store.product_json, methods=["GET"]),
-        Route("/{market}/", store.home, methods=["GET"]),
-        Route("/{market}/c/{path:path}", store.category, methods=["GET"]),
-        Route("/{market}/products/{slug}", store.product, methods=["GET"]),
-        Route("/{market}", store.without_slash, methods=["GET"]),
-        Route("/{market}/{rest:path}", store.anything_else, methods=["GET"]),
+        Route("/", store.entry, methods=["GET"], name="entry"),
+        Route("/market", store.switch_market, methods=["POST"], name="market-switcher"),
+        Route("/static/{digest}/{name}", store.static, methods=["GET"], name="static"),
+        Route("/art/{digest}/{sku}.svg", store.picture, methods=["GET"], name="art"),
+        Route("/api/v1/{market}/products", store.products_json, methods=["GET"], name="product-list"),
+        Route("/api/v1/{market}/products/{sku}", store.product_json, methods=["GET"], name="product"),
+        Route("/{market}/", store.home, methods=["GET"], name="home"),
+        Route("/{market}/c/{path:path}", store.category, methods=["GET"], name="category-page"),
+        Route("/{market}/products/{slug}", store.product, methods=["GET"], name="product-page"),
+        Route("/{market}", store.without_slash, methods=["GET"], name="default"),
+        Route("/{market}/{rest:path}", store.anything_else, methods=["GET"], name="default"),
     ]
 
 

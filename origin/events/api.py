@@ -63,7 +63,10 @@ def routes(shop: Shop) -> list[BaseRoute]:
         await leave(shop.database, _worker_of(await request.body()))
         return Response(status_code=204, headers={"cache-control": "no-store"})
 
-    return [Route(FEED_PATH, ask, methods=["POST"]), Route(LEAVE_PATH, go, methods=["POST"])]
+    return [
+        Route(FEED_PATH, ask, methods=["POST"], name="edge-feed"),
+        Route(LEAVE_PATH, go, methods=["POST"], name="edge-leave"),
+    ]
 
 
 async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

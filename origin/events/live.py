@@ -342,8 +342,17 @@ class Observer:
     """
 
     def __init__(
-        self, database: Database, standbys: Sequence[str] = (), clock: Callable[[], float] = time.monotonic
+        self,
+        database: Database,
+        standbys: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+        acknowledged: Callable[[str, float], None] = lambda edge, seconds: None,
     ) -> None:
+        """`acknowledged` hears, once for each worker that applied a change which was committed here, of its edge and
+        of the seconds since the commit."""
+        self._acknowledged = acknowledged
+        self._heard: dict[Position, set[str]] = {}
+        """Of changes that were committed here: the workers of which it has heard."""
         self._database = database
         self._standbys = tuple(standbys)
         self._clock = clock
@@ -377,6 +386,7 @@ class Observer:
     def watch(self, committed: Committed) -> None:
         """Follow a change that has just been committed here; for `Database.on_commit`."""
         if self._tasks:
+            self._heard[committed.position] = set()
             self._follow(committed.position, committed.at)
 
     async def wait_live(self, position: Position, timeout_s: float = 10.0) -> LiveReport:
@@ -502,8 +512,10 @@ class Observer:
             if watch.judge(view, self._leases, now):
                 news = True
                 self._keep(watch.report)
+                self._tell(watch.report)
             if watch.report.state is LiveState.LIVE or now - watch.committed_at > WATCH_S:
                 self._watches.pop(watch.position, None)
+                self._heard.pop(watch.position, None)
                 news = True
         if news:
             self._news.set()
@@ -512,6 +524,15 @@ class Observer:
             if self._leases.still_for_s(row, now) >= FORGET_S:
                 # On the number that was seen: a worker that has asked since then stays registered.
                 await connection.execute(_FORGET, {"worker": row.worker, "contact": row.contact})
+
+    def _tell(self, report: LiveReport) -> None:
+        heard = self._heard.get(report.position)
+        if heard is None:
+            return
+        for worker in report.workers:
+            if worker.outcome is Outcome.ACKNOWLEDGED and worker.worker not in heard:
+                heard.add(worker.worker)
+                self._acknowledged(worker.edge, worker.ms / 1000)
 
     def _keep(self, report: LiveReport) -> None:
         self._reports[report.position] = report

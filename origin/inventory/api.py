@@ -41,4 +41,4 @@ def routes(shop: Shop) -> list[BaseRoute]:
         hints = CacheHints(FRESH_S, 0, 0, (product_tag(market.id, product.sku),), snapshot.position, shows_price=True)
         return cached(request, orjson.dumps({"sku": sku, "band": band.value}), "application/json", hints)
 
-    return [Route("/api/v1/{market}/stock/{sku:path}", show, methods=["GET"])]
+    return [Route("/api/v1/{market}/stock/{sku:path}", show, methods=["GET"], name="stock")]

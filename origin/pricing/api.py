@@ -49,4 +49,4 @@ def routes(shop: Shop) -> list[BaseRoute]:
         hints = CacheHints(FRESH_S, 0, 0, tags, snapshot.position, shows_price=True)
         return cached(request, orjson.dumps(price_json(price, market)), "application/json", hints)
 
-    return [Route("/api/v1/{market}/prices/{sku:path}", show, methods=["GET"])]
+    return [Route("/api/v1/{market}/prices/{sku:path}", show, methods=["GET"], name="price")]

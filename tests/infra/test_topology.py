@@ -74,7 +74,8 @@ def test_no_two_processes_get_one_port(edge_workers):
 def test_an_edge_reaches_the_origin_only_through_the_relay():
     shop = plan(Options(rtt_ms=parse_rtts(["eu=120"])), 8080)
     edge = shop.edges[1]
-    environment = edge_environment(edge, edge.workers[1], Secrets("key", "token"), "access.log")
+    told = {"access_log": "access.log", "siblings": "together", "regional": "unix:///valkey"}
+    environment = edge_environment(edge, edge.workers[1], Secrets("key", "token"), **told)
     relayed = {f"http://127.0.0.1:{channel['port']}": channel for channel in shop.relay_plan()}
     fills, questions = relayed[environment["NEARSHELF_ORIGIN_URL"]], relayed[environment["NEARSHELF_FEED_URL"]]
     assert (fills["edge"], fills["channel"], fills["rtt_ms"]) == ("eu", "fills", 120)
@@ -87,10 +88,12 @@ def test_an_edge_reaches_the_origin_only_through_the_relay():
 def test_workers_of_the_origin_know_the_application_s_databases_only():
     shop = plan(Options(), 8080)
     environment = origin_environment(
-        shop.origin_port, Secrets("key", "token"), "primary", "replica", "redis", "standby1"
+        *(shop.origin_port, Secrets("key", "token"), "primary", "replica", "redis", "standby1"),
+        metrics="counted",
+        access_log="origin.log",
     )
     assert environment["NEARSHELF_LISTEN"] == "127.0.0.1:8080"
-    assert not any("ADMIN" in name for name in environment)
+    assert "ADMIN_DATABASE_URL" not in environment
 
 
 def test_a_taken_port_is_named_with_what_wants_it_and_the_option_that_moves_it():

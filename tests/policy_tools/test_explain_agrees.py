@@ -32,7 +32,7 @@ SHAPES = (
     *("/{m}/cart", "/{m}/cart/items", "/{m}/checkout", "/{m}/checkout/{n}", "/{m}/account", "/{m}/account/{n}"),
     *("/api/v1/{m}/prices/{n}", "/api/v1/{m}/stock/{n}", "/api/v1/{m}/products", "/api/v1/{m}/products/{n}"),
     *("/art/0123/{n}", "/static/0123/{n}", "/console", "/console/{n}", "/api/staff/v1/{n}", "/market"),
-    *("/edge/v1/feed", "/livez", "/readyz", "/robots.txt", "/{n}/{n}", "/xx-xxx/c/{n}"),
+    *("/edge/v1/feed", "/livez", "/readyz", "/metrics", "/robots.txt", "/{n}/{n}", "/xx-xxx/c/{n}"),
 )
 PARAMETERS = (
     "page=2",

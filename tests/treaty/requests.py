@@ -201,6 +201,7 @@ CASES = [
     Case("switching the market", "/market", "market-switcher", method="POST"),
     Case("the feed is not for viewers", "/edge/v1/feed", status=404, method="POST"),
     Case("nor is the origin's life", "/livez", status=404),
+    Case("nor what it counts", "/metrics", status=404),
     Case("nor its readiness", "/readyz?x=1", status=404),
     Case("nor either, written otherwise", "/%6civez", status=404),
     Case("art", "/art/0123456789abcdef/SKU-1.svg", "art"),
