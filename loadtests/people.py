@@ -252,17 +252,20 @@ def search(taste: Taste, market: str, rng: random.Random) -> Iterator[Visit]:
 
 
 def crawl(taste: Taste, market: str, rng: random.Random) -> Iterator[Visit]:
-    """What a bot asks for, in order and without end: each category's pages, then the products that it shows."""
+    """What a bot asks for, in order and without end: each category's pages, then what they show that is new to it."""
     first = rng.randrange(len(taste.categories)) if taste.categories else 0
     while True:
         yield home(market)
+        read: set[str] = set()
         for category in (*taste.categories[first:], *taste.categories[:first]):
             for page in range(1, taste.pages(category) + 1):
                 yield listing(market, category, page=page)
             for item in taste.products_in(category):
-                yield product(market, item.slug)
-        if not taste.categories:
-            for item in taste.products:
+                if item.slug not in read:
+                    read.add(item.slug)
+                    yield product(market, item.slug)
+        for item in taste.products:
+            if not item.categories:
                 yield product(market, item.slug)
 
 

@@ -6,7 +6,6 @@ outside (`nearshelf load run --set KEY=VALUE`), as if they stood in the file.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +24,7 @@ from cache_policies.kinds import (
     spelled,
     whole_number,
 )
-from cache_policies.reading import Fault, Place, Refused, Value, closest, parse_document, read_document
+from cache_policies.reading import Fault, Refused, Value, closest, did_you_mean, read_document
 from loadtests.people_file import MARKETS_MIX, PEOPLE_FIELDS, PEOPLE_FILE, PEOPLE_MIX, number, read_people
 from loadtests.scenario import (
     NOTHING,
@@ -38,7 +37,9 @@ from loadtests.scenario import (
     Scenario,
     ThresholdLine,
 )
+from loadtests.scenario_settings import put, read_setting
 from loadtests.shapes import HIGHEST_BUSIEST, Shape, ShapeKind
+from loadtests.thresholds import ThresholdError, parse_thresholds
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 """The scenarios that come with the project."""
@@ -374,7 +375,7 @@ def load_scenario(name_or_path: str, settings: Mapping[str, str] | None = None) 
     people = read_people(defaults)
     lasting: float | None = None
     for key, text in (settings or {}).items():
-        value = _setting(key, text, faults)
+        value = read_setting(key, text, faults)
         if value is None:
             continue
         if key == "duration":
@@ -385,12 +386,13 @@ def load_scenario(name_or_path: str, settings: Mapping[str, str] | None = None) 
         if names[0] in defaults.fields():
             # One share of a mix is set beside the others, wherever these stand.
             document.fields().setdefault(names[0], defaults.fields()[names[0]])
-        _set(document, names, value)
+        put(document, names, value)
     only(document, SCENARIO_FIELDS)
     found = {each.name: each.of(document, None) for each in SCENARIO_FIELDS}
     # The fields of people are read once more, to be merged: what is wrong with them is noted once all the same.
     merged = read_people(document, people) if people is not None else None
     _check_times(document, found)
+    _check_thresholds(document, found)
     if faults or merged is None:
         raise BadScenario(faults)
     scenario = Scenario(
@@ -424,69 +426,6 @@ def _path_of(name_or_path: str) -> Path:
     )
 
 
-def _setting(key: str, text: str, faults: list[Fault]) -> Value | None:
-    """The value as if it were written in a file; its place is the setting itself."""
-    said = f"--set {key}={text}"
-    if re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", key) is None:
-        what = "no path of fields, expected names with dots between them, such as people.bot"
-        faults.append(Fault(Place(said, 1, 1), "", what, "NS009"))
-        return None
-    own: list[Fault] = []
-    document = parse_document(f"value: {text}", said, own)
-    if document is None or own:
-        faults.extend(Fault(Place(said, 1, len(key) + 2), key, fault.what, fault.code, fault.fix) for fault in own)
-        return None
-    return _moved(document.fields()["value"][1], said, key, faults)
-
-
-def _moved(value: Value, said: str, path: str, faults: list[Fault]) -> Value:
-    """The value, and what is in it, with the setting's place and its own path in the document."""
-    written: Any = value.written
-    if isinstance(written, list):
-        written = [_moved(item, said, f"{path}[{place}]", faults) for place, item in enumerate(written)]
-    elif isinstance(written, dict):
-        written = {
-            name: (Place(said, 1, 1), _moved(item, said, f"{path}.{name}", faults))
-            for name, (_, item) in written.items()
-        }
-    return Value(Place(said, 1, 1), path, written, faults, quoted=value.quoted)
-
-
-def _set(document: Value, names: Sequence[str], value: Value) -> None:
-    """Put `value` where `names` lead, making mappings on the way; where they lead nowhere, that is a fault."""
-    here = document
-    for depth, name in enumerate(names):
-        last = depth == len(names) - 1
-        if isinstance(here.written, list):
-            found = _item(here.written, name)
-            if found is None or last:
-                known = ", ".join(_name_of(item) or str(place) for place, item in enumerate(here.written))
-                value.fault(f"{here.path} has no {name} to set something of, expected one of {known}", "NS101")
-                return
-            here = here.written[found]
-        elif isinstance(here.written, dict):
-            if last:
-                here.written[name] = (value.place, value)
-                return
-            path = ".".join(names[: depth + 1])
-            empty = Value(value.place, path, {}, document.faults)
-            here = here.written.setdefault(name, (value.place, empty))[1]
-        else:
-            value.fault(f"{here.path} is {here.shown}, which has no {name}", "NS103")
-            return
-
-
-def _item(items: Sequence[Value], name: str) -> int | None:
-    return next((place for place, item in enumerate(items) if name in (_name_of(item), str(place))), None)
-
-
-def _name_of(item: Value) -> str | None:
-    if isinstance(item.written, dict) and "name" in item.written:
-        written = item.written["name"][1].written
-        return written if isinstance(written, str) else None
-    return None
-
-
 def _check_times(document: Value, found: Mapping[str, Any]) -> None:
     """What fields say about each other: phases within the duration, deeds in phases that exist."""
     phases: tuple[PhasePlan, ...] | None = found["phases"]
@@ -496,8 +435,30 @@ def _check_times(document: Value, found: Mapping[str, Any]) -> None:
         begins.fault(f"{phases[-1].name} begins when the scenario is over, expected before its duration", "NS105")
     if found["deeds"] is None or ("phases" in written and phases is None):
         return
-    names = [WARM_UP, *(phase.name for phase in phases or (PhasePlan(ONLY_PHASE, 0.0),))]
+    names = _phase_names(phases)
     for entry, deed in zip(written["deeds"][1].items(), found["deeds"], strict=True):
         if deed.phase not in names:
             with suppress(Refused):
                 _one_of(entry.fields()["phase"][1], names)
+
+
+def _phase_names(phases: tuple[PhasePlan, ...] | None) -> list[str]:
+    return [WARM_UP, *(phase.name for phase in phases or (PhasePlan(ONLY_PHASE, 0.0),))]
+
+
+def _check_thresholds(document: Value, found: Mapping[str, Any]) -> None:
+    """That each can be judged: its words, and the phases that it names."""
+    try:
+        thresholds = parse_thresholds(found["thresholds"] or ())
+    except ThresholdError as exc:
+        document.faults += [Fault(problem.place, "thresholds", problem.what, "NS104") for problem in exc.problems]
+        return
+    if "phases" in document.fields() and found["phases"] is None:
+        return
+    names = _phase_names(found["phases"])
+    for threshold in thresholds:
+        for figure in (threshold.figure, threshold.against):
+            phase = figure.choice.get("phase") if figure is not None else None
+            if phase is not None and phase not in names:
+                what = f"there is no phase {phase}, expected one of {', '.join(names)}{did_you_mean(phase, names)}"
+                document.faults.append(Fault(threshold.place, "thresholds", what, "NS104"))

@@ -1,24 +1,29 @@
-"""Shoppers and merchandisers are seeded, and what they ask for is spelled as the shop spells it."""
+"""Shoppers, bots and merchandisers are seeded, and what they ask for is spelled as the shop spells it."""
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 
 import pytest
 
-from loadtests.discovery import looking_around
 from loadtests.oracle import PriceKey
 from loadtests.people import (
-    Browser,
+    Kind,
     Merchandiser,
+    Mix,
     ShopFront,
     ShownProduct,
+    Taste,
     Zipf,
     amount_text,
+    browse,
+    crawl,
     listing,
     popularity_of,
     product,
+    search,
 )
 
 FRONT = ShopFront(
@@ -30,10 +35,13 @@ FRONT = ShopFront(
 )
 
 
-def test_the_same_seed_sends_the_same_sequence():
+@pytest.mark.parametrize("session", [browse, search])
+def test_the_same_seed_sends_the_same_sequence(session):
+    taste = Taste(FRONT, seed=1)
+
     def sequence(seed: int) -> list[str]:
-        browser = Browser(FRONT, seed)
-        return [visit.target for _ in range(20) for visit in browser.session()]
+        rng = random.Random(seed)
+        return [visit.target for _ in range(20) for visit in session(taste, "eu-eur", rng)]
 
     assert sequence(7) == sequence(7)
     assert sequence(7) != sequence(8)
@@ -49,6 +57,54 @@ def test_popularity_follows_the_exponent():
 def test_all_shoppers_of_a_run_agree_on_what_is_popular():
     assert popularity_of(FRONT, 3) == popularity_of(FRONT, 3)
     assert sorted(popularity_of(FRONT, 3)) == list(range(50))
+    assert Taste(FRONT, 3).products == Taste(FRONT, 3).products != Taste(FRONT, 4).products
+
+
+def test_a_mix_is_drawn_in_proportion_and_never_what_has_no_share():
+    mix, rng = Mix({"bot": 35, "nobody": 0, "shopper": 65}), random.Random(1)
+    drawn = Counter(mix.draw(rng) for _ in range(20_000))
+    assert drawn["bot"] / 20_000 == pytest.approx(0.35, abs=0.02)
+    assert set(drawn) == {"bot", "shopper"}
+
+
+def test_nobody_asks_for_what_is_unknown():
+    taste = Taste(FRONT, seed=1, unknown=["SKU-7"])
+    rng = random.Random(1)
+    sessions = [visit for _ in range(300) for session in (browse, search) for visit in session(taste, "eu-eur", rng)]
+    seen = [*sessions, *itertools.islice(crawl(taste, "eu-eur", rng), 500)]
+    assert product("eu-eur", "slug-8") in seen
+    assert not any("slug-7" in visit.target.split("/") or visit.target.endswith("/SKU-7") for visit in seen)
+
+
+def test_a_searcher_stays_in_one_category_and_turns_its_pages_back_and_forth():
+    taste, rng = Taste(FRONT, seed=1), random.Random(2)
+    sessions = [[visit.target for visit in search(taste, "eu-eur", rng)] for _ in range(200)]
+    pages = [[target for target in session if "/c/" in target] for session in sessions]
+    assert all(target.startswith("/eu-eur/c/shoes") for session in pages for target in session)
+    assert any("/eu-eur/c/shoes?page=3" in session for session in pages)
+    forth_and_back = ["/eu-eur/c/shoes", "/eu-eur/c/shoes?page=2", "/eu-eur/c/shoes"]
+    assert any(session[:3] == forth_and_back for session in pages)
+    assert any("sort=price" in target for session in pages for target in session)
+
+
+def test_a_bot_reads_everything_in_order_and_begins_again():
+    taste = Taste(FRONT, seed=1)
+    lap = 1 + 3 + 50
+    seen = [visit.target for visit in itertools.islice(crawl(taste, "eu-eur", random.Random(1)), 2 * lap)]
+    assert seen[:4] == ["/eu-eur/", "/eu-eur/c/shoes", "/eu-eur/c/shoes?page=2", "/eu-eur/c/shoes?page=3"]
+    assert set(seen[4:lap]) == {f"/eu-eur/products/slug-{n}" for n in range(50)}
+    assert seen[:lap] == seen[lap:]
+
+
+def test_a_shop_without_listings_is_read_too():
+    front = ShopFront(("eu-eur",), (), (ShownProduct("one", "SKU-1", ()),))
+    taste, rng = Taste(front, seed=1), random.Random(1)
+    assert [visit.kind for visit in search(taste, "eu-eur", rng)] == [Kind.HOME]
+    assert [visit.target for visit in itertools.islice(crawl(taste, "eu-eur", rng), 3)] == [
+        "/eu-eur/",
+        "/eu-eur/products/one",
+        "/eu-eur/",
+    ]
 
 
 def test_targets_are_percent_encoded():
@@ -74,34 +130,3 @@ def test_amounts_are_written_with_the_digits_of_the_currency():
     assert amount_text(5, 2) == "0.05"
     assert amount_text(1250, 0) == "1250"
     assert amount_text(1250, 3) == "1.250"
-
-
-def test_looking_around_finds_markets_categories_sorts_pages_and_products():
-    switcher = '<option value="us-usd">US</option><option value="eu-eur">EU</option>'
-    card = '<a href="/us-usd/products/{0}">x</a><data class="price" data-sku="{1}" value="1">1</data>'
-    shop = {
-        "/": switcher + '<a href="/us-usd/">home</a>',
-        "/us-usd/": switcher + '<a href="/us-usd/c/shoes">s</a><a href="/us-usd/c/bags">b</a>',
-        "/us-usd/c/shoes": '<select id="s" name="sort"><option value="price">p</option></select>'
-        '<a href="?page=2">2</a><a href="?sort=price&amp;page=4">4</a><a href="/us-usd/c/shoes/red">r</a>'
-        + card.format("one", "SKU-1"),
-        "/us-usd/c/bags": card.format("two", "SKU-2"),
-        "/us-usd/c/shoes/red": card.format("one", "SKU-1") + card.format("three", "SKU-3"),
-    }
-    walk = looking_around(10)
-    target = next(walk)
-    front = None
-    while front is None:
-        try:
-            target = walk.send(shop[target].encode())
-        except StopIteration as found:
-            front = found.value
-    assert front.markets == ("us-usd", "eu-eur")
-    assert front.categories == ("shoes", "bags", "shoes/red")
-    assert front.sorts == ("", "price")
-    assert front.pages["shoes"] == 4
-    assert front.products == (
-        ShownProduct("one", "SKU-1", ("shoes", "shoes/red")),
-        ShownProduct("two", "SKU-2", ("bags",)),
-        ShownProduct("three", "SKU-3", ("shoes/red",)),
-    )
