@@ -27,9 +27,10 @@ MAX_VARY_CHARACTERS = 200
 def fetched(stored: StoredResponse, length: int | None = None) -> bytes:
     """Members about a response that was fetched and may be shared; `length` of a body that is not there yet."""
     size = stored.size + (length or 0)
-    return b'"position":"%b","size":%d,"said":%b,%b' % (
+    return b'"position":"%b","size":%d,"aged":%.3f,"said":%b,%b' % (
         str(stored.position).encode(),
         size,
+        stored.initial_age_s,
         orjson.dumps(_said(stored.headers)),
         _variant(stored),
     )

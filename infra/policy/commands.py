@@ -202,8 +202,16 @@ def policy_diff(
         Literal["text", "md", "json"], typer.Option("--format", help="For people, a pull request, or programs.")
     ] = "text",
     replay: Annotated[
-        Path | None, typer.Option(metavar="LOG", help="An edge's access log: predict hit ratio and origin load.")
+        list[Path] | None,
+        typer.Option(
+            metavar="LOG",
+            help="An access log, gzipped or not, or a folder of them; repeat it. Predicts hit ratio and origin load.",
+        ),
     ] = None,
+    store_size: Annotated[
+        str,
+        typer.Option(metavar="SIZE", help="Of each worker's store, for the prediction: 256MB; none: no limit."),
+    ] = "",
     exit_code: Annotated[
         bool, typer.Option("--exit-code/--no-exit-code", help="Whether a change ends with status 2.")
     ] = True,
@@ -216,11 +224,16 @@ def policy_diff(
     Examples:
       nearshelf policy diff HEAD:cache_policies cache_policies
       nearshelf policy diff main HEAD --format md
-      nearshelf policy diff cache_policies my-policies --replay access.log
+      nearshelf policy diff cache_policies my-policies --replay access.log --replay access.log.1.gz
     """
     from infra.policy import diff_command
 
-    raise typer.Exit(diff_command.run(before, after, form=form, log=replay, exit_code=exit_code))
+    if store_size and not replay:
+        raise CommandError("--store-size is about a prediction: give a log with --replay, too")
+    store_bytes = diff_command.size_of(store_size) if store_size else None
+    raise typer.Exit(
+        diff_command.run(before, after, form=form, logs=replay or (), store_bytes=store_bytes, exit_code=exit_code)
+    )
 
 
 @policy.command("test")

@@ -1,116 +1,28 @@
-"""`nearshelf policy diff --replay`: an access log answered once more, under other policies.
+"""`nearshelf policy diff --replay`: access logs answered once more, under the policies before and those after.
 
-The model: one store for each edge, without a limit and empty at the log's first line. Each line with an address is
-asked at its own time, and the core decides (match, key, reuse, storing, lifetimes) as in a gateway. What the log does
-not say is taken as follows.
-
-- The origin's answer has the status that the log says (a 304 to a viewer stands for 200), a label and an ETag, and no
-  other field but a lifetime: the longest that the log shows for that address (age + ttl). Where that is the first
-  policy's `fresh`, the origin is taken to be silent, so that the `fresh` of each policy counts.
-- A purge is where a line says `purged-hard`: what both stores hold for that address is forgotten then. Soft purges,
-  evictions, a lapsed lease and a failing origin are left out.
-- Addresses of personal routes are not in a log; they are counted as passed on under both. Parameters that did not
-  count when the log was written are not in it either, so that new members of `query` split no keys here; nor is any
-  query of a route with `query: all`, so that all of an address count as one there.
-
-A request answered while stale counts as a hit, and its refresh as a request to the origin.
+What one edge does is in `replayed_edge`. Both sides see the same requests at the same times. An object that the edge
+had lost when a line says `cold` (evicted, or a worker started anew), although the policies before would have kept it,
+is lost under both; a store size may be given, else stores have no limit. Addresses of personal routes are not in a log:
+they are passed on under both. A request answered while stale counts as a hit, and its refresh as a request to the
+origin.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl
 
-from cache_policies.fields import TAGS_FIELD, VERSION_FIELD
-from cache_policies.market_values import UNKNOWN_COUNTRY
-from edge.core.floors import Floors, Lease
-from edge.core.freshness import http_date
-from edge.core.http import Headers, Request, Response
-from edge.core.key import BadTarget, CacheKey, cache_key, normalise_path
-from edge.core.policy import Match, PolicySet, Redirect
-from edge.core.request_rules import forward_request, passes_store, refusal
-from edge.core.reuse import Absent, Fresh, MustValidate, Stale, Why, decide_reuse
-from edge.core.stored import StoredResponse
-from edge.core.storing import Store, may_store
-from infra.errors import CommandError
+from edge.core.key import CacheKey
+from edge.core.policy import ALL_QUERY, CachePolicy, PolicySet
+from edge.core.reuse import Why
+from infra.policy.access_log import HITS, MISSES, NO_DETAILS, AccessLog, Said, recorded
+from infra.policy.replayed_edge import NO_LIMIT, Addresses, Ended, Lost, ReplayedEdge
 
-_FOREVER_S = 1e12
-_LATEST = 2.0**32
-"""No edge writes a later time, in seconds since the epoch: there are dates for all before it."""
-_ANSWERED = frozenset({"hit", "stale", "validated", "miss", "pass"})
-"""How requests end that an edge answered with something of the origin's."""
-_HITS = frozenset({"hit", "stale"})
-_ASKED = frozenset({"validated", "miss"})
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """What a line of the access log says of a request, as far as it matters here."""
-
-    time: float
-    edge: str
-    method: str
-    path: str
-    """Empty where the log does not say it."""
-    query: str
-    status: int
-    cache: str
-    reason: str
-    lifetime_s: int | None
-    """Of the response that was in the store, where the line tells it."""
-
-
-def read_log(path: Path) -> list[Line]:
-    """The lines of an access log in the order of their times; what an edge refused or could not answer is left out.
-
-    Raises CommandError when the file cannot be read, or holds no such line.
-    """
-    found = []
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, text in enumerate(file, start=1):
-                if text.strip():
-                    line = _line(text, f"{path}:{number}")
-                    if line.cache in _ANSWERED:
-                        found.append(line)
-    except (OSError, UnicodeDecodeError) as exc:
-        raise CommandError(f"{path} cannot be read as an access log: {exc}") from exc
-    if not found:
-        raise CommandError(f"{path} holds no request that an edge answered; expected lines of NEARSHELF_ACCESS_LOG")
-    found.sort(key=lambda line: line.time)
-    return found
-
-
-def _line(text: str, where: str) -> Line:
-    try:
-        said = json.loads(text)
-        query = "&".join(
-            f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in said.get("query", {}).items()
-        )
-        cache, ttl, age = str(said["cache"]), said["ttl"], said["age"]
-        # A response just stored has its whole life before it; a hit tells what it has lived and what is left.
-        lived = age if cache in _HITS else 0 if cache in _ASKED and said.get("stored") else None
-        at = float(said["time"])
-        if not 0 <= at < _LATEST:
-            raise ValueError(f"time {at}, expected seconds since the epoch")
-        return Line(
-            at,
-            str(said["edge"]),
-            str(said["method"]),
-            str(said.get("path", "")),
-            query,
-            int(said["status"]),
-            cache,
-            str(said.get("reason", "")),
-            ttl + lived if ttl is not None and lived is not None else None,
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
-        raise CommandError(f"{where}: no line of an edge's access log ({type(exc).__name__}: {exc})") from exc
+OFF_BY = 0.02
+"""A model that is off by more than this where the log knows better is said to be."""
 
 
 @dataclass(slots=True)
@@ -122,24 +34,80 @@ class Tally:
     """Of the hits."""
     misses: int = 0
     passed: int = 0
+    failed: int = 0
     origin: int = 0
-    """Requests that the origin had to answer."""
+    """Requests that the origin had to answer, refreshes behind the back of viewers among them."""
 
     @property
     def hit_ratio(self) -> float | None:
-        """hits / (hits + misses), what is passed on left out; None without any of them."""
+        """hits / (hits + misses), what is passed on or failed left out; None without any of them."""
         return self.hits / (self.hits + self.misses) if self.hits + self.misses else None
+
+    @property
+    def requests(self) -> int:
+        return self.hits + self.misses + self.passed + self.failed
+
+    def count(self, cache: str, origin: int, times: int = 1) -> None:
+        if cache in HITS:
+            self.hits += times
+            self.stale += times * (cache == "stale")
+        elif cache in MISSES:
+            self.misses += times
+        elif cache == "pass":
+            self.passed += times
+        elif cache == "error":
+            self.failed += times
+        self.origin += origin
+
+    def add(self, other: Tally) -> None:
+        self.hits += other.hits
+        self.stale += other.stale
+        self.misses += other.misses
+        self.passed += other.passed
+        self.failed += other.failed
+        self.origin += other.origin
+
+
+@dataclass(slots=True)
+class Tallies:
+    """By edge and route."""
+
+    cells: dict[tuple[str, str], Tally] = field(default_factory=lambda: defaultdict(Tally))
+
+    @property
+    def all(self) -> Tally:
+        return self._sums(lambda edge, route: "").get("", Tally())
+
+    @property
+    def by_route(self) -> dict[str, Tally]:
+        return self._sums(lambda edge, route: route)
+
+    @property
+    def by_edge(self) -> dict[str, Tally]:
+        return self._sums(lambda edge, route: edge)
+
+    def _sums(self, name_of: Callable[[str, str], str]) -> dict[str, Tally]:
+        found: dict[str, Tally] = defaultdict(Tally)
+        for (edge, route), tally in self.cells.items():
+            found[name_of(edge, route)].add(tally)
+        return found
 
 
 @dataclass(slots=True)
 class Simulated:
     """What became of a log under one set of policies."""
 
-    policies: PolicySet
-    all: Tally = field(default_factory=Tally)
-    by_route: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
-    held: dict[tuple[str, CacheKey], tuple[StoredResponse, ...]] = field(default_factory=dict)
-    """By edge and key, when the log ends."""
+    tallies: Tallies = field(default_factory=Tallies)
+    store_bytes: int = 0
+    """Of the edge that holds most, when the log ends."""
+
+    @property
+    def all(self) -> Tally:
+        return self.tallies.all
+
+    @property
+    def by_route(self) -> dict[str, Tally]:
+        return self.tallies.by_route
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,119 +117,166 @@ class Replayed:
     lines: int
     without_address: int
     seconds: float
-    recorded: Tally
+    recorded: Tallies
     before: Simulated
     after: Simulated
     cold: int
     """Objects in the stores at the end of the log that the policies after cannot use: another key or policy."""
     objects: int
     """Objects in the stores then."""
+    cautions: tuple[str, ...]
+    """What the log does not tell, and the prediction therefore cannot know."""
 
     @property
     def extra_origin_per_s(self) -> float:
-        """More requests that the origin gets a second, in the long run; negative: fewer."""
+        """More requests that the origin gets a second; negative: fewer."""
         return (self.after.all.origin - self.before.all.origin) / self.seconds
 
 
-def replay(lines: list[Line], before: PolicySet, after: PolicySet) -> Replayed:
-    """Answer the log under both."""
-    lifetimes = _lifetimes(lines, before)
-    old, new = (_simulate(lines, policies, lifetimes) for policies in (before, after))
-    recorded = Tally()
-    for line in lines:
-        _count(recorded, line.cache)
-    usable = [
-        key for (_, key), variants in old.held.items() if any(lines[-1].time < each.keep_until for each in variants)
-    ]
+def replay(log: AccessLog, before: PolicySet, after: PolicySet, store_bytes: int = NO_LIMIT) -> Replayed:
+    """Answer the log under both. `store_bytes`: of the store of each worker."""
+    _guess_what_was_said(log, before)
+    sides = [_Side(log, policies, store_bytes) for policies in (before, after)]
+    was, becomes = sides
+    begins_at = log.begins_at
+    for place in log.order:
+        number, now = log.asked[place], log.received[place]
+        ending, details = log.endings[log.ended[place]], log.details.get(place, NO_DETAILS)
+        edge = log.addresses[number].edge
+        here, there = was.edge(edge), becomes.edge(edge)
+        if ending.cache == "hit":
+            first_at, age_s = log.ages[number]
+            if now == first_at and age_s is not None and now - age_s < begins_at:
+                here.begin_with(number, ending, details, now - age_s)
+                there.begin_with(number, ending, details, now - age_s)
+        lost = Lost.NO
+        if (ending.reason == Why.COLD or ending.cache == "regional") and here.would_hit(number, now):
+            lost = Lost.AT_THE_WORKER if ending.cache == "regional" else Lost.AT_THE_EDGE
+        was.take(edge, here.ask(number, ending, details, now, lost))
+        becomes.take(edge, there.ask(number, ending, details, now, lost))
+    for side in sides:
+        side.finish()
+    told = Tallies()
+    for (edge, route, cache), count in recorded(log).items():
+        told.cells[edge, route].count(cache, 0, count)
+    keys = was.keys_usable_at(log.ends_at)
     return Replayed(
-        len(lines),
-        sum(not line.path for line in lines),
-        max(1.0, lines[-1].time - lines[0].time),
-        recorded,
-        old,
-        new,
-        sum(_is_cold(key, before, after) for key in usable),
-        len(usable),
+        len(log),
+        sum(not log.addresses[number].path for number in log.asked),
+        max(1.0, log.ends_at - begins_at),
+        told,
+        was.found,
+        becomes.found,
+        sum(_is_cold(key, before, after) for key in keys),
+        len(keys),
+        tuple(_cautions(log, before, after, told, was.found)),
     )
+
+
+class _Side:
+    """All edges under one set of policies."""
+
+    def __init__(self, log: AccessLog, policies: PolicySet, store_bytes: int) -> None:
+        self.found = Simulated()
+        self._log = log
+        self._store_bytes = store_bytes
+        self._addresses = Addresses(log, policies)
+        self._edges: dict[str, ReplayedEdge] = {}
+
+    def edge(self, name: str) -> ReplayedEdge:
+        found = self._edges.get(name)
+        if found is None:
+            found = self._edges[name] = ReplayedEdge(name, self._log, self._addresses, self._store_bytes)
+        return found
+
+    def take(self, edge: str, ended: Ended) -> None:
+        if ended.cache != "edge":
+            self.found.tallies.cells[edge, ended.route].count(ended.cache, ended.origin)
+
+    def finish(self) -> None:
+        for edge in self._edges.values():
+            edge.finish()
+        self.found.store_bytes = max((edge.store.stats().size_bytes for edge in self._edges.values()), default=0)
+
+    def keys_usable_at(self, moment: float) -> list[CacheKey]:
+        """Of what the stores hold that is not past its end; the same key once for each edge."""
+        return [
+            key
+            for edge in self._edges.values()
+            for key, variants in edge.held()
+            if any(moment < stored.keep_until for stored in variants)
+        ]
 
 
 def _is_cold(key: CacheKey, before: PolicySet, after: PolicySet) -> bool:
     was, now = before.match(key.path).policy, after.match(key.path).policy
     # The order of parameters is part of the key.
     wanted = tuple((name, value) for name in now.query for known, value in key.query if known == name)
-    return was.version != now.version or wanted != key.query
+    return was.version != now.version or (wanted != key.query and now.query != ALL_QUERY)
 
 
-def _lifetimes(lines: Iterable[Line], policies: PolicySet) -> dict[str, int]:
-    """By path, the freshness lifetime that the origin proposed, where it is not what the policy says by itself."""
-    seen: dict[str, int] = {}
-    for line in lines:
-        if line.lifetime_s is not None and line.path and line.status == 200:
-            seen[line.path] = max(seen.get(line.path, 0), line.lifetime_s)
-    # Whole seconds rounded down, twice.
-    return {path: lived_s for path, lived_s in seen.items() if abs(lived_s - policies.match(path).policy.fresh_s) > 2}
+def _guess_what_was_said(log: AccessLog, policies: PolicySet) -> None:
+    """For logs that do not tell it: a lifetime that is not what the policy says by itself is the origin's."""
+    targets = {address.target: address.path for address in log.addresses}
+    for (target, status), granted_s in log.granted_s.items():
+        policy = policies.match(targets[target]).policy
+        own_s = dict(policy.negative_s).get(status, policy.fresh_s)
+        # Whole seconds rounded down, twice.
+        if (target, status) not in log.said and abs(granted_s - own_s) > 2:
+            log.said[target, status] = Said(fresh_s=granted_s)
 
 
-def _simulate(lines: Iterable[Line], policies: PolicySet, lifetimes: dict[str, int]) -> Simulated:
-    found = Simulated(policies)
-    lease = Lease(_FOREVER_S)
-    lease.renew(0.0)
-    floors = Floors()
-    for line in lines:
-        route, cache = "-", "pass"
-        if line.path:
-            route, cache = _answer(line, found, lifetimes.get(line.path), floors, lease)
-        if cache != "edge":
-            _count(found.all, cache)
-            _count(found.by_route[route], cache)
-    return found
+# -- what a log does not tell ------------------------------------------------------------------------------------------
 
 
-def _count(tally: Tally, cache: str) -> None:
-    tally.hits += cache in _HITS
-    tally.stale += cache == "stale"
-    tally.misses += cache in _ASKED
-    tally.passed += cache == "pass"
-    tally.origin += cache != "hit"
+def _cautions(log: AccessLog, before: PolicySet, after: PolicySet, told: Tallies, modelled: Simulated) -> Iterator[str]:
+    really, model = told.all.hit_ratio, modelled.all.hit_ratio
+    if really is not None and model is not None and abs(really - model) > OFF_BY:
+        yield (
+            f"the log has {_percent(really)} hits where the model finds {_percent(model)} under the policies before: "
+            "were they in force, and are the logs of all workers here?"
+        )
+    by_route: dict[tuple[str, str], set[str]] = defaultdict(set)
+    asked: Counter[str] = Counter()
+    elsewhere = 0
+    counts = Counter(log.asked)
+    for number, count in counts.items():
+        address = log.addresses[number]
+        if not address.path:
+            continue
+        was, now = before.match(address.path).policy, after.match(address.path).policy
+        elsewhere += count * (address.route not in {was.id, "-"})
+        asked[now.id] += count
+        by_route[was.id, now.id].update(name for name, _ in parse_qsl(address.query, keep_blank_values=True))
+    if elsewhere:
+        yield f"{elsewhere:,} requests were answered by other routes than the policies before have for them"
+    for (was_id, now_id), names in sorted(by_route.items()):
+        was_policy, now_policy = before.by_id(was_id), after.by_id(now_id)
+        if was_policy is None or now_policy is None:
+            continue
+        yield from _untold(was_policy, now_policy, names, asked[now_id])
+    if log.unfinished:
+        yield f"{log.unfinished} of the logs end in the middle of a line, which is left out"
 
 
-def _answer(line: Line, found: Simulated, lifetime_s: int | None, floors: Floors, lease: Lease) -> tuple[str, str]:
-    """Route, and how the request ends at this moment."""
-    request = Request(line.method, line.edge, line.path, line.query)
-    try:
-        match = found.policies.match(normalise_path(request.path))
-        key = cache_key(request, match)
-    except BadTarget:
-        return "-", "edge"
-    policy = match.policy
-    if refusal(request, match) is not None or policy.redirect is not Redirect.NONE:
-        return policy.id, "edge"
-    if passes_store(request, policy):
-        return policy.id, "pass"
-    place = line.edge, key
-    if line.reason == Why.PURGED_HARD:
-        found.held.pop(place, None)
-    reuse = decide_reuse(request, found.held.get(place, ()), policy, floors, lease, line.time)
-    if isinstance(reuse, Fresh):
-        return policy.id, "hit"
-    if isinstance(reuse, Absent) and reuse.why is not Why.COLD:
-        return policy.id, "pass"
-    cache = "stale" if isinstance(reuse, Stale) else "validated" if isinstance(reuse, MustValidate) else "miss"
-    stored = _stored(line, request, match, key, lifetime_s)
-    if stored is not None:
-        found.held[place] = (stored,)
-    return policy.id, cache
-
-
-def _stored(line: Line, request: Request, match: Match, key: CacheKey, lifetime_s: int | None) -> StoredResponse | None:
-    """What the origin's answer leaves in the store."""
-    fields = [(VERSION_FIELD, "1.1"), (TAGS_FIELD, "any"), ("etag", '"any"'), ("date", http_date(line.time))]
-    if lifetime_s is not None:
-        fields.append(("cdn-cache-control", f"max-age={lifetime_s}"))
-    answer = Response(200 if line.status == 304 else line.status, Headers(fields))
-    forward = forward_request(request, match, key, minimum=None, country=UNKNOWN_COUNTRY)
-    decision = may_store(forward, answer, match, key, sent_at=line.time, received_at=line.time, wall_now=line.time)
-    return decision.stored if isinstance(decision, Store) else None
+def _untold(was: CachePolicy, now: CachePolicy, names: set[str], requests: int) -> Iterator[str]:
+    """What the log of one route cannot say about another."""
+    if not now.store:
+        return
+    if not was.store:
+        yield (
+            f"{now.id}: nothing of it was stored when the log was written, so that what the origin says is not known: "
+            f"its {requests:,} requests are taken for storable, with the lifetimes of the policy"
+        )
+    if ALL_QUERY in (now.query, was.query):
+        yield f"{now.id}: whole queries are not in a log, so that all requests for a path count as one address"
+    elif unknown := [name for name in now.query if name not in was.query and name not in names]:
+        yield (
+            f"{now.id}: no line tells the parameter {', '.join(unknown)}, which did not count when the log was "
+            "written. If requests carry it, name it in NEARSHELF_ACCESS_LOG_QUERY and gather a log with it"
+        )
+    if more := set(now.vary) - set(was.vary):
+        yield f"{now.id}: variants by {', '.join(sorted(more))} were not told apart when the log was written"
 
 
 # -- renderings --------------------------------------------------------------------------------------------------------
@@ -269,40 +284,47 @@ def _stored(line: Line, request: Request, match: Match, key: CacheKey, lifetime_
 
 def as_json(found: Replayed) -> dict[str, Any]:
     """For programs. Ratios are between 0 and 1."""
-    routes = sorted({*found.before.by_route, *found.after.by_route})
+    before, after = found.before.all, found.after.all
     return {
         "requests": found.lines,
         "without_address": found.without_address,
         "seconds": round(found.seconds, 3),
         "hit_ratio": {
-            "recorded": found.recorded.hit_ratio,
-            "before": found.before.all.hit_ratio,
-            "after": found.after.all.hit_ratio,
+            "recorded": found.recorded.all.hit_ratio,
+            "before": before.hit_ratio,
+            "after": after.hit_ratio,
         },
         "origin_requests_per_s": {
-            "before": found.before.all.origin / found.seconds,
-            "after": found.after.all.origin / found.seconds,
+            "before": before.origin / found.seconds,
+            "after": after.origin / found.seconds,
             "extra": found.extra_origin_per_s,
         },
         "objects": {"at_the_end": found.objects, "cold": found.cold},
-        "routes": {
-            route: {
-                "before": found.before.by_route[route].hit_ratio,
-                "after": found.after.by_route[route].hit_ratio,
-                "requests": _requests(found.before.by_route[route]),
-            }
-            for route in routes
-            if Counter(_ends(found.before.by_route[route])) != Counter(_ends(found.after.by_route[route]))
-        },
+        "store_bytes": {"before": found.before.store_bytes, "after": found.after.store_bytes},
+        "routes": _by_name(found, lambda tallies: tallies.by_route),
+        "edges": _by_name(found, lambda tallies: tallies.by_edge),
+        "cautions": list(found.cautions),
     }
 
 
-def _requests(tally: Tally) -> int:
-    return tally.hits + tally.misses + tally.passed
-
-
-def _ends(tally: Tally) -> dict[str, int]:
-    return {"hits": tally.hits, "misses": tally.misses, "passed": tally.passed, "origin": tally.origin}
+def _by_name(found: Replayed, part: Callable[[Tallies], dict[str, Tally]]) -> dict[str, Any]:
+    """Hit ratios and requests by route, or by edge."""
+    recorded, before, after = part(found.recorded), part(found.before.tallies), part(found.after.tallies)
+    none = Tally()
+    return {
+        name: {
+            "recorded": recorded.get(name, none).hit_ratio,
+            "before": before.get(name, none).hit_ratio,
+            "after": after.get(name, none).hit_ratio,
+            "requests": before.get(name, after.get(name, none)).requests,
+            "origin_requests_per_s": {
+                "before": before.get(name, none).origin / found.seconds,
+                "after": after.get(name, none).origin / found.seconds,
+            },
+            "changed": before.get(name, none) != after.get(name, none),
+        }
+        for name in sorted({*before, *after})
+    }
 
 
 def lines_of_text(found: Replayed) -> Iterator[str]:
@@ -310,16 +332,24 @@ def lines_of_text(found: Replayed) -> Iterator[str]:
     told = as_json(found)
     ratio, origin = told["hit_ratio"], told["origin_requests_per_s"]
     yield f"replayed   {found.lines:,} requests over {found.seconds:,.0f} s"
-    yield f"           {found.without_address:,} of them without an address: passed on under both"
+    if found.without_address:
+        yield f"           {found.without_address:,} of them without an address: passed on under both"
     yield f"           hit ratio {_percent(ratio['before'])} -> {_percent(ratio['after'])}"
     yield f"           recorded {_percent(ratio['recorded'])}: as far as the model is off, so are its predictions"
     yield (
         f"           origin {origin['before']:.2f} -> {origin['after']:.2f} requests a second ({origin['extra']:+.2f})"
     )
     yield f"           {found.cold:,} of {found.objects:,} stored objects go cold when the policies are taken"
+    yield (
+        f"           the fullest store holds {found.before.store_bytes / 1e6:.1f} -> "
+        f"{found.after.store_bytes / 1e6:.1f} MB in the end"
+    )
     for route, each in told["routes"].items():
-        change = f"{_percent(each['before'])} -> {_percent(each['after'])}"
-        yield f"           {route}: {change} of {each['requests']:,} requests"
+        if each["changed"]:
+            change = f"{_percent(each['before'])} -> {_percent(each['after'])}"
+            yield f"           {route}: {change} of {each['requests']:,} requests"
+    for caution in found.cautions:
+        yield f"caution    {caution}"
 
 
 def _percent(ratio: float | None) -> str:

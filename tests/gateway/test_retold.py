@@ -32,7 +32,8 @@ async def test_what_the_origin_said_and_where_it_was_read_is_told_where_it_was_f
     assert miss["said"] == {"fresh": 60, "stale_while_revalidate": 5}
     assert miss["position"] == "1.5"
     assert 1_550 < miss["size"] < 5_000
-    assert not {"said", "position", "size", "floor", "vary", "variant"} & set(hit)
+    assert miss["aged"] >= 0
+    assert not {"said", "aged", "position", "size", "floor", "vary", "variant"} & set(hit)
 
 
 @pytest.mark.parametrize(
