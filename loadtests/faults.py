@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from loadtests.target import Target
 
 ANSWER_S = 30.0
+STARTING_S = 120.0
+"""How long a blocking command may take: starting the origin again is one."""
+_MENDED_BY: Mapping[str, Callable[[Mapping[str, str]], dict[str, Any]]] = {
+    "stop": lambda broken: {"do": "start", "name": broken["name"]},
+    "freeze": lambda broken: {"do": "thaw", "name": broken["name"]},
+    "cut": lambda broken: {**broken, "do": "heal"},
+    "stall": lambda broken: {**broken, "do": "heal"},
+    "pause-replay": lambda _: {"do": "resume-replay"},
+    "delay-replay": lambda _: {"do": "delay-replay", "ms": 0},
+}
+"""What a run may do to a shop -> what undoes it; each may be told to a shop that is whole already. A killed process is
+started again by its supervisor."""
 
 
 class FaultsUnavailable(Exception):
@@ -55,3 +70,51 @@ class Faults:
             raise FaultsUnavailable(f"{command['do']}: {self._control}: {str(exc) or type(exc).__name__}") from exc
         if not answer.get("ok"):
             raise FaultsUnavailable(f"{command['do']}: {answer.get('error')}")
+
+
+class Breakage:
+    """What a run breaks, and mends at its end whatever happens. Blocking: each call returns when the thing is done."""
+
+    def __init__(self, control: Path | None) -> None:
+        self._control = control
+        self._broken: list[dict[str, str]] = []
+
+    def tell(self, command: Mapping[str, str]) -> None:
+        """Carry out one command of docs/faults.md. Raises FaultsUnavailable."""
+        if command["do"] in _MENDED_BY:
+            # Noted first: a command that got no answer may have been obeyed.
+            self._broken.append(dict(command))
+        self.ask(command)
+        self._broken = [broken for broken in self._broken if _MENDED_BY[broken["do"]](broken) != dict(command)]
+
+    def mend(self) -> list[str]:
+        """Undo what was broken and not mended yet, the latest first; says what could not be undone."""
+        failed = []
+        while self._broken:
+            command = _MENDED_BY[self._broken[-1]["do"]](self._broken.pop())
+            try:
+                self.ask(command)
+            except FaultsUnavailable as exc:
+                failed.append(f"{exc}; `nearshelf fault list` shows what is broken, `nearshelf fault heal` mends it")
+        return failed
+
+    def in_force(self) -> list[str]:
+        """What is broken now, by whomever, in words. Raises FaultsUnavailable."""
+        return [str(text) for text in self.ask({"do": "faults"})["faults"]]
+
+    def ask(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to one command. Raises FaultsUnavailable."""
+        if self._control is None:
+            raise FaultsUnavailable("this shop's ready file names no control socket: faults need a local shop")
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(STARTING_S)
+                connection.connect(str(self._control))
+                connection.sendall(json.dumps(dict(command)).encode() + b"\n")
+                with connection.makefile("rb") as lines:
+                    answer = json.loads(lines.readline())
+        except (OSError, ValueError) as exc:
+            raise FaultsUnavailable(f"{command['do']}: {self._control}: {str(exc) or type(exc).__name__}") from exc
+        if not answer.get("ok"):
+            raise FaultsUnavailable(f"{command['do']}: {answer.get('error')}")
+        return dict(answer)

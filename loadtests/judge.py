@@ -58,9 +58,13 @@ class Findings:
     violations: list[Violation] = field(default_factory=list)
 
     @property
+    def broken(self) -> int:
+        """How often an answer broke the promise, or hid what it showed."""
+        return self.old_prices_after_live + self.wrong_prices + len(self.unreadable)
+
+    @property
     def is_clean(self) -> bool:
-        """No answer broke the promise, and none hid what it showed."""
-        return not (self.old_prices_after_live or self.wrong_prices or self.unreadable)
+        return not self.broken
 
 
 class _Body(NamedTuple):
@@ -91,12 +95,18 @@ class Judge:
 
         `who` asked, for the list of who saw which price when.
         """
-        findings = self.findings
-        findings.answers += 1
-        status = str(cache_status(answer.headers))
-        self._statuses[status] += 1
+        self.findings.answers += 1
+        self._statuses[str(cache_status(answer.headers))] += 1
         self._codes[str(answer.status)] += 1
         self._edges[edge] += 1
+        self._read(edge, method, visit, answer, who)
+
+    def probed(self, edge: str, visit: Visit, answer: Answer, who: str) -> list[tuple[PriceKey, int]]:
+        """Judge a GET that is not one of the run's requests, and say which watched prices it showed."""
+        return self._read(edge, "GET", visit, answer, who)
+
+    def _read(self, edge: str, method: str, visit: Visit, answer: Answer, who: str) -> list[tuple[PriceKey, int]]:
+        findings = self.findings
         etag = answer.headers.get("etag")
         if answer.status == 200 and method == "GET":
             try:
@@ -104,16 +114,17 @@ class Judge:
             except (Unreadable, ValueError) as exc:
                 if len(findings.unreadable) < KEPT_VIOLATIONS:
                     findings.unreadable.append(f"{edge} {visit.target}: {exc}")
-                return
+                return []
             if shown is None:
                 findings.marked_pages += 1
-                return
+                return []
         elif etag is not None and (answer.status == 304 or (answer.status == 200 and method == "HEAD")):
             remembered = self._bodies.get((visit.target, etag))
             shown = [] if remembered is None else remembered.shown
         else:
-            return
-        self._judge(edge, method, visit, answer, shown, status, who)
+            return []
+        self._judge(edge, method, visit, answer, shown, who)
+        return shown
 
     def _shown(self, visit: Visit, answer: Answer, etag: str | None) -> list[tuple[PriceKey, int]] | None:
         """The watched prices that a page shows; None where it calls none of its prices current. Raises Unreadable.
@@ -145,10 +156,10 @@ class Judge:
         visit: Visit,
         answer: Answer,
         shown: list[tuple[PriceKey, int]],
-        status: str,
         who: str,
     ) -> None:
         checked = telling = False
+        status = str(cache_status(answer.headers)) if shown and self._sightings is not None else ""
         for key, amount in shown:
             judged = self.oracle.judge(key, amount, answer.sent_at, answer.received_at)
             if judged is None:

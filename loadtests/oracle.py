@@ -94,7 +94,7 @@ class Oracle:
         history = self._histories.get(key)
         if history is None:
             raise ValueError(f"{key} is not watched")
-        if amount == history.initial or any(change.amount == amount for change in history.changes):
+        if self.had(key, amount):
             raise ValueError(f"{key} had the amount {amount} before: an answer could not be told apart")
         change = Change(key, amount, at)
         history.changes.append(change)
@@ -127,6 +127,16 @@ class Oracle:
             if not change.refused:
                 return change.amount
         return history.initial
+
+    def had(self, key: PriceKey, amount: int) -> bool:
+        """Whether a price has, or had, this amount: it could not be told apart as the amount of another change."""
+        history = self._histories[key]
+        return amount == history.initial or any(change.amount == amount for change in history.changes)
+
+    def is_shown(self, change: Change, amount: int) -> bool:
+        """Whether an answer with `amount` shows the change, or one after it."""
+        changes = self._histories[change.key].changes
+        return any(later.amount == amount for later in changes[changes.index(change) :])
 
     def judge(self, key: PriceKey, amount: int, sent_at: float, received_at: float) -> Judgement | None:
         """Whether an answer that shows `amount` to a request sent at `sent_at` keeps the promise.

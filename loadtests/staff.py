@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,6 +75,12 @@ def sign_in(credentials: Credentials) -> Exchange:
 def change_price(key: PriceKey, amount: str, reason: str = "load test") -> Exchange:
     target = f"{PREFIX}/products/{quote(key.sku, safe='')}/prices/{quote(key.market, safe='')}"
     return Exchange("PUT", target, {"amount": amount, "reason": reason})
+
+
+def order_purge(tags: Sequence[str], *, soft: bool = False, reason: str = "load test") -> Exchange:
+    return Exchange(
+        "POST", f"{PREFIX}/purges", {"tags": list(tags), "kind": "soft" if soft else "hard", "reason": reason}
+    )
 
 
 def ask_progress(position: str, wait_s: float) -> Exchange:

@@ -6,7 +6,7 @@ import ipaddress
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +29,12 @@ class Target:
     state: Path
     control: Path | None
     """The supervisor's control socket; None where the shop does not run on this machine."""
+    admin: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Edge -> addresses of its workers' admin listeners; none where the ready file names none."""
+    origin_log: Path | None = None
+    """The origin's own log of what it was asked, JSON lines."""
+    admin_token: str | None = None
+    """Opens admin listeners and the origin's figures; None where the state folder tells none."""
 
 
 def state_folder() -> Path:
@@ -45,15 +51,37 @@ def load_target(ready: Path | None = None, state: Path | None = None) -> Target:
     if not isinstance(edges, dict) or not edges or not isinstance(origin, str):
         raise BadTarget(f"{path}: expected `edges` (name to address) and `origin`, as `nearshelf up` writes them")
     folder = Path(str(found.get("state") or folder))
-    socket = found.get("control")
     target = Target(
-        {str(name): str(url).rstrip("/") for name, url in edges.items()},
-        origin.rstrip("/"),
-        folder,
-        Path(socket) if isinstance(socket, str) else None,
+        edges={str(name): str(url).rstrip("/") for name, url in edges.items()},
+        origin=origin.rstrip("/"),
+        state=folder,
+        control=_path(found.get("control")),
+        admin=_admin(path, found.get("admin", {})),
+        origin_log=_path(found.get("origin_log")),
+        admin_token=_admin_token(folder),
     )
-    refuse_strangers((*target.edges.values(), target.origin), folder / ALLOW_LIST)
+    addresses = (*target.edges.values(), target.origin, *(url for urls in target.admin.values() for url in urls))
+    refuse_strangers(addresses, folder / ALLOW_LIST)
     return target
+
+
+def _path(value: object) -> Path | None:
+    return Path(value) if isinstance(value, str) else None
+
+
+def _admin(path: Path, value: object) -> dict[str, tuple[str, ...]]:
+    if not isinstance(value, dict) or not all(isinstance(urls, list) for urls in value.values()):
+        raise BadTarget(f"{path}: expected `admin` as edge to a list of addresses, as `nearshelf up` writes it")
+    return {str(edge): tuple(str(url).rstrip("/") for url in urls) for edge, urls in value.items()}
+
+
+def _admin_token(state: Path) -> str | None:
+    try:
+        found = json.loads((state / "env.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None  # a shop elsewhere, or of somebody else: its figures are not read
+    token = found.get("NEARSHELF_ADMIN_TOKEN") if isinstance(found, dict) else None
+    return token if isinstance(token, str) and token else None
 
 
 def refuse_strangers(urls: Iterable[str], allow_list: Path) -> None:

@@ -192,15 +192,24 @@ class Recorder:
         """One change of a price, when all of it is known."""
         self._run.changes.append(change)
 
+    def so_far(self) -> list[Cell]:
+        """What has been counted until now, for whoever watches a run; the cells go on counting."""
+        return list(self._cells.values())
+
+    def end(self, ended_at_s: float) -> None:
+        """The generator's work is over: what its process does from now on (samples told later) is not counted as its
+        own. Without it, `finish` is that moment."""
+        self.pulse(ended_at_s)
+        if ended_at_s > self._taken[-1][0]:
+            self._taken.append((ended_at_s, self._readings()))
+
     def finish(self, ended_at_s: float, *, cut_short: str | None = None) -> Run:
         """The run, judged. Once, when everything has been answered or given up.
 
         `cut_short`: why it ended before its time (`interrupted`). The run is invalid then; what was meant for later
         than `ended_at_s` is not missed, and is to have no sample.
         """
-        self.pulse(ended_at_s)
-        if ended_at_s > self._taken[-1][0]:
-            self._taken.append((ended_at_s, self._readings()))
+        self.end(ended_at_s)
         intended = self._intended if cut_short is None else [at_s for at_s in self._intended if at_s <= ended_at_s]
         for at_s in intended:
             self._second(at_s).intended += 1
