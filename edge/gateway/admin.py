@@ -30,8 +30,10 @@ from cache_policies.market_values import UNKNOWN_COUNTRY
 from edge.gateway.entries import MOST_TOLD, STATES, Wanted
 from edge.gateway.explain import NoRequest
 from edge.gateway.explorer import pages
+from edge.gateway.figures import Figures
 from edge.gateway.guard import Guard, address_of, said
 from edge.gateway.listening import body_of
+from edge.gateway.metrics import CONTENT_TYPE, text_of
 from edge.gateway.purges import MAX_BODY_BYTES, NOTHING_STORED, BadOrder, Order, PurgeFailed, order_of
 
 logger = logging.getLogger("nearshelf.audit")
@@ -59,6 +61,10 @@ class Behind(Protocol):
 
     async def overview(self) -> dict[str, Any]:
         """The figures of the explorer's front page."""
+        ...
+
+    async def figures(self) -> Figures:
+        """What is exported for Prometheus."""
         ...
 
     async def explain(self, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,6 +131,12 @@ def admin_app(token: str, behind: Behind, clock: Callable[[], float]) -> Starlet
 
     async def overview_page(_: Request) -> Response:
         return _json(await behind.overview())
+
+    async def metrics_page(_: Request) -> Response:
+        return Response(await text_of(await behind.figures()), headers=_NOT_KEPT | {"content-type": CONTENT_TYPE})
+
+    async def figures_page(_: Request) -> Response:
+        return Response((await behind.figures()).to_json(), headers=_NOT_KEPT, media_type="application/json")
 
     async def entries_page(request: Request) -> Response:
         try:
@@ -229,6 +241,8 @@ def admin_app(token: str, behind: Behind, clock: Callable[[], float]) -> Starlet
         Route("/entry", guarded(entry_page), methods=["GET"]),
         Route("/status", guarded(status_page), methods=["GET"]),
         Route("/overview", guarded(overview_page), methods=["GET"]),
+        Route("/metrics", guarded(metrics_page), methods=["GET"]),
+        Route("/figures", guarded(figures_page), methods=["GET"]),
         Route("/explain", guarded(explain_page), methods=["GET"]),
         Route("/entries", guarded(entries_page), methods=["GET"]),
         Route("/entries/one", guarded(explain_page), methods=["GET"]),

@@ -258,6 +258,19 @@ class Gateway:
         if self._log is not None:
             self._log.close()
 
+    def now(self) -> float:
+        """Seconds of the edge's clock."""
+        return self._clock()
+
+    @property
+    def flights(self) -> int:
+        """Requests to origins under way that others may share."""
+        return len(self._flights)
+
+    @property
+    def log_lines_lost(self) -> int:
+        return 0 if self._log is None else self._log.lost_lines
+
     @property
     def holds_lease(self) -> bool:
         return self.lease.held(self._clock())
@@ -279,7 +292,7 @@ class Gateway:
             "store": asdict(self.store.stats()),
             "cache": self.book.by_cache_status(),
             "bytes_sent": self.book.bytes_sent,
-            "flights": len(self._flights),
+            "flights": self.flights,
             "viewers": 0 if self.server is None else len(self.server.connections),
             "viewers_accepted": 0 if self.server is None else self.server.accepted,
             "origins": self.origins.status(),
@@ -288,7 +301,7 @@ class Gateway:
             if self.siblings is None
             else {"told": self.siblings.told, "heard": self.siblings.heard, "lost": self.siblings.lost},
             "regional": None if self.regional is None else self.regional.status(),
-            "log_lines_lost": 0 if self._log is None else self._log.lost_lines,
+            "log_lines_lost": self.log_lines_lost,
         }
 
     def _use(self, policies: PolicySet) -> tuple[str, ...]:

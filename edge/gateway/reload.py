@@ -47,7 +47,8 @@ class PolicyReload:
         self.refused: tuple[str, ...] = ()
         """Every fault of the files as they are now; empty when they are in force."""
         self._refused_at: float | None = None
-        self._digest = in_force.digest
+        self.digest = in_force.digest
+        """Of the policies in force."""
         self._loaded_at = wall()
         self._decided: Looks | None = seen
         """How the files looked when they were decided about last; None: whatever they look like, read them."""
@@ -61,7 +62,7 @@ class PolicyReload:
     def status(self) -> dict[str, Any]:
         """What `/status` shows."""
         return {
-            "digest": self._digest,
+            "digest": self.digest,
             "loaded_at": _when(self._loaded_at),
             "refused": list(self.refused),
             "refused_at": None if self._refused_at is None else _when(self._refused_at),
@@ -106,16 +107,16 @@ class PolicyReload:
         if found.policies is None:
             self._refuse([str(fault) for fault in found.faults if fault.severity is Severity.ERROR])
             return
-        before = self._digest
+        before = self.digest
         reasons = self._use(found.policies)
         if reasons:
             self._refuse(reasons)
             return
-        self._digest, self._loaded_at = found.policies.digest, self._wall()
-        if self._digest != before:
-            logger.info("policies %s of %s are in force, in place of %s", self._digest, self.folder, before)
+        self.digest, self._loaded_at = found.policies.digest, self._wall()
+        if self.digest != before:
+            logger.info("policies %s of %s are in force, in place of %s", self.digest, self.folder, before)
         elif self.refused:
-            logger.info("policies %s of %s are in force, as before", self._digest, self.folder)
+            logger.info("policies %s of %s are in force, as before", self.digest, self.folder)
         self.refused, self._refused_at = (), None
 
     def _refuse(self, reasons: Sequence[str]) -> None:
@@ -123,7 +124,7 @@ class PolicyReload:
         logger.error(
             "the policies in %s cannot be used, those from before (%s) stay in force:\n  %s",
             self.folder,
-            self._digest,
+            self.digest,
             "\n  ".join(self.refused),
         )
 

@@ -12,8 +12,10 @@ import orjson
 from cache_policies.feed import MAX_PURGE_WAIT_S, PURGE_PATH, PurgeWish
 from edge.gateway.entries import Entries, Wanted
 from edge.gateway.explain import described_request
+from edge.gateway.figures import Figures
 from edge.gateway.purges import Order, PurgeFailed
 from edge.gateway.recent import Recent
+from edge.gateway.worker_figures import figures_of
 
 if TYPE_CHECKING:
     from edge.gateway.app import Gateway
@@ -46,6 +48,9 @@ class WorkerBehind:
         status = self._gateway.status()
         worker = worker_figures(status["worker"][:6], ready["status"], status)
         return overview_of(status["edge"], ready["status"], status["applied"], [worker], [status])
+
+    async def figures(self) -> Figures:
+        return await figures_of(self._gateway)
 
     async def explain(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         described = described_request(asked["url"], asked["method"], asked["fields"])

@@ -13,14 +13,19 @@ import orjson
 from cache_policies.feed import MAX_PURGE_WAIT_S
 from edge.gateway.entries import Wanted
 from edge.gateway.explain import NoRequest
+from edge.gateway.figures import Counts, Figures, Spread
 from edge.gateway.purges import Order, PurgeFailed
 from edge.gateway.worker_admin import counted_soon, overview_of, worker_figures
+from edge.gateway.worker_figures import process_figures
 from edge.site.feed import SiteFeed
+from edge.site.figures import LOOK_EVERY_S, AddedUp
 from edge.site.log import LogUnusable
 from edge.site.workers import State, Worker
 
 ASK_S = 6.0
 """How long a worker may take to tell something; it walks its store for three at the most."""
+ASK_FIGURES_S = 1.5
+"""The same for its figures: a scrape is not kept waiting by a worker that hangs."""
 ASK_AGAIN_S = 0.5
 _END = b""
 _T = TypeVar("_T")
@@ -35,6 +40,13 @@ class SiteBehind:
         self._workers = workers
         self._clients: dict[str, httpx.AsyncClient] = {}
         self._streams: set[asyncio.Queue[bytes]] = set()
+        self._added_up = AddedUp(name)
+        self._asking = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to look at what the workers count, so that little is lost when one of them dies."""
+        self._looking = asyncio.get_running_loop().create_task(self._look())
 
     def end_streams(self) -> None:
         """Who looks at what happens sees no more of it."""
@@ -43,6 +55,9 @@ class SiteBehind:
                 messages.put_nowait(_END)
 
     async def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         for client in self._clients.values():
             await client.aclose()
 
@@ -85,6 +100,42 @@ class SiteBehind:
         ]
         state = self.readiness()[1]["status"]
         return overview_of(self._name, state, str(self._feed.log.head), figures, list(told.values()))
+
+    async def figures(self) -> Figures:
+        await self._ask_figures()
+        own = await asyncio.to_thread(process_figures)
+        states = [worker.state for worker in self._workers]
+        feed, log = self._feed, self._feed.log
+        own.counts.add(
+            Counts(
+                counters={"nearshelf_site_restarts": {(): sum(worker.restarts for worker in self._workers)}},
+                spreads={"nearshelf_purge_ack_seconds": {(): Spread(tuple(feed.acks.counts), feed.acks.seconds)}},
+            )
+        )
+        own.gauges["nearshelf_site_workers"] = {(state.value,): states.count(state) for state in State}
+        alive = [worker for worker in self._workers if worker.state is State.READY]
+        total = self._added_up.total([worker.name for worker in alive], own)
+        # Known better here, where the log is kept: a worker that hears nothing does not know how far it is behind, and
+        # each of them applies every purge.
+        lags = [log.head.cv - worker.member.applied.cv for worker in alive if worker.member is not None]
+        total.gauges["nearshelf_purge_lag_messages"] = {(): max(lags, default=0)}
+        total.counts.counters["nearshelf_purges"] = {(kind.value,): count for kind, count in feed.entered.items()}
+        return total
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            await self._ask_figures()
+
+    async def _ask_figures(self) -> None:
+        """Ask every worker what it has counted. One after the other call, so that no older answer comes last."""
+        async with self._asking:
+            for worker, figures in await self._ask_all(self._figures_of):
+                self._added_up.take(worker.name, figures)
+
+    async def _figures_of(self, worker: Worker) -> Figures:
+        answer = await self._client(worker).get("/figures", headers=_token(worker), timeout=ASK_FIGURES_S)
+        return Figures.from_json(answer.content)
 
     async def explain(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """What the first worker that answers says of the request; what is held, by all of them."""
@@ -169,7 +220,7 @@ class SiteBehind:
         found = []
         for worker, answer in zip(ready, told, strict=True):
             if isinstance(answer, BaseException):
-                if not isinstance(answer, httpx.HTTPError | orjson.JSONDecodeError):
+                if not isinstance(answer, httpx.HTTPError | ValueError):
                     raise answer
             else:
                 found.append((worker, answer))

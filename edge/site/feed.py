@@ -34,6 +34,7 @@ from cache_policies.feed import (
 )
 from cache_policies.fields import EDGE_KEY_FIELD, REFUSED_EDGE_KEY, REFUSED_FIELD
 from cache_policies.positions import ZERO, Position, PurgeEntry, PurgeKind, WireError
+from edge.durations import Durations
 from edge.gateway.listening import body_of
 from edge.site.log import LogUnusable, PurgeLog
 
@@ -86,6 +87,10 @@ class SiteFeed:
         self._clock = clock
         self._audit = audit
         self._hold_s = hold_s
+        self.entered = dict.fromkeys(PurgeKind, 0)
+        """Purges entered, by their kind."""
+        self.acks = Durations()
+        """From when a purge was ordered to when each worker had applied it, where it did while that was waited for."""
         self._members: list[Member] = []
         self._entering = asyncio.Lock()
         self._grown = asyncio.Event()
@@ -190,6 +195,7 @@ class SiteFeed:
             entry = await asyncio.to_thread(self.log.write, kind, tags)
             # One step from here on: whoever is among the living now must apply it, whoever joins later reads it.
             self.log.add(entry)
+            self.entered[kind] += 1
             to_apply = self.living
             grown, self._grown = self._grown, asyncio.Event()
             grown.set()
@@ -229,6 +235,8 @@ class SiteFeed:
                 if found[id(member)][0] is Outcome.WAITING:
                     outcome = self._outcome(member, entry.position, now)
                     found[id(member)] = (outcome, now - began)
+                    if outcome is Outcome.APPLIED:
+                        self.acks.add(now - began)
                     if outcome is Outcome.WAITING:
                         waits_until.append(member.moved_at + RUN_OUT_S)
             if len(waits_until) == 1 or now >= deadline:

@@ -210,6 +210,7 @@ class Site:
                 raise SiteError(f"{exc}; or give a token in NEARSHELF_ADMIN_TOKEN") from exc
             self._left.callback(file.unlink, missing_ok=True)
         behind = SiteBehind(self.settings.name, feed, self.workers)
+        behind.start()
         self._left.push_async_callback(behind.close)
         server = HelperServer(admin_app(token, behind, clock.now), bound)
         server.start()
