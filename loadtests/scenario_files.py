@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -408,7 +409,11 @@ def load_scenario(name_or_path: str, settings: Mapping[str, str] | None = None) 
         replay=found["replay"],
         thresholds=found["thresholds"] or (),
     )
-    return scenario if lasting is None else scenario.lasting(lasting)
+    if lasting is None:
+        return scenario
+    # A warm-up that was asked for stays as it was asked for.
+    asked = {"warmup_s": scenario.warmup_s} if "warmup" in (settings or {}) else {}
+    return replace(scenario.lasting(lasting), **asked)
 
 
 def _path_of(name_or_path: str) -> Path:
