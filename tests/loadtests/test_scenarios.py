@@ -93,7 +93,7 @@ rate: fast
 shape: {kind: dya}
 phases:
   - {name: rest, from: 0s}
-  - {name: Peak, from: 60s}
+  - {name: Up, from: 60s}
   - {name: storm, from: 10s, lod: 3}
 people: {browzer: 3}
 markets: {eu: 5}
@@ -113,7 +113,7 @@ thresholds:
         "my.yaml:1:1 duraton: no such field; did you mean duration?",
         "my.yaml:2:7 rate: fast, expected requests a second, from 0.1 to 100000",
         "my.yaml:3:15 shape.kind: dya, expected one of steady, day, ramp; did you mean day?",
-        "my.yaml:6:12 phases[1].name: Peak, expected small letters, digits and hyphens, such as storm; did you mean peak?",
+        "my.yaml:6:12 phases[1].name: Up, expected small letters, digits and hyphens, such as storm; did you mean up?",
         "my.yaml:7:30 phases[2].lod: no such field; did you mean load?",
         "my.yaml:8:10 people.browzer: browzer, expected one of browser, searcher, bot; did you mean browser?",
         "my.yaml:9:11 markets.eu: eu, expected the id of a market, such as eu-eur",
