@@ -10,7 +10,7 @@ import gzip
 import statistics
 import zlib
 from array import array
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -322,13 +322,3 @@ class _Reader:
 def _no_line(path: Path, number: int, exc: Exception) -> CommandError:
     said = f"no {exc}" if isinstance(exc, KeyError) else str(exc)
     return CommandError(f"{path}:{number}: no line of an edge's access log ({said}); {_EXPECTED}")
-
-
-def recorded(log: AccessLog) -> Counter[tuple[str, str, str]]:
-    """How many requests ended how, by edge, route and `cache`, as the log has it."""
-    found: Counter[tuple[str, str, str]] = Counter()
-    pairs = Counter(zip(log.asked, log.ended, strict=True))
-    for (asked, ended), count in pairs.items():
-        address = log.addresses[asked]
-        found[address.edge, address.route, log.endings[ended].cache] += count
-    return found

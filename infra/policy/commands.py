@@ -212,6 +212,10 @@ def policy_diff(
         str,
         typer.Option(metavar="SIZE", help="Of each worker's store, for the prediction: 256MB; none: no limit."),
     ] = "",
+    since: Annotated[
+        str, typer.Option(metavar="TIME", help="Count requests from then on, those before only fill the stores.")
+    ] = "",
+    until: Annotated[str, typer.Option(metavar="TIME", help="Count requests before then: 2026-11-21T20:00:00Z.")] = "",
     exit_code: Annotated[
         bool, typer.Option("--exit-code/--no-exit-code", help="Whether a change ends with status 2.")
     ] = True,
@@ -228,12 +232,8 @@ def policy_diff(
     """
     from infra.policy import diff_command
 
-    if store_size and not replay:
-        raise CommandError("--store-size is about a prediction: give a log with --replay, too")
-    store_bytes = diff_command.size_of(store_size) if store_size else None
-    raise typer.Exit(
-        diff_command.run(before, after, form=form, logs=replay or (), store_bytes=store_bytes, exit_code=exit_code)
-    )
+    prediction = diff_command.prediction(replay or (), store_size=store_size, since=since, until=until)
+    raise typer.Exit(diff_command.run(before, after, form=form, prediction=prediction, exit_code=exit_code))
 
 
 @policy.command("test")

@@ -12,13 +12,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from edge.core.key import CacheKey
 from edge.core.policy import ALL_QUERY, CachePolicy, PolicySet
 from edge.core.reuse import Why
-from infra.policy.access_log import HITS, MISSES, NO_DETAILS, AccessLog, Said, recorded
+from infra.errors import CommandError
+from infra.policy.access_log import HITS, MISSES, NO_DETAILS, AccessLog, Said
 from infra.policy.replayed_edge import NO_LIMIT, Addresses, Ended, Lost, ReplayedEdge
 
 OFF_BY = 0.02
@@ -47,16 +49,16 @@ class Tally:
     def requests(self) -> int:
         return self.hits + self.misses + self.passed + self.failed
 
-    def count(self, cache: str, origin: int, times: int = 1) -> None:
+    def count(self, cache: str, origin: int = 0) -> None:
         if cache in HITS:
-            self.hits += times
-            self.stale += times * (cache == "stale")
+            self.hits += 1
+            self.stale += cache == "stale"
         elif cache in MISSES:
-            self.misses += times
+            self.misses += 1
         elif cache == "pass":
-            self.passed += times
+            self.passed += 1
         elif cache == "error":
-            self.failed += times
+            self.failed += 1
         self.origin += origin
 
     def add(self, other: Tally) -> None:
@@ -133,9 +135,23 @@ class Replayed:
         return (self.after.all.origin - self.before.all.origin) / self.seconds
 
 
-def replay(log: AccessLog, before: PolicySet, after: PolicySet, store_bytes: int = NO_LIMIT) -> Replayed:
-    """Answer the log under both. `store_bytes`: of the store of each worker."""
+class Span(NamedTuple):
+    """From when to when requests count, in seconds since the epoch; all of a log fills the stores."""
+
+    since: float = 0.0
+    until: float = float("inf")
+
+
+ALL = Span()
+
+
+def replay(
+    log: AccessLog, before: PolicySet, after: PolicySet, *, store_bytes: int = NO_LIMIT, counted: Span = ALL
+) -> Replayed:
+    """Answer the log under both. `store_bytes`: of the store of each worker. Raises CommandError where no request is
+    `counted`."""
     _guess_what_was_said(log, before)
+    told, lines, without_address = Tallies(), 0, 0
     sides = [_Side(log, policies, store_bytes) for policies in (before, after)]
     was, becomes = sides
     begins_at = log.begins_at
@@ -152,18 +168,26 @@ def replay(log: AccessLog, before: PolicySet, after: PolicySet, store_bytes: int
         lost = Lost.NO
         if (ending.reason == Why.COLD or ending.cache == "regional") and here.would_hit(number, now):
             lost = Lost.AT_THE_WORKER if ending.cache == "regional" else Lost.AT_THE_EDGE
-        was.take(edge, here.ask(number, ending, details, now, lost))
-        becomes.take(edge, there.ask(number, ending, details, now, lost))
+        ends_so = here.ask(number, ending, details, now, lost)
+        will_end = there.ask(number, ending, details, now, lost)
+        if counted.since <= now < counted.until:
+            lines += 1
+            without_address += not log.addresses[number].path
+            told.cells[edge, log.addresses[number].route].count(ending.cache)
+            was.count(edge, ends_so)
+            becomes.count(edge, will_end)
+    if not lines:
+        raise CommandError(
+            f"no request is counted: the logs reach from {_moment(begins_at)} to {_moment(log.ends_at)}; "
+            "choose other moments for --since and --until"
+        )
     for side in sides:
         side.finish()
-    told = Tallies()
-    for (edge, route, cache), count in recorded(log).items():
-        told.cells[edge, route].count(cache, 0, count)
     keys = was.keys_usable_at(log.ends_at)
     return Replayed(
-        len(log),
-        sum(not log.addresses[number].path for number in log.asked),
-        max(1.0, log.ends_at - begins_at),
+        lines,
+        without_address,
+        max(1.0, min(log.ends_at, counted.until) - max(begins_at, counted.since)),
         told,
         was.found,
         becomes.found,
@@ -189,7 +213,7 @@ class _Side:
             found = self._edges[name] = ReplayedEdge(name, self._log, self._addresses, self._store_bytes)
         return found
 
-    def take(self, edge: str, ended: Ended) -> None:
+    def count(self, edge: str, ended: Ended) -> None:
         if ended.cache != "edge":
             self.found.tallies.cells[edge, ended.route].count(ended.cache, ended.origin)
 
@@ -206,6 +230,10 @@ class _Side:
             for key, variants in edge.held()
             if any(moment < stored.keep_until for stored in variants)
         ]
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def _is_cold(key: CacheKey, before: PolicySet, after: PolicySet) -> bool:
