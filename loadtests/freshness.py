@@ -98,7 +98,7 @@ class Shopper:
         self.observer = observer
         self.edge = edge
         self.rng = random.Random(f"{observer.plan.seed} shopper {edge} {number}")
-        self.browser = people.Browser(observer.front, seed=self.rng.randrange(2**32), popularity=observer.popularity)
+        self._browsing = random.Random(self.rng.randrange(2**32))
         self._visits: Iterator[people.Visit] = iter(())
         self._etags: OrderedDict[str, str] = OrderedDict()
         self._fresh_targets: deque[people.Visit] = deque(maxlen=64)
@@ -152,8 +152,8 @@ class Shopper:
             visit = next(self._visits, None)
             if visit is not None:
                 return visit
-            self.browser.market = self.rng.choice(self.observer.front.markets)
-            self._visits = self.browser.session()
+            market = self.rng.choice(self.observer.front.markets)
+            self._visits = people.browse(self.observer.taste, market, self._browsing)
 
 
 class Observer:
@@ -170,7 +170,8 @@ class Observer:
         self.judge = Judge(self.oracle, self.report)
         self.merchandiser = people.Merchandiser(plan.seed)
         self.front = people.ShopFront((), (), ())
-        self.popularity: list[int] = []
+        self.taste: people.Taste
+        """Of everybody; there once the shop has been looked at."""
         self.pause_s = len(target.edges) * plan.connections / plan.rate if plan.rate else 0.0
         self._digits: dict[str, int] = {}
         self._by_sku: dict[str, people.ShownProduct] = {}
@@ -218,7 +219,7 @@ class Observer:
             self.front = await discover(connection, PRODUCTS)
             if not self.front.products:
                 raise BadTarget(f"{first}: no product was found by following links; is the shop seeded?")
-            self.popularity = people.popularity_of(self.front, self.plan.seed)
+            self.taste = people.Taste(self.front, self.plan.seed)
             self._by_sku = {item.sku: item for item in self.front.products}
             every = [PriceKey(market, sku) for market in self.front.markets for sku in self._by_sku]
             self._keys = self.rng.sample(every, min(self.plan.prices, len(every)))
