@@ -1,7 +1,7 @@
 """The process that sends: `python -m loadtests.paced FOLDER`, started by loadtests/volume.py.
 
-FOLDER has the schedule and `order.json`; the run is written beside them. SIGINT and SIGTERM: nothing more is sent, and
-the run is told as one that was cut short.
+FOLDER has the schedule and `order.json`; the run is written beside them, and `began`: its second 0 on time.monotonic().
+SIGINT and SIGTERM: nothing more is sent, and the run is told as one that was cut short.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def main(folder: Path) -> int:
     tell(recorder, schedule, sent)
     run = recorder.finish(sent.ended_s, cut_short="interrupted" if sent.was_cut else None)
     write_run(run, folder)
+    (folder / "began").write_text(repr(sender.began_at))
     return 0
 
 

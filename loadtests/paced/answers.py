@@ -26,8 +26,11 @@ class Head(NamedTuple):
     """The last line of that name; empty: there was none."""
 
 
-def read_head(head: bytes) -> Head:
-    """`head`: from the status line to the empty line, both included. Raises Unreadable."""
+def read_head(head: bytes, *, has_body: bool = True) -> Head:
+    """`head`: from the status line to the empty line, both included. `has_body`: it does not answer a HEAD.
+
+    Raises Unreadable.
+    """
     if not head.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")) or not head[9:12].isdigit():
         raise Unreadable(f"no status line: {head[:40]!r}")
     code = int(head[9:12])
@@ -35,7 +38,7 @@ def read_head(head: bytes) -> Head:
     connection = _value(low, b"\r\nconnection:")
     keeps = b"close" not in connection if head[7:8] == b"1" else b"keep-alive" in connection
     status = _value(head, b"\r\ncache-status:", low)
-    if code in _NO_BODY or 100 <= code < 200:
+    if not has_body or code in _NO_BODY or 100 <= code < 200:
         return Head(code, 0, False, keeps, status)
     if b"chunked" in _value(low, b"\r\ntransfer-encoding:"):
         return Head(code, None, True, keeps, status)
@@ -56,13 +59,14 @@ def _value(head: bytes, name: bytes, low: bytes | None = None) -> bytes:
 class Answers:
     """The responses of one connection. After each, `code`, `cache_status`, `size` and `keeps` are about it."""
 
-    __slots__ = ("_buffer", "_chunked", "_left", "begun", "cache_status", "code", "keeps", "size")
+    __slots__ = ("_buffer", "_chunked", "_has_body", "_left", "begun", "cache_status", "code", "keeps", "size")
 
     def __init__(self) -> None:
-        self.expect()
+        self.expect(has_body=True)
 
-    def expect(self) -> None:
-        """A request is sent."""
+    def expect(self, *, has_body: bool) -> None:
+        """A request is sent; the answer to a HEAD has no body, whatever its head says."""
+        self._has_body = has_body
         self._buffer = b""
         self._left: int | None = None
         """Bytes of the body, or of the chunk, that are still to come; None: no length is known."""
@@ -88,7 +92,7 @@ class Answers:
                         raise Unreadable("a head without an end")
                     self._buffer = data
                     return False
-                head = read_head(data[: end + 4])
+                head = read_head(data[: end + 4], has_body=self._has_body)
                 data = data[end + 4 :]
                 if head.code >= 200:
                     break

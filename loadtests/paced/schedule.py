@@ -32,6 +32,8 @@ class Asked(NamedTuple):
     """Path and query."""
     fields: tuple[tuple[str, str], ...] = ()
     """Beside Host."""
+    method: str = "GET"
+    """GET or HEAD."""
 
 
 class Spacing(StrEnum):
@@ -103,8 +105,8 @@ class Schedule:
         return cls(
             edges=document["edges"],
             asked=[
-                Asked(edge, route, market, target, tuple((name, value) for name, value in fields))
-                for edge, route, market, target, fields in document["asked"]
+                Asked(edge, route, market, target, tuple((name, value) for name, value in fields), method)
+                for edge, route, market, target, fields, method in document["asked"]
             ],
             phases=[Phase(*each) for each in document["phases"]],
             due_s=due_s,
@@ -113,7 +115,9 @@ class Schedule:
 
 
 def _request(asked: Asked, authority: str) -> bytes:
-    lines = [f"GET {asked.target} HTTP/1.1", f"Host: {authority}"]
+    if asked.method not in {"GET", "HEAD"}:
+        raise ValueError(f"{asked.method} {asked.target}: only GET and HEAD are sent, which may be sent again")
+    lines = [f"{asked.method} {asked.target} HTTP/1.1", f"Host: {authority}"]
     lines += [f"{name}: {value}" for name, value in asked.fields]
     if any(letter in line for line in lines for letter in "\r\n"):
         raise ValueError(f"{asked.target!r}: a line break within a request")

@@ -85,6 +85,7 @@ class Sender:
         self._due_s = schedule.due_s
         self._which = schedule.which
         self._requests = schedule.requests()
+        self._has_body = [asked.method != "HEAD" for asked in schedule.asked]
         edges = list(schedule.edges)
         self._edge_of = [edges.index(asked.edge) for asked in schedule.asked]
         parts = [urlsplit(address) for address in schedule.edges.values()]
@@ -96,7 +97,8 @@ class Sender:
         self._by_fd: dict[int, _Connection] = {}
         self._epoll = select.epoll()
         self._under_way = 0
-        self._began_at = 0.0
+        self.began_at = 0.0
+        """Second 0, on time.monotonic()."""
         self._stopped = False
         self._sent = Sent.nothing(len(self._due_s))
 
@@ -113,7 +115,7 @@ class Sender:
         gc.disable()
         try:
             recorder.begin()
-            self._began_at = time.monotonic()
+            self.began_at = time.monotonic()
             self._go(recorder)
             if not self._sent.was_cut:
                 self._sent.ended_s = self._now_s()
@@ -128,7 +130,7 @@ class Sender:
 
     def _go(self, recorder: Recorder) -> None:
         due_s, count, poll, began_at, clock = (
-            self._due_s, len(self._due_s), self._epoll.poll, self._began_at, time.monotonic,
+            self._due_s, len(self._due_s), self._epoll.poll, self.began_at, time.monotonic,
         )  # fmt: skip
         waits_on = [self._epoll.fileno()]
         at, look_again_s = 0, LOOK_FOR_SILENCE_EVERY_S
@@ -163,7 +165,7 @@ class Sender:
                 select.select(waits_on, (), (), until_s - now_s)
 
     def _now_s(self) -> float:
-        return time.monotonic() - self._began_at
+        return time.monotonic() - self.began_at
 
     def _send_due(self, at: int) -> int:
         """Send what is due, or put it in line; the number of the next moment."""
@@ -185,7 +187,7 @@ class Sender:
         """Whether the request of that moment is under way; otherwise it is given up, and the connection idle."""
         request = self._requests[self._which[number]]
         connection.number = number
-        connection.answers.expect()
+        connection.answers.expect(has_body=self._has_body[self._which[number]])
         self._under_way += 1
         self._sent.sent_s[number] = self._now_s()
         if connection.socket is None:
