@@ -24,7 +24,9 @@ class OriginSettings:
     replica_urls: tuple[str, ...] = ()
     """Standbys that answer reads; without one the primary does, capped."""
     redis_url: str = ""
-    """Where workers nudge each other; empty: none, which costs milliseconds."""
+    """Where workers nudge each other and keep answers; empty: none, which costs milliseconds."""
+    readthrough: bool = True
+    """Whether answers are kept there, and given again."""
     listen_host: str = "127.0.0.1"
     listen_port: int = 8080
     """Shared by all workers of this origin (SO_REUSEPORT); 0: any free port."""
@@ -70,12 +72,16 @@ class OriginSettings:
         admin_token = env.get("NEARSHELF_ADMIN_TOKEN", "")
         if admin_token and not (len(admin_token) >= 16 and admin_token.isascii() and admin_token.isprintable()):
             faults.append("NEARSHELF_ADMIN_TOKEN must be 16 printable ASCII characters or more, or not be set")
+        readthrough = env.get("NEARSHELF_READTHROUGH", "on")
+        if readthrough not in {"on", "off"}:
+            faults.append(f"NEARSHELF_READTHROUGH must be on or off, not {readthrough[:40]!r}")
         if faults:
             raise SettingsError("the environment of the origin is not usable:\n  " + "\n  ".join(faults))
         return cls(
             database_url=database_url,
             replica_urls=tuple(replica_urls),
             redis_url=env.get("REDIS_URL", ""),
+            readthrough=readthrough == "on",
             listen_host=host,
             listen_port=port,
             edge_key=edge_key,

@@ -14,7 +14,10 @@ from origin.events.purge_log import LogTail
 from origin.events.wake import Wake
 from origin.metrics import Metrics
 from origin.money import check_rounding
+from origin.readthrough import ReadThrough
+from origin.release import release_digest
 from origin.settings import OriginSettings
+from origin.shelf import Shelf
 from origin.snapshot import Snapshots
 
 
@@ -30,6 +33,8 @@ class Shop:
     observer: Observer
     tail: LogTail
     metrics: Metrics
+    readthrough: ReadThrough
+    """How public answers are read."""
 
 
 @asynccontextmanager
@@ -65,6 +70,7 @@ async def open_shop(
     snapshots = Snapshots(database, opened=lambda source: metrics.snapshots.labels(source).inc())
     metrics.watch(database)
     metrics.look_at(metrics.questions_open, lambda: tail.held)
+    readthrough = _readthrough(settings, markets, snapshots, tail, metrics)
     looking: asyncio.Task[None] | None = None
     try:
         if serving:
@@ -72,8 +78,9 @@ async def open_shop(
             await observer.start()
             await tail.start()
             looking = asyncio.create_task(metrics.keep_looking(), name="metrics")
-        yield Shop(settings, database, snapshots, markets, wake, observer, tail, metrics)
+        yield Shop(settings, database, snapshots, markets, wake, observer, tail, metrics, readthrough)
     finally:
+        await readthrough.close()
         if looking is not None:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
@@ -81,3 +88,13 @@ async def open_shop(
         await observer.stop()
         await wake.stop()
         await database.close()
+
+
+def _readthrough(
+    settings: OriginSettings, markets: Markets, snapshots: Snapshots, tail: LogTail, metrics: Metrics
+) -> ReadThrough:
+    if not (settings.redis_url and settings.readthrough):
+        return ReadThrough(snapshots, tail, metrics)
+    renders = f"{release_digest(settings.policies)} {markets!r}"
+    shelf = Shelf(settings.redis_url)
+    return ReadThrough(snapshots, tail, metrics, shelf, secret=settings.edge_key, renders=renders)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -19,6 +19,7 @@ from cache_policies.positions import Position
 from origin.db import PRIMARY_FILL_CONNECTIONS, Database
 from origin.errors import Unavailable
 
+T = TypeVar("T")
 Minimum = Position | Literal["head"] | None
 """What a reader demands: a position, the head as the primary has it now, or nothing."""
 
@@ -98,6 +99,28 @@ class Snapshots:
             if snapshot is not None:
                 return snapshot
         return None
+
+
+class Remembered(Generic[T]):
+    """What a read of the catalog gave, for as long as the position stays the same.
+
+    A position names one state of all public tables (rule 11: none changes without taking the next), so what was read
+    at it is what would be read at it again. Only the newest is kept.
+    """
+
+    def __init__(self, read: Callable[[AsyncConnection], Awaitable[T]]) -> None:
+        self._read = read
+        self._kept: tuple[Position, T] | None = None
+
+    async def at(self, snapshot: Snapshot) -> T:
+        """The value in `snapshot`."""
+        kept = self._kept
+        if kept is not None and kept[0] == snapshot.position:
+            return kept[1]
+        value = await self._read(snapshot.connection)
+        if self._kept is None or self._kept[0] < snapshot.position:
+            self._kept = snapshot.position, value
+        return value
 
 
 class _Replica:

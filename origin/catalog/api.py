@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final, Generic, TypeVar
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote
 
 import orjson
@@ -19,7 +21,6 @@ from starlette.routing import BaseRoute, Route
 
 from cache_policies.market_values import UNKNOWN_COUNTRY
 from cache_policies.markets import Market, Markets
-from cache_policies.positions import Position
 from cache_policies.tags import (
     asset_tag,
     category_prices_tag,
@@ -32,7 +33,7 @@ from cache_policies.tags import (
     rates_tag,
     slug_tag,
 )
-from origin.caching import CacheHints, cached, minimum_of, uncached
+from origin.caching import CacheHints, cached, uncached
 from origin.catalog import art, service
 from origin.catalog.model import PAGE_SIZE, Card, Sort, Tree
 from origin.catalog.pages import STATIC, Frame, Offers, Pages, category_path, listing_query, product_path, static_digest
@@ -41,8 +42,9 @@ from origin.inventory import service as inventory
 from origin.money import amount_text
 from origin.pricing import service as pricing
 from origin.pricing.model import Price
+from origin.readthrough import Rendered
 from origin.shop import Shop
-from origin.snapshot import Snapshot
+from origin.snapshot import Remembered, Snapshot
 
 COOKIE: Final = "ns_market"
 """Remembers the market that a visitor chose; read at `/` only, so it never enters the key of a page."""
@@ -64,9 +66,6 @@ MAX_FORM_BYTES: Final = 8_192
 _HTML: Final = "text/html; charset=utf-8"
 _AUTHORITY: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _PATH: Final = re.compile(r"/[^\x00-\x20\x7f\\]*")
-
-
-T = TypeVar("T")
 
 
 def routes(shop: Shop) -> list[BaseRoute]:
@@ -136,6 +135,9 @@ class Storefront:
 
     async def home(self, request: Request) -> Response:
         market = self._market(request)
+        return await self._answer(request, ("home", market.id, _seen_at(request)), partial(self._home, request, market))
+
+    async def _home(self, request: Request, market: Market) -> Rendered:
         async with self._snapshot(request) as snapshot:
             tree = await self._trees.at(snapshot)
             showcase = await self._showcases.at(snapshot)
@@ -145,11 +147,15 @@ class Storefront:
         shown = {path: offers.card(card) for path, card in showcase.items()}
         body = self._pages.home(frame, [offers.card(card) for card in popular], shown)
         tags = [home_tag(market.id), navigation_tag(market.id), *_product_tags(market, [*popular, *showcase.values()])]
-        return cached(request, body, _HTML, _page_hints(snapshot, [*tags, *_rates(market, offers)]))
+        return Rendered(body, _HTML, _page_hints(snapshot, [*tags, *_rates(market, offers)]))
 
     async def category(self, request: Request) -> Response:
         market, path = self._market(request), request.path_params["path"]
         sort, page = _sort_of(request), _page_of(request)
+        about = ("category-page", market.id, path, sort.value, str(page), _seen_at(request))
+        return await self._answer(request, about, partial(self._category, request, market, path, sort, page))
+
+    async def _category(self, request: Request, market: Market, path: str, sort: Sort, page: int) -> Rendered:
         async with self._snapshot(request) as snapshot:
             tree = await self._trees.at(snapshot)
             category = tree.at(path)
@@ -169,10 +175,15 @@ class Storefront:
         tags = [category_tag(market.id, path), navigation_tag(market.id), *_product_tags(market, cards)]
         if sort.by_price:
             tags += [category_prices_tag(market.id, path), rates_tag(market.id)]
-        return cached(request, body, _HTML, _page_hints(snapshot, [*tags, *_rates(market, offers)]))
+        return Rendered(body, _HTML, _page_hints(snapshot, [*tags, *_rates(market, offers)]))
 
     async def product(self, request: Request) -> Response:
         market, slug = self._market(request), request.path_params["slug"]
+        wanted = request.query_params.get("variant", "")
+        about = ("product-page", market.id, slug, wanted, _seen_at(request))
+        return await self._answer(request, about, partial(self._product, request, market, slug, wanted))
+
+    async def _product(self, request: Request, market: Market, slug: str, wanted: str) -> Rendered:
         async with self._snapshot(request) as snapshot:
             tree = await self._trees.at(snapshot)
             product = await service.product_by_slug(snapshot.connection, slug)
@@ -182,7 +193,6 @@ class Storefront:
             related = await service.related_to(snapshot.connection, product, RELATED_SHOWN)
             skus = [product.sku, *(variant.sku for variant in product.variants), *(card.sku for card in related)]
             offers = await self._offers(snapshot.connection, market, skus)
-        wanted = request.query_params.get("variant", "")
         chosen = wanted if any(variant.sku == wanted for variant in product.variants) else product.sku
         # A variant has no page of its own: search engines are shown the product's.
         frame = self._frame(request, market, tree, product_path(market.id, product.slug))
@@ -194,21 +204,24 @@ class Storefront:
             # What is related is chosen among the members of these.
             *(category_tag(market.id, path) for path in product.category_paths),
         ]
-        return cached(request, body, _HTML, _page_hints(snapshot, [*tags, *_rates(market, offers)]))
+        # A variant that it does not have could have any name: the page is the product's, and is kept as that.
+        hints = _page_hints(snapshot, [*tags, *_rates(market, offers)])
+        return Rendered(body, _HTML, hints, keep=wanted in {"", chosen})
 
     async def anything_else(self, request: Request) -> Response:
         """A page that does not exist, below a market that does."""
         market = self._market(request)
         async with self._snapshot(request) as snapshot:
             tree = await self._trees.at(snapshot)
-        return self._not_found(request, snapshot, market, tree, "There is no page at this address.", [])
+        found = self._not_found(request, snapshot, market, tree, "There is no page at this address.", [])
+        return cached(request, found.body, found.media_type, found.hints, found.status)
 
     def _not_found(
         self, request: Request, snapshot: Snapshot, market: Market, tree: Tree, what: str, tags: Iterable[str]
-    ) -> Response:
+    ) -> Rendered:
         body = self._pages.not_found(self._frame(request, market, tree, f"/{market.id}/"), what)
         hints = _hints(snapshot, [*tags, navigation_tag(market.id)], NOT_FOUND_FRESH_S)
-        return cached(request, body, _HTML, hints, status=404)
+        return Rendered(body, _HTML, hints, 404)
 
     async def _offers(self, connection: AsyncConnection, market: Market, skus: Sequence[str]) -> Offers:
         """What these cost in `market`, and whether they are in stock."""
@@ -235,6 +248,10 @@ class Storefront:
     async def products_json(self, request: Request) -> Response:
         """Listed products by SKU, 24 a page, with price and band."""
         market, page = self._market(request), _page_of(request)
+        about = ("product-list", market.id, str(page))
+        return await self._answer(request, about, partial(self._products_json, request, market, page))
+
+    async def _products_json(self, request: Request, market: Market, page: int) -> Rendered:
         async with self._snapshot(request) as snapshot:
             count = await service.count_all(snapshot.connection)
             cards = await service.all_products(snapshot.connection, (page - 1) * PAGE_SIZE, PAGE_SIZE)
@@ -242,7 +259,7 @@ class Storefront:
         pages = max(1, -(-count // PAGE_SIZE))
         tags = [list_tag(market.id), navigation_tag(market.id), *_product_tags(market, cards), *_rates(market, offers)]
         if page > pages:
-            return _json_not_found(request, snapshot, tags, f"There are {pages} pages, not {page}.")
+            return _json_not_found(snapshot, tags, f"There are {pages} pages, not {page}.")
         base = f"/api/v1/{market.id}/products"
         document = {
             "market": market.id,
@@ -264,18 +281,22 @@ class Storefront:
                 for card in cards
             ],
         }
-        return _json(request, document, snapshot, tags)
+        return _json(document, snapshot, tags)
 
     async def product_json(self, request: Request) -> Response:
         """One product with its variants; asked for by its SKU or by that of a variant."""
         market, sku = self._market(request), request.path_params["sku"]
+        about = ("product", market.id, sku)
+        return await self._answer(request, about, partial(self._product_json, request, market, sku))
+
+    async def _product_json(self, request: Request, market: Market, sku: str) -> Rendered:
         async with self._snapshot(request) as snapshot:
             found = await service.product_of(snapshot.connection, sku)
             product = None if found is None else await service.product_by_sku(snapshot.connection, found.sku)
             if product is None:
                 # A product that is listed later may bring this SKU as a variant: its event names the list as well.
                 tags = [product_tag(market.id, sku if found is None else found.sku), list_tag(market.id)]
-                return _json_not_found(request, snapshot, tags, f"No product has the SKU {sku[:80]!r}.")
+                return _json_not_found(snapshot, tags, f"No product has the SKU {sku[:80]!r}.")
             skus = [product.sku, *(variant.sku for variant in product.variants)]
             offers = await self._offers(snapshot.connection, market, skus)
         document = {
@@ -295,7 +316,7 @@ class Storefront:
             ],
         }
         tags = [product_tag(market.id, product.sku), navigation_tag(market.id), *_rates(market, offers)]
-        return _json(request, document, snapshot, tags)
+        return _json(document, snapshot, tags)
 
     # Files.
 
@@ -331,35 +352,16 @@ class Storefront:
             raise NotFound(f"There is nothing at this address. The shop's markets are {known}.")
         return market
 
-    def _snapshot(self, request: Request) -> Any:
-        return self._shop.snapshots.open(minimum_of(request))
+    def _snapshot(self, request: Request) -> AbstractAsyncContextManager[Snapshot]:
+        return self._shop.readthrough.snapshot(request)
+
+    async def _answer(
+        self, request: Request, about: tuple[str, ...], read: Callable[[], Awaitable[Rendered]]
+    ) -> Response:
+        return await self._shop.readthrough.answer(request, about, read)
 
     def _frame(self, request: Request, market: Market, tree: Tree, path: str) -> Frame:
-        authority = request.headers.get("x-forwarded-host") or request.headers.get("host", "")
-        origin = f"{_scheme(request)}://{authority.lower()}" if _AUTHORITY.fullmatch(authority) else ""
-        return Frame(market, self._shop.markets, tree, origin, path)
-
-
-class Remembered(Generic[T]):
-    """What a read of the catalog gave, for as long as the position stays the same.
-
-    A position names one state of all public tables (rule 11: none changes without taking the next), so what was read
-    at it is what would be read at it again. Only the newest is kept.
-    """
-
-    def __init__(self, read: Callable[[AsyncConnection], Awaitable[T]]) -> None:
-        self._read = read
-        self._kept: tuple[Position, T] | None = None
-
-    async def at(self, snapshot: Snapshot) -> T:
-        """The value in `snapshot`."""
-        kept = self._kept
-        if kept is not None and kept[0] == snapshot.position:
-            return kept[1]
-        value = await self._read(snapshot.connection)
-        if self._kept is None or self._kept[0] < snapshot.position:
-            self._kept = snapshot.position, value
-        return value
+        return Frame(market, self._shop.markets, tree, _seen_at(request), path)
 
 
 def same_page_in(markets: Markets, market: Market, return_to: str) -> str:
@@ -381,6 +383,12 @@ def same_page_in(markets: Markets, market: Market, return_to: str) -> str:
 
 def _redirect(status: int, location: str) -> Response:
     return uncached(b"", "text/plain; charset=utf-8", status, {"location": location})
+
+
+def _seen_at(request: Request) -> str:
+    """Scheme and authority as the viewer wrote them; empty when that is no authority."""
+    authority = request.headers.get("x-forwarded-host") or request.headers.get("host", "")
+    return f"{_scheme(request)}://{authority.lower()}" if _AUTHORITY.fullmatch(authority) else ""
 
 
 def _scheme(request: Request) -> str:
@@ -457,7 +465,7 @@ def _offer(offers: Offers, sku: str) -> dict[str, Any]:
     }
 
 
-def _json(request: Request, document: dict[str, Any], snapshot: Snapshot, tags: Iterable[str]) -> Response:
+def _json(document: dict[str, Any], snapshot: Snapshot, tags: Iterable[str]) -> Rendered:
     """JSON with prices: programs act on it, so it is never served stale on an error."""
     hints = CacheHints(
         fresh_s=JSON_FRESH_S,
@@ -467,10 +475,10 @@ def _json(request: Request, document: dict[str, Any], snapshot: Snapshot, tags: 
         position=snapshot.position,
         shows_price=True,
     )
-    return cached(request, orjson.dumps(document), "application/json", hints)
+    return Rendered(orjson.dumps(document), "application/json", hints)
 
 
-def _json_not_found(request: Request, snapshot: Snapshot, tags: Iterable[str], detail: str) -> Response:
+def _json_not_found(snapshot: Snapshot, tags: Iterable[str], detail: str) -> Rendered:
     document = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": detail}
     hints = CacheHints(
         fresh_s=NOT_FOUND_FRESH_S,
@@ -479,4 +487,4 @@ def _json_not_found(request: Request, snapshot: Snapshot, tags: Iterable[str], d
         tags=tuple(tags),
         position=snapshot.position,
     )
-    return cached(request, orjson.dumps(document), "application/problem+json", hints, status=404)
+    return Rendered(orjson.dumps(document), "application/problem+json", hints, 404)

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import text
@@ -16,11 +19,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache_policies.feed import PAGE_ENTRIES
 from cache_policies.positions import ZERO, Position, PurgeEntry, PurgeKind
+from cache_policies.tags import EVERYTHING
 from origin.db import Database
 from origin.events.wake import Wake
 
 POLL_S = 0.05
 """How often the head is read while questions are held and no nudges are heard."""
+REREAD_S = 0.5
+"""How often it is read when nothing seems to have happened, so that a lost nudge is no news for this long at most."""
 TAIL_ENTRIES = 2_000
 """Entries kept in memory by each worker."""
 KEEP_ENTRIES = 10_000
@@ -102,17 +108,24 @@ async def trim(connection: AsyncConnection, keep: int = KEEP_ENTRIES) -> int:
 class LogTail:
     """The newest entries of the purge log in this worker's memory: one reader for all held questions.
 
-    It reads when woken, and every 50 ms while questions are held and no nudges are heard. Every read begins after the
-    wake-up, so an entry that was committed before a nudge is never missed because of one.
+    It reads when woken, every 50 ms while questions are held and no nudges are heard, and every half second anyhow.
+    Every read begins after the wake-up, so an entry that was committed before a nudge is never missed because of one.
+
+    It also tells whether something read at a position still holds: it knows every entry after where it begins, and
+    nothing of those before.
     """
 
     def __init__(self, database: Database, wake: Wake) -> None:
         self._database = database
         self._wake = wake
-        self._entries: deque[PurgeEntry] = deque(maxlen=TAIL_ENTRIES)
+        self._entries: deque[PurgeEntry] = deque()
         self._base = ZERO
+        self._ids: dict[Position, str] = {}
+        self._floors: dict[str, Position] = {}
         self.head = ZERO
         self.head_id = ""
+        self.as_of = -math.inf
+        """time.monotonic() when the latest read that reached the head began: nothing committed before is missing."""
         self.held = 0
         """Questions that wait for entries now; kept by the feed."""
         self._grown = asyncio.Event()
@@ -151,6 +164,15 @@ class LogTail:
             return None
         return tuple(entry for entry in self._entries if entry.position > position)
 
+    def id_at(self, position: Position) -> str | None:
+        """The id of the entry at `position`; None when that is not in memory, or in no log that this worker follows."""
+        return self._ids.get(position)
+
+    def floor_of(self, tags: Iterable[str]) -> Position:
+        """The highest position in memory, hard or soft, that names one of `tags` or everything."""
+        floors = self._floors
+        return max((floors[tag] for tag in (*tags, EVERYTHING) if tag in floors), default=ZERO)
+
     async def _follow(self) -> None:
         while True:
             must_poll = self.held > 0 and not self._wake.connected
@@ -158,7 +180,7 @@ class LogTail:
                 async with asyncio.timeout(POLL_S):
                     await self._wake.event.wait()
             except TimeoutError:
-                if not must_poll:
+                if not must_poll and time.monotonic() - self.as_of < REREAD_S:
                     continue
             self._wake.event.clear()
             try:
@@ -171,26 +193,44 @@ class LogTail:
     async def _read(self) -> None:
         async with self._database.log.connect() as connection:
             while True:
+                began = time.monotonic()
                 page = await read_after(connection, self.head, self.head_id)
                 if not page.known:
                     # At the start, or when the log is another one: held questions end and are asked again.
-                    self._entries.clear()
-                    self._base = self.head = page.head
-                    self.head_id = page.head_id
+                    self._begin_at(page.head, page.head_id)
                 elif page.entries:
                     self._append(page.entries)
                 if page.head != self.head:
                     continue
                 break
+        self.as_of = began
         grown, self._grown = self._grown, asyncio.Event()
         grown.set()
 
+    def _begin_at(self, position: Position, id_: str) -> None:
+        self._entries.clear()
+        self._floors.clear()
+        self._ids = {position: id_}
+        self._base = self.head = position
+        self.head_id = id_
+
     def _append(self, entries: tuple[PurgeEntry, ...]) -> None:
         for entry in entries:
-            if len(self._entries) == TAIL_ENTRIES:
-                self._base = self._entries[0].position
             self._entries.append(entry)
+            self._ids[entry.position] = entry.id
+            for tag in entry.tags:
+                self._floors[tag] = entry.position
+            if len(self._entries) > TAIL_ENTRIES:
+                self._forget_oldest()
         self.head, self.head_id = entries[-1].position, entries[-1].id
+
+    def _forget_oldest(self) -> None:
+        oldest = self._entries.popleft()
+        self._ids.pop(self._base, None)
+        self._base = oldest.position
+        for tag in oldest.tags:
+            if self._floors.get(tag) == oldest.position:
+                del self._floors[tag]
 
     async def _trim(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import orjson
@@ -9,11 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from cache_policies.markets import Market
 from cache_policies.tags import list_tag, product_tag
-from origin.caching import CacheHints, cached, minimum_of
+from origin.caching import CacheHints
 from origin.catalog import service as catalog
 from origin.inventory.service import bands
 from origin.pricing.service import checked_sku, market_of
+from origin.readthrough import Rendered
 
 if TYPE_CHECKING:
     from origin.shop import Shop
@@ -28,7 +31,10 @@ def routes(shop: Shop) -> list[BaseRoute]:
 
     async def show(request: Request) -> Response:
         market, sku = market_of(shop.markets, request.path_params["market"]), checked_sku(request.path_params["sku"])
-        async with shop.snapshots.open(minimum_of(request)) as snapshot:
+        return await shop.readthrough.answer(request, ("stock", market.id, sku), partial(read, request, market, sku))
+
+    async def read(request: Request, market: Market, sku: str) -> Rendered:
+        async with shop.readthrough.snapshot(request) as snapshot:
             product = await catalog.product_of(snapshot.connection, sku)
             listed = product is not None and bool(await catalog.cards(snapshot.connection, [product.sku]))
             band = (await bands(snapshot.connection, [sku]))[sku]
@@ -37,8 +43,8 @@ def routes(shop: Shop) -> list[BaseRoute]:
             tags = (product_tag(market.id, product.sku if product else sku), list_tag(market.id))
             body = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": f"no product {sku[:80]!r}"}
             hints = CacheHints(NOT_FOUND_FRESH_S, 0, 0, tags, snapshot.position, shows_price=True)
-            return cached(request, orjson.dumps(body), "application/problem+json", hints, 404)
+            return Rendered(orjson.dumps(body), "application/problem+json", hints, 404)
         hints = CacheHints(FRESH_S, 0, 0, (product_tag(market.id, product.sku),), snapshot.position, shows_price=True)
-        return cached(request, orjson.dumps({"sku": sku, "band": band.value}), "application/json", hints)
+        return Rendered(orjson.dumps({"sku": sku, "band": band.value}), "application/json", hints)
 
     return [Route("/api/v1/{market}/stock/{sku:path}", show, methods=["GET"], name="stock")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import orjson
@@ -9,10 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from cache_policies.markets import Market
 from cache_policies.tags import list_tag, product_tag, rates_tag
-from origin.caching import CacheHints, cached, minimum_of
+from origin.caching import CacheHints
 from origin.catalog import service as catalog
 from origin.pricing.service import checked_sku, market_of, price_json, prices
+from origin.readthrough import Rendered
 
 if TYPE_CHECKING:
     from origin.shop import Shop
@@ -27,7 +30,10 @@ def routes(shop: Shop) -> list[BaseRoute]:
 
     async def show(request: Request) -> Response:
         market, sku = market_of(shop.markets, request.path_params["market"]), checked_sku(request.path_params["sku"])
-        async with shop.snapshots.open(minimum_of(request)) as snapshot:
+        return await shop.readthrough.answer(request, ("price", market.id, sku), partial(read, request, market, sku))
+
+    async def read(request: Request, market: Market, sku: str) -> Rendered:
+        async with shop.readthrough.snapshot(request) as snapshot:
             product = await catalog.product_of(snapshot.connection, sku)
             # A product that was taken down has no price that anybody could pay.
             listed = product is not None and bool(await catalog.cards(snapshot.connection, [product.sku]))
@@ -43,10 +49,10 @@ def routes(shop: Shop) -> list[BaseRoute]:
             }
             tags = (asked, list_tag(market.id), rates_tag(market.id))
             hints = CacheHints(NOT_FOUND_FRESH_S, 0, 0, tags, snapshot.position, shows_price=True)
-            return cached(request, orjson.dumps(body), "application/problem+json", hints, 404)
+            return Rendered(orjson.dumps(body), "application/problem+json", hints, 404)
         converted = (rates_tag(market.id),) if price.source == "converted" else ()
         tags = (product_tag(market.id, product.sku), *converted)
         hints = CacheHints(FRESH_S, 0, 0, tags, snapshot.position, shows_price=True)
-        return cached(request, orjson.dumps(price_json(price, market)), "application/json", hints)
+        return Rendered(orjson.dumps(price_json(price, market)), "application/json", hints)
 
     return [Route("/api/v1/{market}/prices/{sku:path}", show, methods=["GET"], name="price")]
