@@ -12,6 +12,7 @@ import zlib
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
@@ -155,7 +156,7 @@ class AccessLog:
 
 
 def read_logs(paths: Iterable[Path]) -> AccessLog:
-    """The requests of access logs; folders stand for the files in them with `access.log` in their names.
+    """The requests of access logs; folders stand for the edges' logs in them, with `access.log` in their names.
 
     Raises CommandError for what cannot be read, for a line that is none with its file and number, and where no request
     is told.
@@ -171,13 +172,33 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         found = [path]
         if path.is_dir():
-            found = sorted(each for each in path.iterdir() if "access.log" in each.name and each.is_file())
+            named = sorted(each for each in path.iterdir() if "access.log" in each.name and each.is_file())
+            found = [each for each in named if not _is_of_an_origin(each)]
             if not found:
-                raise CommandError(f"{path} holds no file with access.log in its name; name the logs themselves")
+                raise CommandError(f"{path} holds no edge's log with access.log in its name; name the logs themselves")
         for each in found:
             if each.resolve() not in seen:
                 seen.add(each.resolve())
                 yield each
+
+
+def _is_of_an_origin(path: Path) -> bool:
+    """Whether a log beside those of edges is an origin's: its lines say nothing of an edge's cache."""
+    try:
+        with _opened(path) as file:
+            said = orjson.loads(file.readline())
+    except (OSError, EOFError, zlib.error, ValueError):
+        return False
+    return isinstance(said, dict) and "cache" not in said and "source" in said
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """A file, unpacked if it is gzipped."""
+    with path.open("rb") as raw:
+        packed = raw.read(2) == _GZIP
+        raw.seek(0)
+        yield cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw
 
 
 class _Reader:
@@ -191,10 +212,7 @@ class _Reader:
 
     def read(self, path: Path) -> None:
         try:
-            with path.open("rb") as raw:
-                packed = raw.read(2) == _GZIP
-                raw.seek(0)
-                file = cast(IO[bytes], gzip.GzipFile(fileobj=raw) if packed else raw)
+            with _opened(path) as file:
                 for number, line in enumerate(file, start=1):
                     self._take_line(line, path, number)
         except (OSError, EOFError, zlib.error) as exc:
