@@ -6,8 +6,9 @@ Files are JSON lines, gzipped or not:
      "lines": [{"sku": "22465"}, ...]}
     {"sku": "20679", "week_of": "2010-12-06", "currency": "GBP", "new": "5.95"}
 
-with more members allowed and left alone. `country` is a name or two letters of ISO 3166; without it a buyer comes from
-any market. What the shop does not sell is left out, counted and said.
+More members are allowed and left alone. `changed_at`, a moment, can stand for `week_of`, some moment of that week.
+`country` is a name or two letters of ISO 3166; without it a buyer comes from any market. What the shop does not sell is
+left out, counted and said.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import gzip
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -58,6 +59,8 @@ class Order(NamedTuple):
 
 class PriceChange(NamedTuple):
     at: datetime
+    within: timedelta
+    """It happened somewhere in so long a time from then on."""
     sku: str
     currency: str
     amount: str
@@ -153,8 +156,10 @@ def _price_change(value: Mapping[str, Any]) -> PriceChange:
         raise _Wrong(f"currency: {currency}, expected one of ISO 4217, such as GBP")
     if decimal != round(decimal, DIGITS[currency]):
         raise _Wrong(f"new: {amount}, expected at most {DIGITS[currency]} digits after the point for {currency}")
-    moment = "changed_at" if "changed_at" in value else "week_of"
-    return PriceChange(_moment(value, moment), _text(value, "sku", "sku"), currency, amount)
+    sku = _text(value, "sku", "sku")
+    if "changed_at" in value:
+        return PriceChange(_moment(value, "changed_at"), timedelta(0), sku, currency, amount)
+    return PriceChange(_moment(value, "week_of"), timedelta(weeks=1), sku, currency, amount)
 
 
 def _text(value: Mapping[str, Any], name: str, said: str) -> str:
@@ -187,18 +192,25 @@ def replayed(
     arrivals: list[Arrival] = []
     deeds: list[Deed] = []
     if recordings.orders:
-        times = _Times([order.placed_at for order in recordings.orders], span, recordings.speed)
+        placed = [order.placed_at for order in recordings.orders]
+        times = _Times(placed[0], placed[-1], span, recordings.speed)
         played = 0
-        for number, (order, at_s) in enumerate(zip(recordings.orders, times.moments(), strict=False)):
+        for number, (order, at_s) in enumerate(zip(recordings.orders, times.of(placed), strict=False)):
             items = [item for sku in order.skus if (item := known.get(sku.lower())) is not None]
             unknown.update(sku for sku in order.skus if sku.lower() not in known)
             played += 1
             arrivals += _bought(number, items, market_of(order.country, front, rng), edge_of, at_s, span[0], rng)
         remarks.append(_said("recorded orders", played, len(recordings.orders), times.speed))
     if recordings.price_changes:
-        times = _Times([change.at for change in recordings.price_changes], span, recordings.speed)
+        begins, ends = recordings.price_changes[0].at, max(each.at + each.within for each in recordings.price_changes)
+        times = _Times(begins, ends, span, recordings.speed)
+        # Of a change that only its week is known of, some moment in that week.
+        happened = sorted(
+            ((each.at + rng.random() * each.within, each) for each in recordings.price_changes),
+            key=lambda pair: pair[0],
+        )
         changes, elsewhere = 0, 0
-        for change, at_s in zip(recordings.price_changes, times.moments(), strict=False):
+        for (_, change), at_s in zip(happened, times.of(moment for moment, _ in happened), strict=False):
             markets = _markets_paying(change.currency, front)
             item = known.get(change.sku.lower())
             if item is None:
@@ -226,16 +238,15 @@ def replayed(
 class _Times:
     """Recorded moments as seconds of a run."""
 
-    def __init__(self, recorded: Sequence[datetime], span: tuple[float, float], speed: float | None) -> None:
-        self._recorded = recorded
+    def __init__(self, begins: datetime, ends: datetime, span: tuple[float, float], speed: float | None) -> None:
+        self._begins = begins
         self._from_s, self._to_s = span
-        length_s = (recorded[-1] - recorded[0]) / timedelta(seconds=1)
-        self.speed = speed or max(length_s, 1.0) / (self._to_s - self._from_s)
+        self.speed = speed or max((ends - begins) / timedelta(seconds=1), 1.0) / (self._to_s - self._from_s)
 
-    def moments(self) -> Iterator[float]:
-        """In order, as far as the run lasts."""
-        for moment in self._recorded:
-            at_s = self._from_s + (moment - self._recorded[0]) / timedelta(seconds=1) / self.speed
+    def of(self, moments: Iterable[datetime]) -> Iterator[float]:
+        """Of moments in their order, as far as the run lasts."""
+        for moment in moments:
+            at_s = self._from_s + (moment - self._begins) / timedelta(seconds=1) / self.speed
             if at_s > self._to_s:
                 return
             yield at_s

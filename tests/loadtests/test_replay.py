@@ -29,8 +29,8 @@ ORDERS = [
     {"order": "3", "placed_at": "2011-11-15T08:00:00Z", "lines": [{"sku": "GONE"}, {"sku": "GONE"}, {"sku": "MUG4"}]},
 ]
 CHANGES = [
-    {"sku": "MUG1", "week_of": "2011-11-14", "currency": "GBP", "old": "4.95", "new": "5.95"},
-    {"sku": "MUG2", "week_of": "2011-11-21", "currency": "GBP", "old": "1.00", "new": "0.5"},
+    {"sku": "MUG1", "changed_at": "2011-11-14T00:00:00Z", "currency": "GBP", "old": "4.95", "new": "5.95"},
+    {"sku": "MUG2", "changed_at": "2011-11-23T12:00:00Z", "currency": "GBP", "old": "1.00", "new": "0.5"},
     {"sku": "LOST", "week_of": "2011-11-21", "currency": "GBP", "old": "1.00", "new": "0.50"},
     {"sku": "MUG3", "week_of": "2011-11-28", "currency": "CHF", "old": "1.00", "new": "2.00"},
 ]
@@ -102,15 +102,25 @@ def test_price_changes_go_to_the_markets_that_pay_in_their_currency(tmp_path):
     plan = played(tmp_path)
     assert [(deed.at_s, deed.key, deed.amount) for deed in plan.deeds] == [
         (20.0, PriceKey("gb-gbp", "MUG1"), "5.95"),
-        (70.0, PriceKey("gb-gbp", "MUG2"), "0.50"),
+        (pytest.approx(20 + 9.5 / 21 * 100), PriceKey("gb-gbp", "MUG2"), "0.50"),
     ]
     assert plan.watched == (PriceKey("gb-gbp", "MUG1"), PriceKey("gb-gbp", "MUG2"))
+
+
+def test_a_change_that_only_its_week_is_known_of_falls_somewhere_in_that_week(tmp_path):
+    week = [{"sku": f"MUG{n}", "week_of": "2011-11-14", "currency": "GBP", "new": f"{n}.50"} for n in range(6)]
+    settings = {"replay.price_changes": str(lines(tmp_path / "week.jsonl", week)), "duration": "100s"}
+    deeds = make_plan(load_scenario("replay", settings), FRONT, ("eu",), 1).deeds
+    times = [deed.at_s for deed in deeds]
+    assert len(set(times)) == 6
+    assert max(times) - min(times) > 30
+    assert {deed.amount for deed in deeds} == {change["new"] for change in week}
 
 
 def test_what_the_shop_does_not_sell_is_counted_and_said(tmp_path):
     assert played(tmp_path).remarks == (
         "all 3 recorded orders played, 864 recorded seconds in one",
-        "all 4 recorded price changes played, 1.21e+04 recorded seconds in one",
+        "all 4 recorded price changes played, 1.814e+04 recorded seconds in one",
         "1 price changes left out: no market of this shop pays in their currency",
         "2 SKUs of the recordings are not sold here, 3 lines left out: GONE, LOST",
     )
