@@ -13,6 +13,7 @@ import typer
 from cache_policies.folder import folder_called, profiles, why_unreadable
 from infra import staff
 from infra.cli import version
+from infra.load import load
 from infra.policy import commands as policy_commands
 from infra.state_folder import default_state
 
@@ -423,6 +424,7 @@ def catalog_import(
 
 
 app.add_typer(policy_commands.policy, name="policy")
+app.add_typer(load, name="load")
 
 
 def _policies(name: str) -> Path:

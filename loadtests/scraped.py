@@ -17,6 +17,7 @@ _LABEL = re.compile(r"""([a-zA-Z_][a-zA-Z0-9_]*)=(?:"((?:\\.|[^"\\])*)"|([^,"]*)
 FETCHES = "nearshelf_origin_fetches_total"
 COALESCED = "nearshelf_edge_coalesced_total"
 EVICTIONS = "nearshelf_cache_evictions_total"
+EVICTED_AGE = "nearshelf_cache_evicted_age_seconds"
 STORE_BYTES = "nearshelf_cache_bytes"
 STORE_MAX_BYTES = "nearshelf_cache_max_bytes"
 STORE_OBJECTS = "nearshelf_cache_objects"
