@@ -8,6 +8,7 @@ import sys
 from loadtests.bench.measuring import BenchError
 
 BENCHES = {
+    "documents": "what the customer's documents ask for: rates, times, distances, with a verdict each",
     "eviction": "ten million keys into one store; hit ratios of eviction policies",
     "handlers": "sizes of the Functions and Lambda packages, and what the handlers cost",
     "hits": "hits on one core, beside nginx, Varnish and HAProxy",

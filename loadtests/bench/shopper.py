@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from loadtests import distance
 from loadtests.bench import measuring
 from loadtests.bench.measuring import BenchError, Verdict, free_port
-from loadtests.bench.shops import running_shop
+from loadtests.bench.shops import port_of, running_shop
 from loadtests.discovery import discover
 from loadtests.http1 import Connection, NoAnswer
 from loadtests.people import ShopFront, home, listing
@@ -162,11 +162,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     ports = {way.rtt_ms: free_port() for way in WAYS if way.edge is not Edge.NONE}
     hosts = ",".join(f"127.0.0.1:{port}" for port in ports.values())
     near = ["--rtt", f"{EDGE}={AWAY_MS - NEAR_MS:g}"]
-    with running_shop(products=options.products, arguments=near, settings={"NEARSHELF_HOSTS": hosts}) as target:
-        edge_port, origin_port = (int(url.rpartition(":")[2]) for url in (target.edges[EDGE], target.origin))
+    with running_shop(products=options.products, arguments=near, settings={"NEARSHELF_HOSTS": hosts}) as shop:
+        edge_port, origin_port = port_of(shop.target.edges[EDGE]), port_of(shop.target.origin)
         paths = [distance.Path(port, edge_port, rtt_ms) for rtt_ms, port in ports.items()]
         with distance.relayed([*paths, distance.Path(0, origin_port, AWAY_MS)]) as relay:
-            bench = Bench(target, ports, relay.ports[-1], browser)
+            bench = Bench(shop.target, ports, relay.ports[-1], browser)
             try:
                 rows = asyncio.run(bench.run(options.rounds, options.only))
             except (BadTarget, StaffError, NoAnswer) as exc:

@@ -11,19 +11,38 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from loadtests.bench.measuring import BenchError
+from loadtests.bench.measuring import BenchError, Server
 from loadtests.target import BadTarget, Target, load_target
 
 READY_S = 120.0
 STOP_S = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class BenchShop:
+    """A running shop."""
+
+    target: Target
+    process: subprocess.Popen[bytes]
+    """Of `up`, from which everything in the shop descends, databases and all."""
+
+    def listener(self, name: str, url: str) -> Server:
+        """One of its listeners, as benches know servers; its CPU time is that of the whole shop."""
+        return Server(name, port_of(url), self.process, "Cache-Status", lambda value: "; hit" in value)
+
+
+def port_of(url: str) -> int:
+    """The port of `http://HOST:PORT`."""
+    return int(url.rpartition(":")[2])
+
+
 @contextmanager
 def running_shop(
     *, products: int, arguments: Sequence[str] = (), settings: Mapping[str, str] | None = None
-) -> Iterator[Target]:
+) -> Iterator[BenchShop]:
     """A shop with `products` products. `arguments`: further ones of `up`; `settings`: further variables of the
     environment, for every process of it. Raises BenchError when it does not start, with what it said."""
     folder = Path(tempfile.mkdtemp(prefix="nearshelf-bench-"))
@@ -48,7 +67,7 @@ def running_shop(
             target = load_target(ready, folder / "state")
         except BadTarget as exc:
             raise BenchError(str(exc)) from exc
-        yield target
+        yield BenchShop(target, process)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
