@@ -149,12 +149,13 @@ def read_measured(text: str, *, connections: int, processor_s: float) -> Measure
     numbers: dict[str, int] = {}
     told: dict[int, int] = {}
     answers: list[Answered] = []
-    for line in text.splitlines():
-        name, *values = line.split(" ", 4)
+    for line in filter(None, text.split("\n")):
+        name, *values = line.split(" ", 3)
         if name == "latency":
             told[int(values[0])] = int(values[1])
         elif name == "answer":
-            answers.append(Answered(int(values[2]), values[3], int(values[0]), int(values[1])))
+            code, _, said = values[2].partition(" ")
+            answers.append(Answered(int(code), said, int(values[0]), int(values[1])))
         else:
             numbers[name] = int(values[0])
     requests, duration_us = numbers["requests"], numbers["duration_us"]
