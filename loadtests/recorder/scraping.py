@@ -37,6 +37,16 @@ ORIGIN = ""
 KEPT_LABELS = frozenset({"status", "result", "why", "source", "pop"})
 """What figures are told apart by; over every other label (route, code, method) they are added up."""
 _WANTED = ("nearshelf_", "process_cpu_seconds_total", "process_resident_memory_bytes")
+_LEAST = frozenset({"nearshelf_lease_held", "nearshelf_purge_epoch", "nearshelf_purge_position"})
+_MOST = frozenset(
+    {
+        "nearshelf_policy_refused",
+        "nearshelf_purge_contact_age_seconds",
+        "nearshelf_purge_floors",
+        "nearshelf_purge_lag_messages",
+    }
+)
+"""Levels of which an edge has that of its last worker, not the sum (docs/metrics.md)."""
 POLICY_INFO, BUILD_INFO = "nearshelf_policy_info", "nearshelf_build_info"
 
 Figures = dict[str, float]
@@ -150,7 +160,7 @@ def merged(looks: Iterable[Look], began_at: float) -> Scraped:
         if len(answered) == len(its_looks):
             for key, value in (pair for look in answered for pair in (look.figures or {}).items()):
                 if not _is_counter(key):
-                    total[key] += value
+                    total[key] = _together(key, total[key], value) if key in total else value
         for look in answered:
             if tick == first and "digest" in look.infos:
                 digests[edge].add(look.infos["digest"])
@@ -193,6 +203,12 @@ class _Counters:
 
 def _is_counter(key: str) -> bool:
     return key.partition("{")[0].endswith(("_total", "_count", "_sum"))
+
+
+def _together(key: str, one: float, two: float) -> float:
+    """A level of two workers of one edge."""
+    name = key.partition("{")[0]
+    return min(one, two) if name in _LEAST else max(one, two) if name in _MOST else one + two
 
 
 def _labelled(key: str, edge: str) -> str:

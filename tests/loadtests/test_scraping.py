@@ -74,6 +74,14 @@ def test_workers_of_an_edge_are_added_up():
     assert found.remarks == []
 
 
+def test_of_some_levels_an_edge_has_that_of_its_last_worker():
+    levels = {"nearshelf_purge_position": 7.0, "nearshelf_purge_lag_messages": 0.0}
+    behind = {"nearshelf_purge_position": 5.0, "nearshelf_purge_lag_messages": 2.0}
+    found = merged([look(0, "a", levels), look(0, "b", behind)], began_at=100.0)
+    assert found.series["nearshelf_purge_position{edge=eu}"] == [(0.0, 5.0)]
+    assert found.series["nearshelf_purge_lag_messages{edge=eu}"] == [(0.0, 2.0)]
+
+
 def test_a_silent_worker_keeps_what_it_had_counted_and_its_edge_has_no_level():
     found = merged(
         [
