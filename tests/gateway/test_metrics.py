@@ -19,8 +19,8 @@ from cache_policies.positions import Position, PurgeEntry, PurgeKind
 from edge.core.policy import DataClass
 from edge.durations import BOUNDS_S, Durations
 from edge.gateway import counters, metrics, wire
-from edge.gateway.counters import OTHER, Counters
-from edge.gateway.figures import Counts, Ended, ExchangeLabel, FetchLabel, Figures, Spread, counted
+from edge.gateway.counters import OTHER, Counters, ExchangeLabel, FetchLabel
+from edge.gateway.figures import Counts, Ended, Figures, Spread, counted
 from edge.policy_files import load_policies
 from tests.support.clock import ManualClock
 from tests.support.edge_shop import EdgeShop
