@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from cache_policies.tags import category_prices_tag, category_tag, home_tag, product_tag
+from cache_policies.tags import category_prices_tag, category_tag, home_tag, path_tag, product_tag
 from loadtests import shapes
 from loadtests.oracle import PriceKey
 from loadtests.people import (
@@ -124,7 +124,7 @@ class _Planner:
             else None
         )
         arrivals = [*self._people(), *self._crowd(), *self._busters()]
-        deeds = self._deeds()
+        deeds = [*self._made_cold(), *self._deeds()]
         if recorded is not None:
             arrivals += [arrival._replace(phase=self._phase_at(arrival.at_s)) for arrival in recorded.arrivals]
             deeds += recorded.deeds
@@ -298,6 +298,11 @@ class _Planner:
         return visit._replace(target=f"{visit.target}?{name}={rng.getrandbits(64):016x}")
 
     # --- what is done to the shop ---
+
+    def _made_cold(self) -> Iterator[Deed]:
+        """An earlier run may have asked for what this one's crowd comes for: it is purged before anything else."""
+        if self.cold is not None:
+            yield Deed(0.0, Doing.PURGE, tags=(path_tag(self._spotlight().target),))
 
     def _deeds(self) -> list[Deed]:
         found: list[Deed] = []
