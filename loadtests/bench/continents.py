@@ -115,7 +115,8 @@ def line_of(continent: Continent, run: Run, late: Histogram) -> Line:
         f"Under {AIM_MS:g} ms worldwide; {continent.name}, {SHOPPER_MS:g} ms from an edge, "
         f"{SHOPPER_MS + continent.origin_ms:g} ms from the origin",
         f"with the edge: hits {_told(hits)}; all, {everything.hit_ratio:.1f} % of them hits, {_told(everything)}. "
-        f"Without: {_told(direct)}. At p99 the relay was late by {late.percentile_us(0.99) / 1000:.2f} ms",
+        f"Without: {_told(direct)}: the edge saves {direct.ms(0.5) - everything.ms(0.5):.0f} ms at the median. "
+        f"At p99 the relay was late by {late.percentile_us(0.99) / 1000:.2f} ms",
         "-",
         (
             Verdict(f"{continent.name}: hits, p99, ms", hits.ms(0.99), HIT_MS),

@@ -212,7 +212,10 @@ class Bench:
                     path = targets[row.page]
                     if (tag := purged_before(row.way.edge, path)) is not None:
                         await _purge(staff, tag)
-                    load = await self._load(browser, row.way, path)
+                    try:
+                        load = await self._load(browser, row.way, path)
+                    except Error as exc:
+                        raise BenchError(f"{row.page}, {row.way.name}: {str(exc).splitlines()[0]}") from exc
                     if number:
                         row.loads.append(load)
                     told = f"TTFB {load.ttfb_ms:5.0f}  FCP {load.fcp_ms:5.0f}  LCP {load.lcp_ms:5.0f} ms"
@@ -273,6 +276,7 @@ async def _loaded(context: BrowserContext, url: str, way: Way) -> Load:
     status = response.headers.get("cache-status", "")
     if ("; hit" in status) is not (way.edge is Edge.HAS_ALL) or (not status) is not (way.edge is Edge.NONE):
         raise BenchError(f"{url}: Cache-Status: {status or 'none'}, for an edge that {way.edge.value}")
+    await page.wait_for_function("seen.lcp > 0", timeout=PATIENCE_S * 1000)  # a busy machine paints after the last byte
     return Load.told(await page.evaluate(TELL))
 
 
