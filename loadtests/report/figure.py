@@ -41,6 +41,8 @@ class Figure:
     """Every value, folded away."""
     paired: bool = False
     """Each table stands beside the chart of the same number, instead of all beside all."""
+    stacked: bool = False
+    """Its tables are too wide to stand beside a chart."""
     nothing: bool = False
     """Nothing was measured: `finding` says what and why, and there is no empty frame."""
     number: int = field(default=0)

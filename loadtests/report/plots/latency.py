@@ -165,10 +165,10 @@ def _column(bins: Bins, number: int, over_time: dict[Status, list[Histogram]], s
 
 def _table(found: dict[Status, Histogram]) -> Table:
     rows = [
-        [status.upper(), count_text(histogram.count), *map(time_text, _of(histogram)), time_text(histogram.highest_us)]
+        [status.upper(), count_text(histogram.count), *map(time_text, _of(histogram))]
         for status, histogram in found.items()
     ]
-    return Table("Latency of the phases that count", ("status", "requests", *NAMES, "slowest"), rows)
+    return Table("Latency of the phases that count", ("status", "requests", *NAMES), rows)
 
 
 def _full(bins: Bins, over_time: dict[Status, list[Histogram]], shown: list[Status]) -> Table:
