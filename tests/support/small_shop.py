@@ -32,15 +32,23 @@ _STOCK = (("LAMP-1", 12), ("LAMP-1-RED", 3), ("LAMP-2", 0))
 
 @contextlib.asynccontextmanager
 async def small_shop(
-    urls: DatabaseUrls, *, serving: bool = False, standby: bool = False, markets: Markets | None = None
+    urls: DatabaseUrls,
+    *,
+    serving: bool = False,
+    standby: bool = False,
+    markets: Markets | None = None,
+    redis_url: str = "",
 ) -> AsyncIterator[Shop]:
     """The shop, filled: LAMP-1 (with the variant LAMP-1-RED), LAMP-2, MUG-1 in the category lighting/lamps.
 
     `serving`: with the observer and the log's tail at work. `standby`: reads come from the standby.
-    `markets`: other ones than those that are shipped.
+    `markets`: other ones than those that are shipped. `redis_url`: with nudges and the read-through cache.
     """
     settings = OriginSettings(
-        database_url=urls.primary, replica_urls=(urls.replica,) if standby else (), edge_key=EDGE_KEY
+        database_url=urls.primary,
+        replica_urls=(urls.replica,) if standby else (),
+        edge_key=EDGE_KEY,
+        redis_url=redis_url,
     )
     async with open_shop(settings, markets=markets, serving=serving) as shop:
         await _fill(shop)
