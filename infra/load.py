@@ -60,6 +60,16 @@ def load_run(
     thresholds: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Instead of the scenario's own: one a line, # for comments.")
     ] = None,
+    generator: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="locust; or, for a scenario that only asks, paced (10,000 requests a second) or wrk (closed loop).",
+        ),
+    ] = "locust",
+    edge: Annotated[
+        str | None, typer.Option(metavar="EDGE", help="Only what this edge is asked; not by locust.")
+    ] = None,
     ready: Annotated[Path | None, typer.Option(metavar="PATH", help="Ready file of the shop.")] = None,
     *,
     state: Annotated[
@@ -76,9 +86,26 @@ def load_run(
       nearshelf load run steady-day
       nearshelf load run flash-sale --seed 7 --duration 30s
       nearshelf load run ./my.yaml --rate 80 --set people.bot=0 --thresholds nightly.txt --out build/load
+      nearshelf load run bot-crawl --generator paced --rate 2000
     """
     from infra.load_run import control_of, run_locust
+    from loadtests.conductor import CannotStart, Options, read, settings_of
 
+    try:
+        given = settings_of(settings or (), duration=duration, rate="" if rate is None else f"{rate:g}")
+        options = Options(scenario, seed, out, given, thresholds, ready, state)
+        read(options)
+    except CannotStart as exc:
+        refuse(exc)
+    if generator != "locust":
+        from infra.load_volume import run_volume
+
+        try:
+            raise typer.Exit(run_volume(options, generator, edge, users))
+        except CannotStart as exc:
+            refuse(exc)
+    if edge is not None:
+        refuse("--edge: locust plays everybody, at every edge; leave it out, or choose another --generator")
     arguments = ["--scenario", scenario, "--seed", str(seed), "--state", str(state)]
     for name, value in (("out", out), ("duration", duration), ("rate", rate), ("thresholds", thresholds)):
         arguments += [f"--{name}", str(value)] if value else []

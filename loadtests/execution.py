@@ -7,6 +7,7 @@ shopper would have felt. Nothing here knows locust; without it, users are thread
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -71,6 +72,10 @@ class Execution:
         self.timeout_s = timeout_s
         self.begun_at = 0.0
         """Second 0 of the run, on the monotonic clock."""
+        self.stopped_at = math.inf
+        """When somebody ended the run before its time: what is due after it is not sent."""
+        self.flying = 0
+        """Requests that are sent and not answered yet."""
         self.done = threading.Event()
         """Everything has been sent, and answered or given up."""
         self._tell = tell
@@ -196,20 +201,25 @@ class User:
         try:
             if was_free:
                 self._sleep_until(due_at)
+            if due_at > execution.stopped_at:
+                return False
             fields: Iterable[tuple[str, str]] = (*self._fields, *arrival.fields)
             if (etag := execution.etag(arrival)) is not None:
                 fields = (*fields, ("If-None-Match", etag))
             sent_at = time.monotonic()
+            execution.flying += 1
             answer = self._connections[arrival.edge].request(arrival.method, arrival.visit.target, fields)
         except NoAnswer as exc:
             execution.unanswered(arrival, sent_at, time.monotonic(), str(exc), was_free=was_free)
         except BaseException:
-            # Told to stop in the middle. What was due is told of, what was not belongs to nobody.
-            if time.monotonic() >= due_at:
+            # Told to stop in the middle. What was sent is told of; what was not due yet belongs to nobody.
+            if sent_at is not None:
                 execution.unanswered(arrival, sent_at, time.monotonic(), "the run was stopped", was_free=was_free)
             raise
         else:
             execution.answered(arrival, answer, was_free=was_free)
+        finally:
+            execution.flying -= sent_at is not None
         return True
 
     def close(self) -> None:

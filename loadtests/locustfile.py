@@ -1,276 +1,416 @@
-"""Shoppers and a merchandiser as locust users, against every edge of a running shop.
+"""Load as locust runs it: the people of a scenario as users, open loop, with a report that can be believed.
 
-    locust -f loadtests/locustfile.py --headless -u 20 -t 60s
+    locust -f loadtests/locustfile.py
+    locust -f loadtests/locustfile.py --headless --scenario flash-sale --seed 7
 
 Where the shop is comes from its ready file (NEARSHELF_READY, or the state folder's); the guard of loadtests/target.py
-applies. At the end a table by Cache-Status is printed. Exit status 1 when a request failed, when a price was shown
-after a change that had replaced it was live, or when nothing was proved because no changed price was seen.
+applies. A scenario and a seed make a plan (loadtests/planning.py); users carry it out (loadtests/execution.py) and end
+with it. How many users there are (`-u`) is how many requests can be on their way at the same time: never how many are
+sent. `nearshelf load run` is the same without a browser. See docs/load-testing.md.
 
-One process only: the oracle must know of every change, so `--processes` and workers are refused.
+Exit status: 0 everything is met, 1 a threshold or the promise is broken, 2 the run could not start, 3 it is invalid.
+One process only: the judge of prices must know of every change.
 """
 
 from __future__ import annotations
 
-import http.client
-import itertools
-import json
-import os
-import random
+import csv
+import gc
+import sys
+import threading
 import time
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import Any, NoReturn
 
-from locust import events, task
-from locust.contrib.fasthttp import FastHttpUser
+from locust import User, events, task
+from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
+from locust.exception import StopUser
 from locust.runners import LocalRunner
+from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
 
-from loadtests import people, staff
-from loadtests.discovery import looking_around
-from loadtests.http1 import Answer
-from loadtests.judge import Findings, Judge, violation_line
-from loadtests.oracle import Oracle, PriceKey
-from loadtests.reading import cache_status
-from loadtests.statistics import percentile_text, percentiles
-from loadtests.target import BadTarget, Target, load_target
+from loadtests import cache_tab, execution
+from loadtests.alarm import Alarm
+from loadtests.conductor import CannotStart, Conductor, Options, settings_of
+from loadtests.deeds import Merchandiser as Orders
+from loadtests.execution import Told
+from loadtests.plan import Doing, Person, Plan
+from loadtests.recorder.run import Cell
+from loadtests.report.terminal import exit_status, lines_of
+from loadtests.scenario_files import scenario_names
 
-SEED = int(os.environ.get("NEARSHELF_LOAD_SEED", "1"))
-PRODUCTS = 100
-"""Products that shoppers know."""
-PRICES = 12
-"""Prices that the merchandiser changes: of the most popular products, so that many see them."""
-CHANGE_EVERY_S = 1.0
-"""From one change being live to the next."""
-WAIT_LIVE_S = 30.0
-LIVE_STATES = frozenset({"live", "shown"})
-
-
-class Run:
-    """What all users of a run share."""
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
-        self.rng = random.Random(SEED)
-        self.front = people.ShopFront((), (), ())
-        self.popularity: list[int] = []
-        self.oracle = Oracle()
-        self.findings = Findings()
-        self.judge = Judge(self.oracle, self.findings)
-        self.keys: list[PriceKey] = []
-        self.digits: dict[str, int] = {}
-        self.numbers = itertools.count()
-        self.milliseconds: dict[str, list[float]] = defaultdict(list)
-        """By Cache-Status."""
-        self.live_ms: list[float] = []
-
-    def look_around(self) -> None:
-        """Find products by following links, and read the prices that will change. Raises BadTarget."""
-        first = next(iter(self.target.edges.values()))
-        walk = looking_around(PRODUCTS)
-        target = next(walk)
-        while True:
-            try:
-                target = walk.send(_get(first, target))
-            except StopIteration as found:
-                self.front = found.value
-                break
-        if not self.front.products:
-            raise BadTarget(f"{first}: no product was found by following links; is the shop seeded?")
-        self.popularity = people.popularity_of(self.front, SEED)
-        popular = [self.front.products[place].sku for place in self.popularity[:PRICES]]
-        self.keys = [PriceKey(self.rng.choice(self.front.markets), sku) for sku in popular]
-        for key in self.keys:
-            price = json.loads(_get(first, people.price(*key).target))
-            self.oracle.start(key, price["amount_minor"])
-            self.digits[key.market] = len(price["amount"].partition(".")[2])
+USERS = 100
+"""What the web UI offers. Each user has a connection to each edge."""
+SPAWN_RATE = 100
+FEWEST = 4
+"""Of a kind of person that is needed at all."""
+WAITS_S = 0.5
+"""For how long an answer keeps a user busy, as far as their number is concerned: far longer than answers take."""
+WAITS_FOR_LIVE_S = 2.0
+"""The same for a merchandiser and what they have ordered."""
+MOST_MERCHANDISERS = 32
+SAY_EVERY_S = 10.0
+CANNOT_START = 2
+FAULT_OF_OURS = 70
+REPORT_FILE = "report.html"
 
 
-def _get(base_url: str, target: str) -> bytes:
-    """A page, redirects followed. Raises BadTarget."""
-    parts = urlsplit(base_url)
-    status = 0
-    for _ in range(4):
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=15)
+class _Names(list[str]):
+    """Choices that are offered, and do not keep anybody from naming a file of their own."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+class Session:
+    """What this process runs: one run after the other in the web UI, one alone without it."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+        self.conductor: Conductor | None = None
+        self.status = FAULT_OF_OURS
+        """Exit status of the last run."""
+        self.users = 0
+        """Of the run that is prepared."""
+        self.begun = threading.Event()
+        """All users are there: those who came first wait for it, or they would send before the run has a second 0."""
+        self._concluding = threading.Lock()
+
+    @property
+    def running(self) -> Conductor:
+        """The run that users are spawned for."""
+        assert self.conductor is not None
+        return self.conductor
+
+    def prepare(self, options: Options, users: int | None) -> None:
+        """Make everything ready for a run; `users` None: as many as it needs. Raises CannotStart."""
+        if self.conductor is not None:
+            self.conductor.abandon()
+        self.conductor = None
+        self.begun.clear()
+        made = Conductor.prepare(options, say=_say, tell=self.tell)
+        pool = pool_of(made.plan)
         try:
-            connection.request("GET", target)
-            answer = connection.getresponse()
-            status, location, body = answer.status, answer.getheader("location"), answer.read()
-        except OSError as exc:
-            raise BadTarget(f"{base_url}{target}: {exc}") from exc
+            pool = pool if users is None else scaled(pool, users)
+        except CannotStart:
+            made.abandon()
+            raise
+        classes: list[type[_OneOfThePool]] = [*VIEWERS.values(), Merchandiser]
+        for user_class in classes:
+            user_class.fixed_count = pool.get(user_class.__name__, 0)
+        self.conductor, self.users = made, sum(pool.values())
+        # Millions of small objects that live as long as the run: nobody needs to look through them for cycles.
+        gc.collect()
+        gc.freeze()
+        _say(
+            f"{made.scenario.name}, seed {options.seed}: {len(made.plan.arrivals):,} requests and "
+            f"{len(made.plan.deeds):,} deeds in {made.plan.phases[-1].to_s:.0f} s, {self.users} users"
+        )
+
+    def tell(self, told: Told) -> None:
+        """Locust's own figures are kept beside ours."""
+        arrival = told.arrival
+        self.environment.events.request.fire(  # type: ignore[no-untyped-call]  # locust leaves it without types
+            request_type=arrival.method,
+            name=f"{arrival.edge} {arrival.visit.kind}",
+            response_time=told.seconds * 1000,
+            response_length=told.body_bytes,
+            exception=None if told.why is None else RuntimeError(told.why),
+            context={},
+        )
+
+    def begin(self) -> None:
+        """The users are there."""
+        conductor = self.running
+        conductor.begin()
+        self.begun.set()
+
+        def end() -> None:
+            runner = self.environment.runner
+            assert runner is not None
+            try:
+                conductor.wait()
+                self.conclude(None)
+            finally:
+                if self.environment.web_ui is None:
+                    runner.quit()
+                else:
+                    runner.stop()
+
+        threading.Thread(target=end, daemon=True).start()
+        if self.environment.web_ui is None:
+            threading.Thread(target=self._say_how_far, args=(conductor,), daemon=True).start()
+
+    def _say_how_far(self, conductor: Conductor) -> None:
+        """A line every SAY_EVERY_S, for whoever waits at a terminal."""
+        execution = conductor.execution
+        while not execution.done.wait(SAY_EVERY_S) and self.conductor is conductor:
+            rows = cache_tab.rows_of(self.cells())
+            if not rows:
+                continue
+            done_s, all_s, total = execution.seconds(time.monotonic()), conductor.plan.phases[-1].to_s, rows[0]
+            _say(
+                f"{done_s:.0f} of {all_s:.0f} s: {total['requests']} requests, hit ratio {total['hit_ratio']}, "
+                f"hits p99 {total['hit_p99']}, errors {total['error']}"
+            )
+
+    def conclude(self, cut_short: str | None) -> None:
+        """Once for each run, whoever is first: its end, or whoever stops it."""
+        with self._concluding:
+            conductor, self.conductor = self.conductor, None
+            if conductor is None:
+                return
+            if not conductor.is_begun:
+                conductor.abandon()
+                return
+            run = conductor.conclude(cut_short=cut_short, locust=_locust_figures(self.environment))
+            _write_locust_csv(self.environment, conductor.folder)
+            self.status = exit_status(run)
+            gc.unfreeze()
+        for line in lines_of(run):
+            print(line)
+        print(f"report: {conductor.folder / REPORT_FILE}", flush=True)
+
+    def cells(self) -> list[Cell]:
+        return [] if self.conductor is None else self.conductor.recorder.so_far()
+
+
+def _locust_figures(environment: Environment) -> dict[str, Any]:
+    stats = environment.stats
+    return {
+        "requests": stats.total.num_requests,
+        "failures": stats.total.num_failures,
+        "rows": [entry.to_dict() for entry in sorted(stats.entries.values(), key=lambda entry: entry.name)],
+    }
+
+
+def _write_locust_csv(environment: Environment, folder: Path) -> None:
+    """Locust's own tables: locust_requests.csv, locust_failures.csv."""
+    tables = StatsCSV(environment, PERCENTILES_TO_REPORT)
+    for name, write in (("requests", tables.requests_csv), ("failures", tables.failures_csv)):
+        with (folder / f"locust_{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            write(csv.writer(file))
+
+
+_sessions: list[Session] = []
+
+
+def the_session() -> Session:
+    return _sessions[-1]
+
+
+class _OneOfThePool(User):
+    """A user that does what the plan has for its kind, and stops with it."""
+
+    abstract = True
+
+    def on_start(self) -> None:
+        self.alarm = Alarm()
+
+    def on_stop(self) -> None:
+        self.alarm.close()
+
+
+class _Viewer(_OneOfThePool):
+    abstract = True
+    person: Person
+
+    @task
+    def carry_out(self) -> None:
+        """Every arrival of this kind that nobody else of the pool takes."""
+        the_session().begun.wait()
+        user = execution.User(the_session().running.execution, self.person, self.alarm.sleep_until)
+        try:
+            while user.next():
+                pass
         finally:
-            connection.close()
-        if status == 200:
-            return body
-        if location is None:
-            break
-        target = location.removeprefix(base_url)
-    raise BadTarget(f"{base_url}{target}: {status}, expected a page")
+            user.close()
+        raise StopUser
 
 
-_runs: list[Run] = []
+class Browser(_Viewer):
+    person = Person.BROWSER
 
 
-def the_run() -> Run:
-    return _runs[-1]
+class Searcher(_Viewer):
+    person = Person.SEARCHER
+
+
+class Bot(_Viewer):
+    person = Person.BOT
+
+
+class Crowd(_Viewer):
+    person = Person.CROWD
+
+
+class Buster(_Viewer):
+    person = Person.BUSTER
+
+
+class Merchandiser(_OneOfThePool):
+    """Changes prices and orders purges, and waits until each is live."""
+
+    @task
+    def carry_out(self) -> None:
+        the_session().begun.wait()
+        orders = Orders(the_session().running.deeds, self.alarm.sleep_until)
+        while orders.next():
+            pass
+        raise StopUser
+
+
+VIEWERS: dict[Person, type[_Viewer]] = {each.person: each for each in (Browser, Searcher, Bot, Crowd, Buster)}
+
+
+def pool_of(plan: Plan) -> dict[str, int]:
+    """How many users of each class carry a plan out: as many as may wait for answers in its busiest second."""
+    busiest: dict[Person, int] = {}
+    for (person, _), arrivals in Counter((arrival.person, int(arrival.at_s)) for arrival in plan.arrivals).items():
+        busiest[person] = max(busiest.get(person, 0), arrivals)
+    pool = {VIEWERS[person].__name__: max(FEWEST, round(most * WAITS_S)) for person, most in busiest.items()}
+    orders = Counter(int(deed.at_s) for deed in plan.deeds if deed.doing not in {Doing.FAULT, Doing.HEAL})
+    if orders:
+        pool[Merchandiser.__name__] = min(MOST_MERCHANDISERS, FEWEST + round(max(orders.values()) * WAITS_FOR_LIVE_S))
+    return pool
+
+
+def scaled(pool: Mapping[str, int], users: int) -> dict[str, int]:
+    """The pool with so many users in all, at least one of each class. Raises CannotStart where these are more."""
+    if users < len(pool):
+        raise CannotStart(
+            f"{users} users: one of each kind is the least, {', '.join(pool)}; give -u {len(pool)} or more"
+        )
+    spare, total = users - len(pool), sum(pool.values())
+    found = {name: 1 + size * spare // total for name, size in pool.items()}
+    # What rounding left over goes to the largest.
+    found[max(pool, key=lambda name: pool[name])] += users - sum(found.values())
+    return found
+
+
+# --- locust's events -----------------------------------------------------------------------------------------------
+
+
+def add_options(parser: LocustArgumentParser, **_: Any) -> None:
+    """Options of a run, for the command line and the form of the web UI."""
+    group = parser.add_argument_group("nearshelf", "What is run (docs/load-testing.md)")
+    named = _Names(scenario_names())
+    add = group.add_argument
+    add("--scenario", metavar="NAME", choices=named, default="steady-day", help="a scenario, or the path of one")
+    add("--seed", type=int, default=1, metavar="N", help="the same seed over the same shop sends the same requests")
+    add("--duration", default="", metavar="TIME", help="instead of the scenario's own, such as 20s")
+    add("--rate", default="", metavar="N", help="requests a second, instead of the scenario's own")
+    add(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="any field of the scenario, such as people.bot=0; repeat it",
+    )
+    for name, text in (
+        ("out", "folder of the run (default: one of its own in the state folder)"),
+        ("thresholds", "a file of thresholds instead of the scenario's own"),
+        ("ready", "ready file of the shop (default: NEARSHELF_READY, or the state folder's)"),
+        ("state", "state folder of the shop (default: NEARSHELF_STATE, or .nearshelf)"),
+    ):
+        action = add(f"--{name}", type=Path, metavar="PATH", help=text)
+        action.include_in_web_ui = False  # locust's own way to say so
+
+
+def options_of(given: Mapping[str, Any]) -> Options:
+    """Raises CannotStart."""
+    duration = given["duration"] or (f"{given['run_time']}s" if given["run_time"] else "")
+    return Options(
+        scenario=given["scenario"],
+        seed=int(given["seed"]),
+        settings=settings_of(given["settings"], duration=duration, rate=given["rate"]),
+        **{name: given[name] for name in ("out", "thresholds", "ready", "state")},
+    )
 
 
 def prepare(environment: Environment, **_: Any) -> None:
-    """Find the shop before anybody is spawned; without one, end at once with the reason."""
+    """Without a browser: read everything before anybody is spawned, and end at once where something is wrong."""
     if not isinstance(environment.runner, LocalRunner):
-        raise SystemExit("locust: the oracle must know of every change: run it in one process")
-    try:
-        run = Run(load_target())
-        run.look_around()
-    except BadTarget as exc:
-        raise SystemExit(f"locust: {exc}") from exc
-    _runs.append(run)
-
-
-def conclude(environment: Environment, **_: Any) -> None:
-    """Print the table by Cache-Status and set the exit status."""
-    if not _runs:
+        _refuse("the judge of prices must know of every change: run it in one process")
+    session = Session(environment)
+    _sessions.append(session)
+    options = environment.parsed_options
+    assert options is not None
+    if environment.web_ui is not None:
+        options.num_users, options.spawn_rate = options.num_users or USERS, options.spawn_rate or SPAWN_RATE
+        cache_tab.install(environment.web_ui, session.cells)
+        app: Any = environment.web_ui.app
+        app.before_request(_before_the_form_is_obeyed)
         return
-    run = the_run()
-    run.judge.finish()
-    findings = run.findings
-    print(f"\n{'cache status':<44}{'answers':>9}  milliseconds")
-    for name, values in sorted(run.milliseconds.items(), key=lambda item: -len(item[1])):
-        print(f"{name:<44}{len(values):>9}  {percentile_text(percentiles(values))}")
-    print(f"\nprice changes live             {len(run.live_ms)}  {percentile_text(percentiles(run.live_ms))} ms")
-    print(f"answers checked                {findings.answers_checked} of {findings.answers}")
-    print(f"  of a price changed and live  {findings.answers_telling}")
-    print(f"old prices shown after live    {findings.old_prices_after_live}")
-    print(f"prices never set               {findings.wrong_prices}")
-    for text in (*findings.unreadable, *(violation_line(violation) for violation in findings.violations)):
-        print(text)
-    failures = environment.stats.total.num_failures
-    proved = findings.answers_telling > 0
-    if not proved:
-        print("nothing was proved: no answer showed a price that had changed; run longer")
-    environment.process_exit_code = 0 if findings.is_clean and proved and not failures else 1
+    try:
+        session.prepare(options_of(vars(options)), options.num_users)
+    except CannotStart as exc:
+        _refuse(str(exc))
+    # The plan says when a run ends; locust's own clock would cut off its last answers.
+    options.run_time = None
+    options.num_users, options.spawn_rate = session.users, SPAWN_RATE
 
 
-events.init.add_listener(prepare)  # type: ignore[no-untyped-call]  # locust leaves it without types
-events.quitting.add_listener(conclude)  # type: ignore[no-untyped-call]  # the same
+def _say(text: str) -> None:
+    print(f"nearshelf: {text}", file=sys.stderr, flush=True)
 
 
-class Browser(FastHttpUser):
-    """A shopper of one edge, one session after another."""
-
-    weight = 19
-    insecure = False
-
-    def __init__(self, environment: Environment) -> None:
-        run = the_run()
-        number = next(run.numbers)
-        self.edge = list(run.target.edges)[number % len(run.target.edges)]
-        self.host = run.target.edges[self.edge]
-        self.browser = people.Browser(run.front, seed=SEED * 1_000_003 + number, popularity=run.popularity)
-        self.etags: dict[str, str] = {}
-        super().__init__(environment)
-
-    def wait_time(self) -> float:
-        """Seconds between two sessions."""
-        return self.browser.think_s()
-
-    @task
-    def session(self) -> None:
-        """Look around as one person does."""
-        for number, visit in enumerate(self.browser.session()):
-            if number:
-                time.sleep(self.browser.think_s())
-            self.look(visit)
-
-    def look(self, visit: people.Visit) -> None:
-        """One exchange, judged; a failure of the edge fails the request in locust's statistics too."""
-        run = the_run()
-        headers = {"If-None-Match": self.etags[visit.target]} if visit.target in self.etags else {}
-        sent_at = time.monotonic()
-        with self.client.get(
-            visit.target, headers=headers, name=f"{self.edge} {visit.kind}", catch_response=True, allow_redirects=False
-        ) as response:
-            received_at = time.monotonic()
-            if not response.status_code:
-                response.failure(str(response.error))
-                return
-            fields = {name.lower(): value for name, value in (response.headers or {}).items()}
-            answer = Answer(response.status_code, fields, response.content or b"", sent_at, received_at)
-            run.milliseconds[str(cache_status(fields))].append((received_at - sent_at) * 1000)
-            before = len(run.findings.violations)
-            run.judge.answered(self.edge, "GET", visit, answer)
-            if "etag" in fields:
-                self.etags[visit.target] = fields["etag"]
-            if len(run.findings.violations) > before:
-                response.failure("an old price after live")
-            elif response.status_code in {200, 304}:
-                response.success()
-            else:
-                response.failure(f"status {response.status_code}")
+def _refuse(text: str) -> NoReturn:
+    _say(text)
+    raise SystemExit(CANNOT_START)
 
 
-class Merchandiser(FastHttpUser):
-    """One member of staff at the origin, who changes one price after the other and waits until each is live."""
+def _before_the_form_is_obeyed() -> Any:
+    """In the web UI: prepare what the form asks for, or say there why it cannot be run."""
+    from flask import jsonify, request
 
-    fixed_count = 1
+    session = the_session()
+    if request.method != "POST" or not request.path.endswith("/swarm"):
+        return None
+    options = vars(session.environment.parsed_options)
+    form: dict[str, Any] = {name: value for name, value in request.form.items() if name in options and value}
+    form["settings"] = [text.strip() for text in request.form.get("settings", "").split(",") if text.strip()]
+    try:
+        session.prepare(options_of({**options, "run_time": None, **form}), int(form.get("user_count", USERS)))
+    except (CannotStart, ValueError) as exc:
+        return jsonify({"success": False, "message": str(exc), "host": session.environment.host})
+    return None
 
-    def __init__(self, environment: Environment) -> None:
-        run = the_run()
-        self.host = run.target.origin
-        self.rng = random.Random(f"{SEED} merchandiser")
-        self.merchandiser = people.Merchandiser(SEED)
-        self.token: str | None = None
-        super().__init__(environment)
 
-    def wait_time(self) -> float:
-        """Seconds between two changes."""
-        return CHANGE_EVERY_S
+def users_are_there(**_: Any) -> None:
+    the_session().begin()
 
-    def on_start(self) -> None:
-        """Sign in with the credentials of the state folder."""
-        answer = self.ask(staff.sign_in(staff.credentials_of(the_run().target.state)), "sign in")
-        self.token = str(answer["token"]) if answer else None
 
-    @task
-    def change(self) -> None:
-        """Change a price, wait until it is live, tell the oracle."""
-        run = the_run()
-        key = self.rng.choice(run.keys)
-        current = run.oracle.current(key)
-        assert current is not None
-        amount = self.merchandiser.next_amount(key, current)
-        change = run.oracle.began(key, amount, time.monotonic())
-        answer = self.ask(staff.change_price(key, people.amount_text(amount, run.digits[key.market])), "change a price")
-        if answer is None:
-            # Not known whether it was committed, and then in which order: this price is not touched again.
-            run.keys.remove(key)
-            return
-        give_up_at = time.monotonic() + WAIT_LIVE_S
-        while time.monotonic() < give_up_at:
-            found = self.ask(staff.ask_progress(str(answer["position"]), staff.HOLD_S), "wait until live")
-            if found is None:
-                return
-            if staff.progress_of(found).state in LIVE_STATES:
-                live_at = time.monotonic()
-                run.oracle.live(change, live_at)
-                run.live_ms.append((live_at - change.begun_at) * 1000)
-                return
+def stopping(**_: Any) -> None:
+    """Somebody stops the run, or it has ended by itself and is concluded already."""
+    conductor = the_session().conductor if _sessions else None
+    if conductor is not None and conductor.is_begun:
+        conductor.stop()
 
-    def ask(self, exchange: staff.Exchange, name: str) -> Mapping[str, Any] | None:
-        """The staff API's answer; None, counted as a failure, when it refused or did not answer."""
-        headers, body = staff.request_parts(exchange, self.token)
-        data = None if body is None else body.decode()
-        with self.client.request(
-            exchange.method, exchange.target, headers=headers, data=data, name=f"staff: {name}", catch_response=True
-        ) as response:
-            if not response.status_code:
-                response.failure(str(response.error))
-                return None
-            try:
-                found = staff.read_answer(exchange, response.status_code, response.content or b"")
-            except staff.StaffError as exc:
-                response.failure(str(exc))
-                return None
-            response.success()
-            return found
+
+def stopped(**_: Any) -> None:
+    """Nobody sends any more."""
+    if _sessions:
+        the_session().conclude("it was stopped")
+
+
+def quitting(environment: Environment, **_: Any) -> None:
+    if not _sessions:
+        return
+    session, runner = the_session(), environment.runner
+    if session.conductor is not None and runner is not None:
+        # Users first, nobody may be sending while the run is judged; that concludes it, if it had begun.
+        runner.stop()
+        session.conclude("it was stopped")
+    environment.process_exit_code = session.status
+
+
+events.init_command_line_parser.add_listener(add_options)  # type: ignore[no-untyped-call]  # without types
+events.init.add_listener(prepare)  # type: ignore[no-untyped-call]
+events.spawning_complete.add_listener(users_are_there)  # type: ignore[no-untyped-call]
+events.test_stopping.add_listener(stopping)  # type: ignore[no-untyped-call]
+events.test_stop.add_listener(stopped)  # type: ignore[no-untyped-call]
+events.quitting.add_listener(quitting)  # type: ignore[no-untyped-call]

@@ -21,7 +21,7 @@ RUN_ELSEWHERE = {
     "./dev lint": ".ci/run",
     "./dev clean": "tests/test_dev.py",
     "./dev lock": "tests/test_dev.py",
-    "locust -f loadtests/locustfile.py": "tests/loadtests/test_locust.py",
+    "locust -f loadtests/locustfile.py": "tests/loadtests/test_locust_runs.py",
     "python -m loadtests.freshness": "tests/loadtests/test_freshness_on_the_real_shop.py",
     # Needs a checkout that is a repository, which a copy of the tree is not.
     "./dev policy diff HEAD:cache_policies": "tests/policy_tools/test_diff.py",

@@ -32,10 +32,20 @@ class FakeShop:
         self.bug = bug
         """Whether this edge shows the price of before the last change at this path."""
         self.state = "live"
+        self.asked: list[tuple[str, str, str]] = []
+        """Edge, method and target of each request that an edge got, in their order."""
+        self.stall: tuple[int, float] | None = None
+        """After so many requests of shoppers edges answer nothing for so many seconds."""
+        self.purged: list[list[str]] = []
+        """The tags of each purge that was ordered."""
+        self.told: list[dict[str, Any]] = []
+        """What the control socket was told."""
+        self.told_something = threading.Condition()
         self.prices = {(market, sku): 1000 + n for n, sku in enumerate(PRODUCTS.values()) for market in MARKETS}
         self.before = dict(self.prices)
         self.changes = 0
         self._loop = asyncio.new_event_loop()
+        self._flowing = asyncio.Event()
 
     # --- pages ---
 
@@ -82,6 +92,10 @@ class FakeShop:
         """What the staff API answers."""
         if path == "/api/staff/v1/login":
             return _json({"token": "t"})
+        if path == "/api/staff/v1/purges":
+            self.changes += 1
+            self.purged.append(json.loads(body)["tags"])
+            return _json({"position": f"1.{self.changes}"})
         if (found := re.fullmatch(r"/api/staff/v1/products/([^/]+)/prices/([^/]+)", path)) is not None:
             sku, market = unquote(found[1]), found[2]
             self.before[market, sku] = self.prices[market, sku]
@@ -106,8 +120,11 @@ class FakeShop:
                     server = await asyncio.start_server(self._handler(name), "127.0.0.1", 0)
                     await stack.enter_async_context(server)
                     urls[name] = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+                control = await asyncio.start_unix_server(self._obey, self.folder / "control")
+                await stack.enter_async_context(control)
                 self._write(urls)
                 self._stop = asyncio.Event()
+                self._flowing.set()
                 started.set()
                 await self._stop.wait()
                 for task in self._conversations:
@@ -129,8 +146,30 @@ class FakeShop:
         (self.folder / "password").write_text("secret\n")
         environment = {"ADMIN_EMAIL": "a@example.com", "ADMIN_PASSWORD_FILE": str(self.folder / "password")}
         (self.folder / "env.json").write_text(json.dumps(environment))
-        ready = {"edges": {name: urls[name] for name in EDGES}, "origin": urls["origin"], "state": str(self.folder)}
+        ready = {
+            "edges": {name: urls[name] for name in EDGES},
+            "origin": urls["origin"],
+            "state": str(self.folder),
+            "control": str(self.folder / "control"),
+        }
         self.ready.write_text(json.dumps(ready))
+
+    async def _obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """The control socket: everything is obeyed."""
+        while line := await reader.readline():
+            command = json.loads(line)
+            with self.told_something:
+                self.told.append(command)
+                self.told_something.notify_all()
+            writer.write(b'{"ok": true, "faults": []}\n')
+        writer.close()
+
+    def _count(self, edge: str, method: str, target: str) -> None:
+        """One more request of an edge; the one that is due to stall it does."""
+        self.asked.append((edge, method, target))
+        if self.stall is not None and len(self.asked) == self.stall[0]:
+            self._flowing.clear()
+            self._loop.call_later(self.stall[1], self._flowing.set)
 
     def _handler(self, name: str) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]:
         answer = self.at_origin if name == "origin" else self.at_edge
@@ -143,6 +182,9 @@ class FakeShop:
                 while True:
                     head = (await reader.readuntil(b"\r\n\r\n")).decode()
                     method, target, _ = head.split(" ", 2)
+                    if name != "origin":
+                        self._count(name, method, target)
+                        await self._flowing.wait()
                     length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
                     body = await reader.readexactly(int(length[1])) if length else b""
                     status, fields, content = answer(name, method, target.partition("?")[0], body)
