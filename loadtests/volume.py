@@ -112,8 +112,9 @@ def volume_run(
 
 
 def schedule_of(plan: Plan, edges: Mapping[str, str]) -> Schedule:
-    """What a plan's people ask for, at the same moments. Raises VolumeFailed for one that does more than ask.
+    """What a plan's people ask these edges for, at the same moments. Raises VolumeFailed for a plan that does more.
 
+    `edges`: name -> address; what others are asked is left out.
     Nobody here keeps a page: what the plan asks for again goes without an ETag, and comes in full.
     """
     if plan.deeds:
@@ -123,7 +124,7 @@ def schedule_of(plan: Plan, edges: Mapping[str, str]) -> Schedule:
         )
     places: dict[Asked, int] = {}
     due_s, which = array("d"), array("L")
-    for arrival in plan.arrivals:
+    for arrival in (each for each in plan.arrivals if each.edge in edges):
         asked = Asked(
             arrival.edge,
             arrival.visit.kind,
@@ -185,7 +186,7 @@ def _by_wrk(
     schedule: Schedule, scenario: str, description: str, seed: int, connections: int, core: int | None
 ) -> tuple[Run, float]:
     if len(schedule.edges) != 1:
-        raise VolumeFailed(f"wrk asks one edge at a time, not {', '.join(schedule.edges)}; name one")
+        raise VolumeFailed(f"wrk asks one edge at a time, not {', '.join(schedule.edges)}: name one")
     ((edge, address),) = schedule.edges.items()
     texts = schedule.requests()
     counted = [phase for phase in schedule.phases if phase.counts]

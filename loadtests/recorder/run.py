@@ -225,7 +225,7 @@ class Run:
     """ISO 8601, UTC."""
     seed: int
     generator: str
-    """`locust` or `wrk`."""
+    """`locust`, `paced` or `wrk`."""
     open_loop: bool
     duration_s: float
     """From the first intended request to the last, warm-up included."""
