@@ -19,7 +19,6 @@ import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import lru_cache
 from typing import NamedTuple, cast
 
 from cache_policies.fields import TAGS_FIELD, VERSION_FIELD
@@ -31,7 +30,7 @@ from edge.core.freshness import http_date
 from edge.core.http import Headers, Request, Response
 from edge.core.invalidation import invalidates
 from edge.core.key import BadTarget, CacheKey, cache_key, normalise_path
-from edge.core.policy import ALL, CachePolicy, Match, PolicySet, Redirect
+from edge.core.policy import ALL, Auth, CachePolicy, Match, PolicySet, Redirect
 from edge.core.request_rules import RefusedBecause, forward_request, passes_store, refusal
 from edge.core.reuse import Absent, Decision, Fresh, MustValidate, Stale, Unsatisfiable, Why, decide_reuse, on_error
 from edge.core.stored import StoredResponse
@@ -60,6 +59,7 @@ _OWN_ANSWERS = frozenset(
 )
 """Why an edge answered by itself, where that hangs on more than policies and address: taken for so under all."""
 _ANY = "any"
+_CREDENTIALS = Headers([("authorization", _ANY)])
 _DIRECTIVE_OF = {
     Why.REQUEST_NO_CACHE: "no-cache",
     Why.REQUEST_MAX_AGE: "max-age=0",
@@ -111,6 +111,7 @@ class Addresses:
         self._log = log
         self._known: list[Known | Ended | None] = [None] * len(log.addresses)
         self._tags: dict[tuple[str, CacheKey], str] = {}
+        self._stored_like: dict[tuple[str, Said, int, Headers], StoredResponse | None] = {}
 
     def meaning(self, number: int) -> Known | Ended:
         """Of an address that is always answered in one way, that way."""
@@ -130,13 +131,35 @@ class Addresses:
             return Ended("-", "edge")
         policy = match.policy
         # Whether credentials were missing, the line says itself.
-        asking = replace(request, headers=Headers([("authorization", _ANY)]))
+        asking = replace(request, headers=_CREDENTIALS) if policy.auth is Auth.REQUIRED else request
         if policy.redirect is not Redirect.NONE or refusal(asking, match) is not None:
             return Ended(policy.id, "edge")
         if not policy.store and not invalidates(request.method, 200):
             return Ended(policy.id, "pass", 1)
         tag = self._tags.setdefault((asked.edge, key), f"at:{len(self._tags)}")
         return Known(policy, policy.id, match, key, request, tag, asked.target)
+
+    def stored_like(self, known: Known, request: Request, said: Said, status: int) -> StoredResponse | None:
+        """What the origin's answer to `request` would leave in a store if it came, just made, at 0: a pattern for many.
+        None: nothing."""
+        asked = known.policy.version, said, status, request.headers
+        if asked in self._stored_like:
+            return self._stored_like[asked]
+        fields = [*_fields_of(said), (VERSION_FIELD, str(_BEFORE_ALL)), (TAGS_FIELD, _ANY)]
+        if said.unmodified_s is not None:
+            fields += [("date", http_date(said.unmodified_s)), ("last-modified", http_date(0))]
+        decision = may_store(
+            forward_request(request, known.match, known.key, minimum=None, country=UNKNOWN_COUNTRY),
+            Response(status, Headers(fields)),
+            known.match,
+            known.key,
+            sent_at=0.0,
+            received_at=0.0,
+            wall_now=said.unmodified_s or 0.0,
+        )
+        found = decision.stored if isinstance(decision, Store) else None
+        self._stored_like[asked] = found
+        return found
 
 
 @dataclass(slots=True)
@@ -278,7 +301,7 @@ class ReplayedEdge:
             names = known.policy.vary if known.policy.vary != ALL else self._varies_on(known)
             fields += [(name, details.variant) for name in names]
         if ending.reason == Why.AUTHORIZATION:
-            fields.append(("authorization", _ANY))
+            fields += _CREDENTIALS
         elif ending.reason in _DIRECTIVE_OF:
             fields.append(("cache-control", _DIRECTIVE_OF[Why(ending.reason)]))
         if not fields:
@@ -346,31 +369,35 @@ class ReplayedEdge:
         if (known.target, status) in self._log.forbidden:
             return None
         said = self._log.said.get((known.target, status), SILENT)
-        fields = [*_fields_of(said), (VERSION_FIELD, str(position)), (TAGS_FIELD, known.tag)]
-        if said.unmodified_s is None:
-            # One that says nothing: how old it was when it came is known better.
-            fields.append(("date", "-"))
-        else:
-            fields += [("date", http_date(at)), ("last-modified", http_date(at - said.unmodified_s))]
-        forward = forward_request(request, known.match, known.key, minimum=None, country=UNKNOWN_COUNTRY)
-        decision = may_store(
-            forward,
-            Response(status, Headers(fields)),
-            known.match,
-            known.key,
-            sent_at=at - aged_s,
-            received_at=at,
-            wall_now=at,
-        )
-        if not isinstance(decision, Store):
+        like = self._addresses.stored_like(known, request, said, status)
+        if like is None:
             return None
-        stored = decision.stored
-        body_bytes = max(0, self._log.sizes.get(known.target, _USUAL_BYTES) - stored.size)
+        body_bytes = max(0, self._log.sizes.get(known.target, _USUAL_BYTES) - like.size)
         if body_bytes > known.policy.max_body_bytes:
             return None
-        # All that is asked of it is its length.
-        stored.body = cast(bytes, range(body_bytes))
-        return stored
+        made_at = at - aged_s
+        ends = [made_at + end for end in (like.fresh_until, like.revalidate_until, like.error_until)]
+        unreachable_until = made_at + like.unreachable_until
+        return StoredResponse(
+            key=known.key,
+            policy_version=like.policy_version,
+            status=status,
+            headers=like.headers,
+            # All that is asked of it is its length.
+            body=cast(bytes, range(body_bytes)),
+            vary=like.vary,
+            etag=like.etag,
+            position=position,
+            tags=(known.tag,),
+            stored_at=at,
+            initial_age_s=aged_s,
+            no_cache=like.no_cache,
+            fresh_until=ends[0],
+            revalidate_until=ends[1],
+            error_until=ends[2],
+            keep_until=max(*ends, unreachable_until, at) + known.policy.keep_s,
+            unreachable_until=unreachable_until,
+        )
 
     def _fails(self) -> bool:
         """Whether the origin fails now: its last answer before and its next one after were failures."""
@@ -381,8 +408,7 @@ class ReplayedEdge:
         return all(failed for _, failed in around)
 
 
-@lru_cache(4_096)
-def _fields_of(said: Said) -> tuple[tuple[str, str], ...]:
+def _fields_of(said: Said) -> list[tuple[str, str]]:
     """The fields of an answer with which the origin says this."""
     words = []
     if said.fresh_s is not None:
@@ -400,4 +426,4 @@ def _fields_of(said: Said) -> tuple[tuple[str, str], ...]:
         fields.append(("cdn-cache-control", ", ".join(words)))
     if said.vary:
         fields.append(("vary", said.vary))
-    return tuple(fields)
+    return fields
