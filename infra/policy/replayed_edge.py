@@ -111,7 +111,7 @@ class Addresses:
         self._log = log
         self._known: list[Known | Ended | None] = [None] * len(log.addresses)
         self._tags: dict[tuple[str, CacheKey], str] = {}
-        self._stored_like: dict[tuple[str, Said, int, Headers], StoredResponse | None] = {}
+        self._stored_like: dict[tuple[str, Said, int, Headers], tuple[StoredResponse, int] | None] = {}
 
     def meaning(self, number: int) -> Known | Ended:
         """Of an address that is always answered in one way, that way."""
@@ -139,9 +139,9 @@ class Addresses:
         tag = self._tags.setdefault((asked.edge, key), f"at:{len(self._tags)}")
         return Known(policy, policy.id, match, key, request, tag, asked.target)
 
-    def stored_like(self, known: Known, request: Request, said: Said, status: int) -> StoredResponse | None:
-        """What the origin's answer to `request` would leave in a store if it came, just made, at 0: a pattern for many.
-        None: nothing."""
+    def stored_like(self, known: Known, request: Request, said: Said, status: int) -> tuple[StoredResponse, int] | None:
+        """What the origin's answer to `request` would leave in a store if it came, just made and empty, at 0: a pattern
+        for many, and its size. None: nothing."""
         asked = known.policy.version, said, status, request.headers
         if asked in self._stored_like:
             return self._stored_like[asked]
@@ -157,7 +157,7 @@ class Addresses:
             received_at=0.0,
             wall_now=said.unmodified_s or 0.0,
         )
-        found = decision.stored if isinstance(decision, Store) else None
+        found = (decision.stored, decision.stored.size) if isinstance(decision, Store) else None
         self._stored_like[asked] = found
         return found
 
@@ -369,10 +369,11 @@ class ReplayedEdge:
         if (known.target, status) in self._log.forbidden:
             return None
         said = self._log.said.get((known.target, status), SILENT)
-        like = self._addresses.stored_like(known, request, said, status)
-        if like is None:
+        found = self._addresses.stored_like(known, request, said, status)
+        if found is None:
             return None
-        body_bytes = max(0, self._log.sizes.get(known.target, _USUAL_BYTES) - like.size)
+        like, size = found
+        body_bytes = max(0, self._log.sizes.get(known.target, _USUAL_BYTES) - size)
         if body_bytes > known.policy.max_body_bytes:
             return None
         made_at = at - aged_s
