@@ -146,11 +146,6 @@ def _cpu_faults(found: Evidence) -> list[str]:
 
 def _remarks(found: Evidence) -> list[str]:
     remarks: list[str] = []
-    if not found.open_loop:
-        remarks.append(
-            "closed loop: each connection waited for its answer before it sent the next request, so a stall counts "
-            "once for each connection, not for everybody who would have come meanwhile; there is no corrected latency"
-        )
     if found.steal_share > REMARKABLE_STEAL:
         remarks.append(f"the machine's host gave {found.steal_share:.1%} of its time to others: expect a slow tail")
     return remarks

@@ -7,6 +7,7 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -201,6 +202,16 @@ def test_an_edge_that_is_down_is_an_error_for_everybody_who_would_have_come():
     run = carried_out(at({"eu": nobody}, [number * 0.001 for number in range(2000)]), connections=2)
     assert codes(run) == {("error", "no answer"): 2000}
     assert (run.check.sent, run.check.done) == (2000, 0)
+
+
+def test_a_generator_that_is_asked_for_too_much_marks_its_run_invalid():
+    """100,000 a second: more than a process sends, whoever answers."""
+    with edge(lambda number, head: HIT) as eu:
+        nobody = eu.url
+    schedule = at({"eu": nobody}, [number / 100_000 for number in range(20_000)])
+    run = carried_out(replace(schedule, phases=[Phase("rest", 0.0, 0.2)]))
+    assert run.check.intended == run.check.sent == 20_000
+    assert any("of the requests were sent before the end" in fault for fault in run.check.faults)
 
 
 def test_half_an_answer_is_no_answer():
