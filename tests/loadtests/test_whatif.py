@@ -156,7 +156,7 @@ def played(monkeypatch, tmp_path) -> Callable[..., int]:
     def play(real: dict[str, Any], runs: dict[str, Run] | None = None, *arguments: str) -> int:
         def measure(name: str, policies: Path, out: Path, asked: whatif.Asked) -> whatif.Measured:
             assert (policies / "catalog.yaml").is_file()
-            return whatif.Measured((runs or {}).get(name, MEASURED), out)
+            return whatif.Measured((runs or {}).get(name, run_of()), out)
 
         def predict(before: Path, after: Path, found: whatif.Measured) -> dict[str, Any]:
             return real if before == after else PREDICTED
