@@ -32,7 +32,6 @@ from loadtests.paced.schedule import STEADY, Asked, Schedule, Spacing, steady
 from loadtests.plan import Plan
 from loadtests.reading import status_of
 from loadtests.recorder import check, machine
-from loadtests.recorder.histogram import Histogram
 from loadtests.recorder.run import BadRun, Cell, Label, Phase, Run, Status, read_run
 from loadtests.recorder.scraping import Scraped, Scraper
 
@@ -218,7 +217,7 @@ def _by_wrk(
             unaccounted=0,
             unforeseen=0,
             late=0,
-            lag=Histogram(),
+            lag=measured.lag,
             busiest=check.CpuWindow(0.0, measured.duration_s, measured.cpu_share),
             cores=1,
             cpu_share=measured.cpu_share,

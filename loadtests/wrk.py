@@ -16,12 +16,14 @@ import resource
 import shutil
 import subprocess
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from loadtests.recorder.histogram import Histogram
+from loadtests.recorder.pulses import Pulses
 
 PATIENCE_S = 10
 """What takes longer is not told by wrk but for that it did; its histogram has a place for every microsecond of it."""
@@ -107,6 +109,8 @@ class Measured:
     """`connect`, `read`, `write` -> how often; none of these was answered."""
     cpu_share: float
     """Processor time of wrk over the time that passed; 1 is one core."""
+    lag: Histogram
+    """How late this process woke up beside it: wrk was kept waiting for a core as long."""
 
 
 def version() -> str:
@@ -131,21 +135,38 @@ def run(address: str, requests: Sequence[bytes], *, seconds: int, connections: i
         if core is not None:
             command = [*_pinned(core), *command]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
-            # Told to be over by itself; a Ctrl-C, which it takes for its end, is ours as well.
-            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + _ENDING_S, check=False)
-        except subprocess.TimeoutExpired as exc:
-            raise WrkFailed(f"wrk did not end within {_ENDING_S:.0f} s of its time") from exc
+            lag = _beside(process, seconds + _ENDING_S)
+            out, err = process.communicate()
+        finally:
+            process.kill()
+            process.wait()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        if done.returncode or not said.exists():
-            last = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"status {done.returncode}"]
+        if process.returncode or not said.exists():
+            last = (err or out).strip().splitlines()[-1:] or [f"status {process.returncode}"]
             raise WrkFailed(f"wrk against {address}: {last[0]}")
         took_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return read_measured(said.read_text("latin-1"), connections=connections, processor_s=took_s)
+        return read_measured(said.read_text("latin-1"), connections=connections, processor_s=took_s, lag=lag)
 
 
-def read_measured(text: str, *, connections: int, processor_s: float) -> Measured:
-    """What the script wrote. Raises WrkFailed when its figures do not agree with each other."""
+def _beside(process: subprocess.Popen[str], patience_s: float) -> Histogram:
+    """How late this process wakes up until `process` ends. Raises WrkFailed when it does not."""
+    began_at, pulses = time.monotonic(), Pulses()
+    while process.poll() is None:
+        now_s = time.monotonic() - began_at
+        if now_s > patience_s:
+            raise WrkFailed(f"wrk did not end within {patience_s:.0f} s")
+        pulses.come(now_s)
+        time.sleep(max(0.0, pulses.next_s - (time.monotonic() - began_at)))
+    return pulses.lag
+
+
+def read_measured(text: str, *, connections: int, processor_s: float, lag: Histogram) -> Measured:
+    """What the script wrote, with what was seen of it from outside.
+
+    Raises WrkFailed when its figures do not agree with each other.
+    """
     numbers: dict[str, int] = {}
     told: dict[int, int] = {}
     answers: list[Answered] = []
@@ -180,6 +201,7 @@ def read_measured(text: str, *, connections: int, processor_s: float) -> Measure
         answers=answers,
         failed={name: numbers[name] for name in ("connect", "read", "write") if numbers[name]},
         cpu_share=processor_s / (duration_us / 1e6),
+        lag=lag,
     )
 
 

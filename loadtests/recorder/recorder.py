@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 
 from loadtests.recorder import check, machine
 from loadtests.recorder.histogram import Histogram
+from loadtests.recorder.pulses import Pulses
 from loadtests.recorder.run import (
     MISS_STATUSES,
     Address,
@@ -37,8 +38,6 @@ from loadtests.recorder.run import (
     Second,
 )
 
-PULSE_S = 0.02
-"""How often a generator's loop is to come round to `pulse`."""
 NO_ANSWER = "no answer"
 NEVER_SENT = "never sent"
 """Beside status codes, the keys of Cell.codes."""
@@ -91,11 +90,7 @@ class Recorder:
         self._sent = self._in_time = self._done = self._late = 0
         self._readings = readings
         self._taken: list[tuple[float, machine.Reading]] = []
-        self._pulses = 0
-        """Those that are over."""
-        self._lag = Histogram()
-        self._lags: dict[int, float] = {}
-        """Second -> the most that a pulse was late in it, ms."""
+        self._pulses = Pulses(self._counts_at)
 
     def intend(self, at_s: float) -> None:
         """One request is meant to be sent at `at_s`. Of every one, before any is sent."""
@@ -165,22 +160,12 @@ class Recorder:
 
     @property
     def next_pulse_s(self) -> float:
-        """When the generator's loop is to call `pulse` next: to sleep until then, not for PULSE_S."""
-        return self._pulses * PULSE_S
+        """When the generator's loop is to call `pulse` next: to sleep until then, not for as long as one."""
+        return self._pulses.next_s
 
     def pulse(self, now_s: float) -> None:
-        """The generator's loop has come round. Each pulse that was due meanwhile is counted, with how late it is.
-
-        A loop that hangs for a second misses fifty pulses, and all of them count, as requests do: a single long lag
-        would be lost among thousands of short ones.
-        """
-        while (due_s := self.next_pulse_s) <= now_s:
-            late_s = now_s - due_s
-            if self._counts_at(due_s):
-                self._lag.add(late_s * 1e6)
-            second = int(due_s)
-            self._lags[second] = max(self._lags.get(second, 0.0), late_s * 1000)
-            self._pulses += 1
+        """The generator's loop has come round. Each pulse that was due meanwhile is counted, with how late it is."""
+        self._pulses.come(now_s)
         if now_s - self._taken[-1][0] >= _READ_EVERY_S:
             self._taken.append((now_s, self._readings()))
 
@@ -256,7 +241,7 @@ class Recorder:
             unaccounted=(meant - told).total(),
             unforeseen=(told - meant).total(),
             late=self._late,
-            lag=self._lag,
+            lag=self._pulses.lag,
             busiest=check.busiest_window(shares),
             cores=1,
             cpu_share=whole.cpu_share,
@@ -293,7 +278,9 @@ class Recorder:
         """What the generator and the machine were doing, as Run.series has it; each stretch at its end."""
         return {
             "generator_cpu_share": [(round(to_s, 3), round(each.cpu_share, 4)) for _, to_s, each in taken],
-            "generator_lag_ms": [(float(at_s), round(lag_ms, 3)) for at_s, lag_ms in sorted(self._lags.items())],
+            "generator_lag_ms": [
+                (float(at_s), round(lag_ms, 3)) for at_s, lag_ms in sorted(self._pulses.worst_ms.items())
+            ],
             "machine_busy_cores": [(round(to_s, 3), round(each.busy_cores, 4)) for _, to_s, each in taken],
             "machine_steal_share": [(round(to_s, 3), round(each.steal_share, 4)) for _, to_s, each in taken],
         }

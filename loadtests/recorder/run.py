@@ -185,7 +185,7 @@ class GeneratorCheck:
     late_share: float = 0.0
     """Share of requests sent more than 10 ms after they were meant to be, although somebody was free to send them."""
     lag_p99_ms: float = 0.0
-    """How late the generator's own loop woke up."""
+    """How late the generator's own loop woke up; beside wrk, how late another process did."""
     cpu_share: float = 0.0
     """Processor time of the generator over the time that passed; 1 is one core."""
     steal_share: float = 0.0

@@ -75,11 +75,12 @@ def test_what_a_run_bears(different):
     assert judged(replace(SOUND, **different)).valid
 
 
-def test_a_closed_loop_is_judged_by_its_processor():
-    closed = replace(SOUND, open_loop=False, lag=Histogram(), late=900, in_time=0)
+def test_a_closed_loop_is_judged_by_its_processor_and_by_how_long_it_waited_for_one():
+    closed = replace(SOUND, open_loop=False, late=900, in_time=0)
     assert judged(closed).valid
     assert judged(replace(closed, done=0)).faults == ["nothing was answered"]
     assert not judged(replace(closed, busiest=CpuWindow(0, 60, 0.95))).valid
+    assert not judged(replace(closed, lag=lag(12_000))).valid
 
 
 def test_threads_may_take_a_core_each():

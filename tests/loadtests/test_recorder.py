@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from loadtests.recorder.machine import Reading
-from loadtests.recorder.recorder import PULSE_S, Recorder
+from loadtests.recorder.pulses import PULSE_S
+from loadtests.recorder.recorder import Recorder
 from loadtests.recorder.run import Cell, Label, Phase, PriceChange, Run, Status, read_run, write_run
 
 REST = Phase("rest", 0.0, 10.0)

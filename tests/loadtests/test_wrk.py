@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from loadtests import wrk
+from loadtests.recorder.histogram import Histogram
 from loadtests.recorder.run import Status
 from loadtests.volume import Generator, VolumeFailed, steady, volume_run
 from tests.loadtests.test_paced import HIT, MISS, ask, edge
@@ -59,7 +60,7 @@ answer 1 2 404
 
 
 def test_what_the_script_wrote_is_read():
-    found = wrk.read_measured(MEASURED, connections=2, processor_s=0.5)
+    found = wrk.read_measured(MEASURED, connections=2, processor_s=0.5, lag=Histogram())
     assert (found.requests, found.duration_s, found.cpu_share) == (6, 2.0, 0.25)
     assert found.latency.percentile_us(0.5) == pytest.approx(400, abs=1)
     assert found.latency.highest_us == 10_000_000  # the one that took longer than wrk can tell
@@ -72,12 +73,14 @@ def test_what_the_script_wrote_is_read():
 
 def test_figures_that_do_not_agree_are_refused():
     with pytest.raises(wrk.WrkFailed, match="6 requests were answered, and how long 7 took"):
-        wrk.read_measured(MEASURED.replace("latency 410 2", "latency 410 3"), connections=2, processor_s=0.5)
+        wrk.read_measured(
+            MEASURED.replace("latency 410 2", "latency 410 3"), connections=2, processor_s=0.5, lag=Histogram()
+        )
 
 
 def test_no_answer_is_no_measurement():
     with pytest.raises(wrk.WrkFailed, match="nothing was answered"):
-        wrk.read_measured(MEASURED.replace("requests 6", "requests 0"), connections=2, processor_s=0.5)
+        wrk.read_measured(MEASURED.replace("requests 6", "requests 0"), connections=2, processor_s=0.5, lag=Histogram())
 
 
 @needs_wrk
