@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from loadtests.bench import continents, measuring, ours
+from loadtests.bench import continents, measuring, ours, readthrough
 from loadtests.bench.asking import ask_for
 from loadtests.bench.hits import Shop, warm
 from loadtests.bench.lines import Line, Options, judged, table
@@ -327,6 +327,7 @@ PARTS: dict[str, Callable[[Options], list[Line]]] = {
     "gateway": gateway,
     "throttle": throttle,
     "catalog": catalog,
+    "readthrough": readthrough.lines,
     "continents": continents.lines,
 }
 """By name: what makes the lines of each part of the table."""
