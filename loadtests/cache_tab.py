@@ -11,6 +11,7 @@ from typing import Any
 
 from loadtests.recorder.histogram import Histogram
 from loadtests.recorder.run import HIT_STATUSES, MISS_STATUSES, Cell, Status
+from loadtests.units import share_text, time_text
 
 KEY = "cache"
 TITLE = "Cache"
@@ -65,10 +66,10 @@ def _figures(cells: list[Cell]) -> Row:
         "hit_ratio": _ratio(requests),
         "byte_hit_ratio": _ratio(octets),
         "edge_answers": requests[Status.EDGE] + requests[Status.DIRECT],
-        "hit_p50": _milliseconds(hits, 0.5),
-        "hit_p99": _milliseconds(hits, 0.99),
-        "miss_p50": _milliseconds(misses, 0.5),
-        "miss_p99": _milliseconds(misses, 0.99),
+        "hit_p50": _time(hits, 0.5),
+        "hit_p99": _time(hits, 0.99),
+        "miss_p50": _time(misses, 0.5),
+        "miss_p99": _time(misses, 0.99),
     }
     for status in (Status.HIT, Status.STALE, Status.REVALIDATED, Status.MISS, Status.PASS, Status.ERROR):
         found[status.value] = requests[status]
@@ -78,11 +79,11 @@ def _figures(cells: list[Cell]) -> Row:
 def _ratio(counts: dict[Status, int]) -> str:
     hits = sum(counts[status] for status in HIT_STATUSES)
     judged = hits + sum(counts[status] for status in MISS_STATUSES)
-    return f"{hits / judged:.1%}" if judged else "-"
+    return share_text(hits / judged) if judged else "-"
 
 
-def _milliseconds(found: Histogram, share: float) -> str:
-    return f"{found.percentile_us(share) / 1000:.2f} ms" if found.count else "-"
+def _time(found: Histogram, share: float) -> str:
+    return time_text(found.percentile_us(share)) if found.count else "-"
 
 
 def install(web_ui: Any, cells: Callable[[], Iterable[Cell]]) -> None:

@@ -25,6 +25,10 @@ CODINGS = "br, gzip"
 """What `decoded` can undo, as a value of Accept-Encoding."""
 
 
+class NotSent(NoAnswer):
+    """There was nobody to send a request to: it certainly did nothing."""
+
+
 class Connection:
     """A kept-alive connection to one authority; opened when first used, opened again after a failure."""
 
@@ -57,7 +61,7 @@ class Connection:
                 found.close()
 
     def request(self, method: str, target: str, fields: Iterable[tuple[str, str]] = (), body: bytes = b"") -> Answer:
-        """One exchange. Raises NoAnswer; the connection is then closed and the next request opens another.
+        """One exchange. Raises NoAnswer, NotSent; the connection is then closed and the next request opens another.
 
         A kept-alive connection that the other side had closed meanwhile is opened again, once, and only for a GET or
         HEAD of whose answer no byte had come; the answer then counts from the first attempt.
@@ -84,8 +88,9 @@ class Connection:
             self.close()
             raise NoAnswer(f"{method} {self.base_url}{target}: no answer within {self.timeout_s:g} s") from exc
         except (OSError, ValueError) as exc:
+            kind = NotSent if self._socket is None else NoAnswer
             self.close()
-            raise NoAnswer(f"{method} {self.base_url}{target}: {str(exc) or type(exc).__name__}") from exc
+            raise kind(f"{method} {self.base_url}{target}: {str(exc) or type(exc).__name__}") from exc
         except BaseException:
             # Whoever waits here is told to stop in the middle of an answer: its rest must not be taken for the next.
             self.close()

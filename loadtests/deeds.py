@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loadtests import people, staff
-from loadtests.client import Connection
+from loadtests.client import Connection, NotSent
 from loadtests.faults import Breakage, FaultsUnavailable
 from loadtests.http1 import NoAnswer
 from loadtests.oracle import Change, Oracle, PriceKey
@@ -155,7 +155,7 @@ def ask(connection: Connection, exchange: staff.Exchange, token: str | None) -> 
     try:
         answer = connection.request(exchange.method, exchange.target, tuple(headers.items()), body or b"")
     except NoAnswer as exc:
-        raise staff.StaffError(str(exc)) from exc
+        raise staff.StaffError(str(exc), refused=isinstance(exc, NotSent)) from exc
     return staff.read_answer(exchange, answer.status, answer.body)
 
 

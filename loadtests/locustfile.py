@@ -52,6 +52,7 @@ WAITS_FOR_LIVE_S = 2.0
 """The same for a merchandiser and what they have ordered."""
 MOST_MERCHANDISERS = 32
 SAY_EVERY_S = 10.0
+ALL_EDGES = "all edges of the running shop"
 CANNOT_START = 2
 FAULT_OF_OURS = 70
 REPORT_FILE = "report.html"
@@ -72,6 +73,7 @@ class Session:
         self.conductor: Conductor | None = None
         self.status = FAULT_OF_OURS
         """Exit status of the last run."""
+        self._shown: Conductor | None = None
         self.users = 0
         """Of the run that is prepared."""
         self.begun = threading.Event()
@@ -100,7 +102,8 @@ class Session:
         classes: list[type[_OneOfThePool]] = [*VIEWERS.values(), Merchandiser]
         for user_class in classes:
             user_class.fixed_count = pool.get(user_class.__name__, 0)
-        self.conductor, self.users = made, sum(pool.values())
+        self.conductor = self._shown = made
+        self.users = sum(pool.values())
         # Millions of small objects that live as long as the run: nobody needs to look through them for cycles.
         gc.collect()
         gc.freeze()
@@ -174,7 +177,8 @@ class Session:
         print(f"report: {conductor.folder / REPORT_FILE}", flush=True)
 
     def cells(self) -> list[Cell]:
-        return [] if self.conductor is None else self.conductor.recorder.so_far()
+        """Of the run under way, else of the last one."""
+        return [] if self._shown is None else self._shown.recorder.so_far()
 
 
 def _locust_figures(environment: Environment) -> dict[str, Any]:
@@ -296,28 +300,38 @@ def scaled(pool: Mapping[str, int], users: int) -> dict[str, int]:
 def add_options(parser: LocustArgumentParser, **_: Any) -> None:
     """Options of a run, for the command line and the form of the web UI."""
     group = parser.add_argument_group("nearshelf", "What is run (docs/load-testing.md)")
-    named = _Names(scenario_names())
     add = group.add_argument
-    add("--scenario", metavar="NAME", choices=named, default="steady-day", help="a scenario, or the path of one")
-    add("--seed", type=int, default=1, metavar="N", help="the same seed over the same shop sends the same requests")
-    add("--duration", default="", metavar="TIME", help="instead of the scenario's own, such as 20s")
-    add("--rate", default="", metavar="N", help="requests a second, instead of the scenario's own")
-    add(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="any field of the scenario, such as people.bot=0; repeat it",
-    )
+    shown = [
+        add(
+            "--scenario",
+            metavar="NAME",
+            choices=_Names(scenario_names()),
+            default="steady-day",
+            help="a scenario, or the path of one",
+        ),
+        add(
+            "--seed", type=int, default=1, metavar="N", help="the same seed over the same shop sends the same requests"
+        ),
+        add("--duration", default="", metavar="TIME", help="instead of the scenario's own, such as 20s"),
+        add("--rate", default="", metavar="N", help="requests a second, instead of the scenario's own"),
+        add(
+            "--set",
+            dest="settings",
+            action="append",
+            metavar="FIELD=VALUE",
+            help="any field of the scenario, such as people.bot=0; repeat it (in a form: commas between)",
+        ),
+    ]
+    for action in shown:
+        # What locust's own `add_argument` would note; an argument of a group is asked for it as well.
+        action.include_in_web_ui = True
     for name, text in (
         ("out", "folder of the run (default: one of its own in the state folder)"),
         ("thresholds", "a file of thresholds instead of the scenario's own"),
         ("ready", "ready file of the shop (default: NEARSHELF_READY, or the state folder's)"),
         ("state", "state folder of the shop (default: NEARSHELF_STATE, or .nearshelf)"),
     ):
-        action = add(f"--{name}", type=Path, metavar="PATH", help=text)
-        action.include_in_web_ui = False  # locust's own way to say so
+        add(f"--{name}", type=Path, metavar="PATH", help=text)
 
 
 def options_of(given: Mapping[str, Any]) -> Options:
@@ -326,7 +340,7 @@ def options_of(given: Mapping[str, Any]) -> Options:
     return Options(
         scenario=given["scenario"],
         seed=int(given["seed"]),
-        settings=settings_of(given["settings"], duration=duration, rate=given["rate"]),
+        settings=settings_of(given["settings"] or (), duration=duration, rate=given["rate"]),
         **{name: given[name] for name in ("out", "thresholds", "ready", "state")},
     )
 
@@ -341,6 +355,8 @@ def prepare(environment: Environment, **_: Any) -> None:
     assert options is not None
     if environment.web_ui is not None:
         options.num_users, options.spawn_rate = options.num_users or USERS, options.spawn_rate or SPAWN_RATE
+        # What the form calls a host is nobody's to choose here: each request goes to the edge near its visitor.
+        environment.host = ALL_EDGES
         cache_tab.install(environment.web_ui, session.cells)
         app: Any = environment.web_ui.app
         app.before_request(_before_the_form_is_obeyed)

@@ -56,3 +56,38 @@ def test_a_ready_file_that_is_none_says_what_to_do(tmp_path, text):
         path.write_text(text)
     with pytest.raises(BadTarget, match=r"ready\.json"):
         load_target(path, tmp_path)
+
+
+def _ready_with(folder, **more):
+    path = _ready(folder)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **more}))
+    return path
+
+
+def test_admin_listeners_the_origins_log_and_the_token_of_a_shop_on_this_machine(tmp_path):
+    (tmp_path / "env.json").write_text('{"NEARSHELF_ADMIN_TOKEN": "secret"}')
+    ready = _ready_with(
+        tmp_path, admin={"us": ["http://127.0.0.1:8091/", "http://127.0.0.1:8092"]}, origin_log="/logs/origin.log"
+    )
+    target = load_target(ready, tmp_path)
+    assert target.admin == {"us": ("http://127.0.0.1:8091", "http://127.0.0.1:8092")}
+    assert str(target.origin_log) == "/logs/origin.log"
+    assert target.admin_token == "secret"
+
+
+@pytest.mark.parametrize("env", [None, "not JSON", "[]", "{}", '{"NEARSHELF_ADMIN_TOKEN": ""}'])
+def test_a_shop_without_them_is_loaded_all_the_same(tmp_path, env):
+    if env is not None:
+        (tmp_path / "env.json").write_text(env)
+    target = load_target(_ready(tmp_path), tmp_path)
+    assert (dict(target.admin), target.origin_log, target.admin_token) == ({}, None, None)
+
+
+def test_admin_listeners_elsewhere_are_refused_too(tmp_path):
+    with pytest.raises(BadTarget, match=ALLOW_LIST):
+        load_target(_ready_with(tmp_path, admin={"us": ["http://10.0.0.9:8091"]}), tmp_path)
+
+
+def test_admin_listeners_in_another_form_say_what_was_expected(tmp_path):
+    with pytest.raises(BadTarget, match="expected `admin`"):
+        load_target(_ready_with(tmp_path, admin={"us": "http://127.0.0.1:8091"}), tmp_path)

@@ -36,6 +36,8 @@ class FakeShop:
         """Edge, method and target of each request that an edge got, in their order."""
         self.stall: tuple[int, float] | None = None
         """After so many requests of shoppers edges answer nothing for so many seconds."""
+        self.hangs_up = False
+        """The origin closes every connection without an answer."""
         self.purged: list[list[str]] = []
         """The tags of each purge that was ordered."""
         self.told: list[dict[str, Any]] = []
@@ -182,6 +184,8 @@ class FakeShop:
                 while True:
                     head = (await reader.readuntil(b"\r\n\r\n")).decode()
                     method, target, _ = head.split(" ", 2)
+                    if name == "origin" and self.hangs_up:
+                        break
                     if name != "origin":
                         self._count(name, method, target)
                         await self._flowing.wait()
