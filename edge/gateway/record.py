@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,11 +234,10 @@ class RecordBook:
 
     def by_cache_status(self) -> dict[str, int]:
         """How many exchanges ended how: `hit` and `OUTCOME:REASON`."""
-        found = {"hit": 0}
-        for label, tally in sorted(self.counters.exchanges.items()):
-            ended = f"{label.status}:{label.reason}" if label.reason else label.status
-            found[ended] = found.get(ended, 0) + tally.total
-        return found
+        found: Counter[str] = Counter()
+        for label, tally in self.counters.exchanges.items():
+            found[f"{label.status}:{label.reason}" if label.reason else label.status] += tally.total
+        return {"hit": found.pop("hit", 0), **dict(sorted(found.items()))}
 
     @property
     def bytes_sent(self) -> int:

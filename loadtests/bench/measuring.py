@@ -25,6 +25,7 @@ MAX_FOREIGN_CORES = 0.12
 SERVER_CORE, CLIENT_CORE = 0, 1
 
 PACKAGES = {
+    "git": "git",
     "haproxy": "haproxy",
     "nginx": "nginx-light",
     "taskset": "util-linux",

@@ -37,6 +37,14 @@ def test_the_benches_are_listed():
     assert {"hits", "misses", "stampede", "revalidation"} <= set(found.stdout.split())
 
 
+@pytest.mark.skipif(shutil.which("taskset") is None, reason="the bench pins its worker to a core")
+def test_hits_are_measured_in_the_process_and_so_is_a_scrape():
+    found = run("hit_metrics", "--rounds", "1", "--seconds", "0.2")
+    assert found.stderr == ""
+    assert "| a hit, with the access log |" in found.stdout
+    assert "ms that a scrape of 1," in found.stdout
+
+
 def test_an_unknown_bench_is_refused():
     found = run("hist")
     assert found.returncode == 2

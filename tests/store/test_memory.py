@@ -11,7 +11,7 @@ from cache_policies.positions import Position, PurgeKind
 from edge.core.floors import Floors
 from edge.core.key import CacheKey
 from edge.core.stored import Form
-from edge.store.base import MAX_VARIANTS
+from edge.store.base import MAX_VARIANTS, Evicted
 from edge.store.memory import LOOKED_AT, MemoryStore
 from tests.support.builders import KEY, stored
 
@@ -313,3 +313,35 @@ class StoreUnderLoad(RuleBasedStateMachine):
 
 StoreUnderLoad.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestStoreUnderLoad = StoreUnderLoad.TestCase
+
+
+def test_what_goes_is_counted_by_why(clock, floors):
+    store = MemoryStore(3 * ROOM + 100, floors, clock)
+    for number in range(5):
+        clock.now += 1
+        assert store.put(page(number, stored_at=clock.now))
+    assert store.evictions[Evicted.ROOM] == 2
+    assert (store.evicted_ages.total, store.evicted_ages.seconds) == (2, 6.0), "three seconds each"
+    assert store.drop(key(4)) == 1
+    store.put(page(5, keep_until=clock.now))
+    assert store.sweep() == 1
+    store.put(page(6, etag=None))
+    floors.raise_to(Position(1, 99), ("*",))
+    assert store.sweep() == 1
+    store.clear()
+    assert {why: count for why, count in store.evictions.items() if count} == {
+        Evicted.ROOM: 2,
+        Evicted.DROPPED: 1,
+        Evicted.EXPIRED: 1,
+        Evicted.PURGED: 1,
+        Evicted.CLEARED: 2,
+    }
+    assert store.stats().evicted == store.stats().swept == 2
+
+
+def test_one_variant_too_many_is_counted_as_such(clock, floors):
+    store = MemoryStore(100 * ROOM, floors, clock)
+    for number in range(MAX_VARIANTS + 2):
+        store.put(stored(vary=(("accept-language", f"l{number}"),)))
+    assert store.evictions[Evicted.VARIANTS] == 2
+    assert store.evictions[Evicted.ROOM] == 0
