@@ -13,6 +13,7 @@ from loadtests import scraped
 from loadtests.bootstrap import DRAWS, Interval, Tails, Weights, draws_of, interval_of, mean, ratio
 from loadtests.measures import exact_percentile, in_windows, take, windows
 from loadtests.recorder.run import HIT_STATUSES, MISS_STATUSES, PriceChange, Run, Second, Status
+from loadtests.report.first_screen import started_text
 from loadtests.report.terminal import columns
 from loadtests.units import MINUS, NO_BREAK, Kind, digits, plural, share_text, text_of
 
@@ -348,7 +349,7 @@ def as_text(found: Comparison) -> str:
     for name, run in (("A", found.before), ("B", found.after)):
         old = take(run, "old_prices")
         lines.append(
-            f"{name}: {run.started_at}, revision {run.versions.get('revision', 'not recorded')}, policies "
+            f"{name}: {started_text(run)}, revision {run.versions.get('revision', 'not recorded')}, policies "
             f"{', '.join(sorted(set(run.policy_digests.values()))) or 'not recorded'}"
             + ("" if old is None else f", old prices after live {old:.0f}")
         )

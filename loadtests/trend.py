@@ -9,6 +9,7 @@ from pathlib import Path
 
 from loadtests.measures import measure_called, take
 from loadtests.recorder.run import RUN_FILE, BadRun, Run, read_run
+from loadtests.report.first_screen import started_text
 from loadtests.report.terminal import columns
 from loadtests.units import Kind, plural, text_of
 
@@ -129,7 +130,7 @@ def rows_of(points: Sequence[Point]) -> list[list[str]]:
     """As HEAD says."""
     return [
         [
-            point.run.started_at.replace("T", " ").removesuffix("Z"),
+            started_text(point.run).removesuffix(" UTC"),
             point.word,
             *(figure_text(value, column) for value, column in zip(point.figures, COLUMNS, strict=True)),
             point.revision,

@@ -15,7 +15,7 @@ from loadtests.recorder.run import Run, Status
 from loadtests.report import svg
 from loadtests.report.charts import NARROW, WIDE, X_AXIS_PX, Chart, Line, Panel, Size, drawing, plot, timeline, x_axis
 from loadtests.report.figure import Bins, Figure, Table, bins_of, highest, means, points
-from loadtests.report.first_screen import BAD, GOOD, ODD, Said, facts_of, verdict_of
+from loadtests.report.first_screen import BAD, GOOD, ODD, Said, facts_of, started_text, verdict_of
 from loadtests.report.page import render, write_page
 from loadtests.report.plots.latency import by_status
 from loadtests.report.plots.percentiles import shares_of
@@ -63,7 +63,7 @@ def _verdict(found: Comparison) -> Said:
 def _facts(found: Comparison) -> list[tuple[str, str, str, bool]]:
     """Name, A, B, and whether they differ."""
     before, after = facts_of(found.before), dict(facts_of(found.after))
-    rows = [("started", found.before.started_at, found.after.started_at, False)]
+    rows = [("started", started_text(found.before), started_text(found.after), False)]
     return rows + [(name, value, after.get(name, ""), value != after.get(name, "")) for name, value in before]
 
 

@@ -9,6 +9,7 @@ from loadtests.report.first_screen import (
     facts_of,
     measured_text,
     places_of,
+    started_text,
     tiles_of,
     validity_of,
     verdict_of,
@@ -24,7 +25,7 @@ def report_html(run: Run) -> str:
     return render(
         "report.html",
         run=run,
-        started=run.started_at.replace("T", " ").replace("Z", " UTC"),
+        started=started_text(run),
         verdict=verdict_of(run),
         tiles=tiles_of(run),
         said=measured_text,

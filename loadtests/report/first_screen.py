@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from loadtests.measures import take
 from loadtests.recorder.run import Run, Verdict
@@ -64,6 +65,15 @@ def verdict_of(run: Run) -> Said:
     if run.open_loop:
         said.append("The generator kept up with its plan.")
     return Said(*GOOD, " ".join(said), "Passed")
+
+
+def started_text(run: Run) -> str:
+    """When it began, to the second."""
+    try:
+        moment = datetime.fromisoformat(run.started_at)
+    except ValueError:
+        return run.started_at
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def measured_text(verdict: Verdict) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from loadtests.recorder.run import Run
-from loadtests.report.first_screen import tiles_of, validity_of, verdict_of
-from loadtests.report.plots.latency import NAMES, PERCENTILES, by_status
+from loadtests.report.first_screen import measured_text, tiles_of, validity_of, verdict_of
+from loadtests.report.plots.latency import NAMES, by_status, percentile_texts
 from loadtests.units import count_text, time_text
 
 PASSED, BROKEN, INVALID = 0, 1, 3
@@ -30,13 +30,16 @@ def lines_of(run: Run) -> list[str]:
             [
                 status.upper(),
                 count_text(found.count),
-                *(time_text(found.percentile_us(share)) for share in PERCENTILES),
+                *percentile_texts(found),
                 time_text(found.highest_us),
             ]
             for status, found in latency.items()
         ]
         lines += columns([["", "requests", *NAMES, "slowest"], *rows])
-    lines += ["", *(f"{'met    ' if each.met else 'NOT MET'}  {each.said}" for each in run.thresholds)]
+    lines += [
+        "",
+        *(f"{'met    ' if each.met else 'NOT MET'}  {each.text}: {measured_text(each)}" for each in run.thresholds),
+    ]
     if run.thresholds:
         lines.append("")
     lines += [f"{said.sign} {said.said}" for said in validity_of(run)]
@@ -46,7 +49,7 @@ def lines_of(run: Run) -> list[str]:
 
 def columns(rows: Sequence[Sequence[str]], words: frozenset[int] | set[int] = frozenset()) -> list[str]:
     """Rows of text in columns: the first and those of words from the left, figures from the right."""
-    widths = [max(len(row[number]) for row in rows) for number in range(len(rows[0]))]
+    widths = [max(len(row[number]) for row in rows) for number in range(len(rows[0]) if rows else 0)]
     return [
         "  ".join(
             text.ljust(width) if number == 0 or number in words else text.rjust(width)

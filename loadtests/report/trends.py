@@ -10,7 +10,7 @@ from markupsafe import Markup
 from loadtests.report import svg
 from loadtests.report.charts import NARROW, WIDE, Chart, Size, drawing
 from loadtests.report.figure import Figure, Table
-from loadtests.report.first_screen import BAD, GOOD, ODD, Said
+from loadtests.report.first_screen import BAD, GOOD, ODD, Said, started_text
 from loadtests.report.page import render, write_page
 from loadtests.report.scales import Linear, percent_text
 from loadtests.trend import COLUMNS, HEAD, WORDS, Column, Point, Trend, figure_text, rows_of
@@ -42,12 +42,10 @@ def _last(scenario: str, points: Sequence[Point]) -> Said:
     last = points[-1]
     look = {"passed": GOOD, "failed": BAD, "invalid": ODD}[last.word]
     broken = [verdict.text for verdict in last.run.thresholds if not verdict.met]
-    said = f"{scenario}: the last run, {_when(last)}, {last.word}" + (f" ({', '.join(broken)})" if broken else "")
+    said = f"{scenario}: the last run, {started_text(last.run)}, {last.word}" + (
+        f" ({', '.join(broken)})" if broken else ""
+    )
     return Said("met" if look is GOOD else "broken" if look is BAD else "odd", look[1], f"{said}.")
-
-
-def _when(point: Point) -> str:
-    return point.run.started_at.replace("T", " ").replace("Z", " UTC")
 
 
 def _figure(scenario: str, points: Sequence[Point]) -> Figure:
@@ -57,8 +55,9 @@ def _figure(scenario: str, points: Sequence[Point]) -> Figure:
         scenario,
         f"{passed} of {plural(len(points), 'run')} passed." + _moved(points),
         "A dot for each run, in the order of their times: filled where it passed, hollow where it failed or is "
-        "invalid. An upright line stands where machine, generator, seed, requests or length changed: what is left of it is not "
-        "to be held against what is right of it. Each row has a scale of its own, from 0 but for the hit ratio.",
+        "invalid. An upright line stands where machine, generator, seed, requests or length changed: what is left of "
+        "it is not to be held against what is right of it. Each row has a scale of its own, from 0 but for the hit "
+        "ratio.",
         [_small_plots(scenario, points, followed)],
         [],
         Table(f"{plural(len(points), 'run')} of {scenario}", HEAD, rows_of(points), WORDS),
@@ -87,7 +86,7 @@ def _small_plots(scenario: str, points: Sequence[Point], followed: Sequence[int]
             _row(points, number, COLUMNS[number], size, 6 + ROW_PX * place) for place, number in enumerate(followed)
         ]
         bottom = 6 + ROW_PX * len(followed)
-        first, last = _when(points[0])[:16], _when(points[-1])[:16]
+        first, last = started_text(points[0].run)[:16], started_text(points[-1].run)[:16]
         parts.append(svg.text(size.left, bottom + 8, first, look="tick"))
         if len(points) > 1:
             parts.append(svg.text(size.width - size.right, bottom + 8, last, look="tick", anchor="end"))
@@ -129,9 +128,8 @@ def _row(points: Sequence[Point], number: int, column: Column, size: Size, top: 
     parts.append(svg.el("path", d=svg.path_of(line), class_="line revalidated thin"))
     for place, (point, value) in enumerate(zip(points, values, strict=True)):
         if value is not None:
-            said = (
-                f"{_when(point)}: {column.name} {figure_text(value, column)}, {point.word}, revision {point.revision}"
-            )
+            figure = f"{column.name} {figure_text(value, column)}"
+            said = f"{started_text(point.run)}: {figure}, {point.word}, revision {point.revision or 'not recorded'}"
             look = "revalidated" if point.word == "passed" else "error"
             style = "" if point.word == "passed" else " hollow"
             dot = svg.el("circle", svg.el("title", said), cx=across(place), cy=up(value), r=4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from loadtests import scraped
-from loadtests.recorder.run import Run
+from loadtests.recorder.run import Address, Run
 from loadtests.report import svg
 from loadtests.report.charts import LETTER_PX, NARROW, WIDE, Chart, Size, drawing
 from loadtests.report.figure import NOTHING, Figure, Table, unmeasured
@@ -25,7 +25,7 @@ ROW_PX = 31
 
 def figure(run: Run) -> Figure:
     stored = {edge: points[-1][1] for edge, points in scraped.levels(run, scraped.STORE_OBJECTS).items() if points}
-    missed = [address for address in run.addresses if address.misses]
+    missed = _often_missed(run)
     if not missed and not (stored and run.asked_urls):
         return unmeasured(TITLE, _lacking(run, stored))
     tables = []
@@ -45,9 +45,16 @@ def figure(run: Run) -> Figure:
     return Figure(TITLE, _finding(run, stored), DEFINITION, [_bars(run)] if missed else [], tables, _full(run))
 
 
+def _often_missed(run: Run) -> list[Address]:
+    """Those with more misses than the first, which every URL has."""
+    return [address for address in run.addresses if address.misses > 1]
+
+
 def _lacking(run: Run, stored: dict[str, float]) -> str:
     if run.addresses and not stored:
-        return "No URL missed twice, and the edges' stores were not scraped: there is nothing to show of keys."
+        return (
+            "No URL missed twice at an edge, and the edges' stores were not scraped: there is nothing to show of keys."
+        )
     return "Neither the misses of single URLs nor the objects in the edges' stores were recorded in this run."
 
 
@@ -86,7 +93,7 @@ def _objects(run: Run, stored: dict[str, float]) -> Table:
 
 
 def _bars(run: Run) -> Chart:
-    shown = [address for address in run.addresses if address.misses][:BARS]
+    shown = _often_missed(run)[:BARS]
     most = max(address.requests for address in shown)
 
     def drawn(size: Size) -> Markup:

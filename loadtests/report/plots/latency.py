@@ -9,7 +9,7 @@ from loadtests.recorder.histogram import Histogram
 from loadtests.recorder.run import Run, Status
 from loadtests.report import svg
 from loadtests.report.charts import NARROW, WIDE, X_AXIS_PX, Chart, Column, Line, Panel, Size, drawing, timeline, x_axis
-from loadtests.report.figure import Bins, Figure, Table, bins_of, unmeasured
+from loadtests.report.figure import NOTHING, Bins, Figure, Table, bins_of, unmeasured
 from loadtests.report.scales import Log, log_ends, micros_text
 from loadtests.units import count_text, time_text
 
@@ -87,13 +87,23 @@ def _ranges(found: dict[Status, Histogram]) -> Chart:
         ("ink", "dot", "p50"),
         ("ink", "stroke", "p95"),
         ("ink", "diamond", "p99"),
-        ("ink", "dot hollow", "p99.9"),
+        ("ink", "dot hollow", "p99.9, or the slowest of fewer than 1000"),
     ]
     return Chart(drawn(WIDE), drawn(NARROW), legend)
 
 
 def _of(histogram: Histogram) -> list[float]:
     return [histogram.percentile_us(share) for share in PERCENTILES]
+
+
+def percentile_texts(found: Histogram) -> list[str]:
+    """Those of PERCENTILES that so many requests have: below a thousand there is no p99.9, only a slowest."""
+    return [
+        time_text(found.percentile_us(share))
+        if found.count * (1 - share) >= 0.999 or share == PERCENTILES[0]
+        else NOTHING
+        for share in PERCENTILES
+    ]
 
 
 def _row(status: Status, histogram: Histogram, x: Log, at: float, size: Size) -> Markup:
@@ -165,7 +175,7 @@ def _column(bins: Bins, number: int, over_time: dict[Status, list[Histogram]], s
 
 def _table(found: dict[Status, Histogram]) -> Table:
     rows = [
-        [status.upper(), count_text(histogram.count), *map(time_text, _of(histogram))]
+        [status.upper(), count_text(histogram.count), *percentile_texts(histogram)]
         for status, histogram in found.items()
     ]
     return Table("Latency of the phases that count", ("status", "requests", *NAMES), rows)
@@ -177,7 +187,7 @@ def _full(bins: Bins, over_time: dict[Status, list[Histogram]], shown: list[Stat
             str(number * bins.width_s),
             status.upper(),
             count_text(part.count),
-            *map(time_text, _of(part)),
+            *percentile_texts(part),
         ]
         for number in range(bins.count)
         for status in shown

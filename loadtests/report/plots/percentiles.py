@@ -20,6 +20,8 @@ DEFINITION = (
 )
 SHARES = (0.5, 0.9, 0.95, 0.99, 0.999, 0.9999)
 MOST_CHARTS = 4
+FEWEST = 20
+"""Requests of a status, below which it has a line in the table and no curve."""
 
 
 def figure(run: Run) -> Figure:
@@ -32,7 +34,8 @@ def figure(run: Run) -> Figure:
     if not found:
         return unmeasured(TITLE, "No request was answered in the phases that count.")
     # The edge's own answers and errors come last: nobody tunes a cache by them.
-    most = sorted(found, key=lambda status: (status in {Status.EDGE, Status.ERROR}, -found[status][1].count))[
+    enough = [status for status in found if found[status][1].count >= FEWEST] or list(found)
+    most = sorted(enough, key=lambda status: (status in {Status.EDGE, Status.ERROR}, -found[status][1].count))[
         :MOST_CHARTS
     ]
     shown = [status for status in found if status in most]
