@@ -16,6 +16,8 @@ key at a time; each request is asked when it was received. What the log does not
 from __future__ import annotations
 
 import bisect
+import heapq
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -162,9 +164,18 @@ class Addresses:
         return found
 
 
-@dataclass(slots=True)
+class _Place(NamedTuple):
+    """What one flight is enough for."""
+
+    key: CacheKey
+    variant: str
+    worker: str
+    """Empty where the workers of the edge share flights."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Flight:
-    lands_at: float
+    place: _Place
     stored: StoredResponse | None
     """None: what comes is not stored."""
     worker: str
@@ -182,7 +193,10 @@ class ReplayedEdge:
         self.store = MemoryStore(store_bytes, self._floors, lambda: self.now)
         self._lease, self._lapsed = Lease(_FOREVER_S), Lease(0.0)
         self._lease.renew(0.0)
-        self._flights: dict[tuple[CacheKey, str, str], _Flight] = {}
+        self._flights: dict[_Place, _Flight] = {}
+        self._landings: list[tuple[float, int, _Flight]] = []
+        """A heap: when each flight lands, and a number that tells those apart which land together."""
+        self._numbers = itertools.count()
         self._holders: dict[CacheKey, set[str]] = {}
         """Of what is too large to be passed on: the workers that have fetched it."""
         self._statuses: dict[int, int] = {}
@@ -206,16 +220,17 @@ class ReplayedEdge:
         if isinstance(known, Ended):
             return known
         asked = self._log.addresses[number]
+        self._land()
         if ending.status:
             self._statuses[asked.target] = ending.status
         policy, request = known.policy, self._request(known, ending, details)
         if request.method not in policy.methods or not policy.store:
             if invalidates(request.method, ending.status):
                 self._forget(known.key)
+                self._flights = {place: each for place, each in self._flights.items() if place.key != known.key}
             return Ended(known.route, "pass", 1)
         if passes_store(request, policy):
             return Ended(known.route, "pass", 1)
-        flight = self._landed(known.key, details.variant, ending.worker)
         self._purge(known, ending, details)
         if lost is Lost.AT_THE_EDGE:
             self._forget(known.key)
@@ -228,7 +243,7 @@ class ReplayedEdge:
             lost is Lost.AT_THE_WORKER or not self._holds(known.key, decision.stored, ending.worker)
         ):
             return Ended(known.route, "regional", 0 if self._log.shares_flights else 1)
-        return self._carried_out(number, known, request, decision, flight, ending, details)
+        return self._carried_out(known, request, decision, ending, details)
 
     def would_hit(self, number: int, now: float) -> bool:
         """Whether a plain request for an address would be answered from the store."""
@@ -236,7 +251,7 @@ class ReplayedEdge:
         known = self._addresses.meaning(number)
         if isinstance(known, Ended) or not known.policy.store or known.request.method not in known.policy.methods:
             return False
-        self._landed(known.key, "", "")
+        self._land()
         candidates = self.store.peek(known.key)
         decision = decide_reuse(known.request, candidates, known.policy, self._floors, self._lease, now)
         return isinstance(decision, Fresh | Stale)
@@ -246,6 +261,7 @@ class ReplayedEdge:
         known = self._addresses.meaning(number)
         if isinstance(known, Known) and known.policy.store and not self.store.peek(known.key):
             request = self._request(known, ending, details)
+            self.now = stored_at
             stored = self._stored(known, request, ending, _BEFORE_ALL, stored_at, 0.0)
             if stored is not None:
                 self.store.put(stored)
@@ -253,8 +269,7 @@ class ReplayedEdge:
     def finish(self) -> None:
         """What is still under way lands."""
         self.now = _FOREVER_S
-        for key, variant, worker in list(self._flights):
-            self._landed(key, variant, worker)
+        self._land()
 
     def held(self) -> Iterator[tuple[CacheKey, tuple[StoredResponse, ...]]]:
         """What is stored."""
@@ -264,34 +279,30 @@ class ReplayedEdge:
     # -- a request -----------------------------------------------------------------------------------------------------
 
     def _carried_out(
-        self,
-        number: int,
-        known: Known,
-        request: Request,
-        decision: Decision,
-        flight: _Flight | None,
-        ending: Ending,
-        details: Details,
+        self, known: Known, request: Request, decision: Decision, ending: Ending, details: Details
     ) -> Ended:
+        worker = "" if self._log.shares_flights else ending.worker
+        place = _Place(known.key, details.variant, worker)
+        flies = place in self._flights
         match decision:
             case Fresh():
                 return Ended(known.route, "hit")
             case Stale(_, _, refresh):
-                asks = refresh and flight is None and not self._fails()
+                asks = refresh and not flies and not self._fails()
                 if asks:
-                    self._fly(number, known, request, ending, details)
+                    self._fly(known, place, request, ending, details)
                 return Ended(known.route, "stale", int(asks))
             case Absent() as need if need.past_store:
                 return Ended(known.route, "pass", 1)
         cache = "validated" if isinstance(decision, MustValidate) else "miss"
-        if flight is not None:
+        if flies:
             return Ended(known.route, cache)
         if self._fails():
             policy, now = known.policy, self.now
             candidates = self.store.peek(known.key)
             shown = on_error(candidates, request, policy, self._floors, self._lease, now, unreachable=True)
             return Ended(known.route, "error" if shown is None else "stale", 1)
-        self._fly(number, known, request, ending, details)
+        self._fly(known, place, request, ending, details)
         return Ended(known.route, cache, 1)
 
     def _request(self, known: Known, ending: Ending, details: Details) -> Request:
@@ -338,28 +349,22 @@ class ReplayedEdge:
 
     # -- fetches -------------------------------------------------------------------------------------------------------
 
-    def _landed(self, key: CacheKey, variant: str, worker: str) -> _Flight | None:
-        """The flight for a key that is still under way; one that has landed is stored."""
-        at = (key, variant, "" if self._log.shares_flights else worker)
-        flight = self._flights.get(at)
-        if flight is None or flight.lands_at > self.now:
-            return flight
-        del self._flights[at]
-        if flight.stored is not None:
-            self.store.put(flight.stored)
-            self._holders[key] = {flight.worker}
-        return None
+    def _land(self) -> None:
+        """What was under way and has come by now is stored, in the order in which it came."""
+        while self._landings and self._landings[0][0] <= self.now:
+            _, _, flight = heapq.heappop(self._landings)
+            if self._flights.pop(flight.place, None) is flight and flight.stored is not None:
+                self.store.put(flight.stored)
+                self._holders[flight.place.key] = {flight.worker}
 
-    def _fly(self, number: int, known: Known, request: Request, ending: Ending, details: Details) -> None:
-        log = self._log
-        takes_s = details.origin_s
+    def _fly(self, known: Known, place: _Place, request: Request, ending: Ending, details: Details) -> None:
+        log, takes_s = self._log, details.origin_s
         if takes_s is None:
-            asked = log.addresses[number]
-            takes_s = log.fetch_s.get((asked.edge, asked.route)) or log.fetch_s.get((asked.edge, ""), 0.0)
+            takes_s = log.fetch_s.get((self._name, known.route)) or log.fetch_s.get((self._name, ""), 0.0)
         lands_at = self.now + takes_s
         stored = self._stored(known, request, ending, self._head, lands_at, self._aged_s)
-        at = (known.key, details.variant, "" if log.shares_flights else ending.worker)
-        self._flights[at] = _Flight(lands_at, stored, ending.worker)
+        flight = self._flights[place] = _Flight(place, stored, ending.worker)
+        heapq.heappush(self._landings, (lands_at, next(self._numbers), flight))
 
     def _stored(
         self, known: Known, request: Request, ending: Ending, position: Position, at: float, aged_s: float
@@ -401,12 +406,12 @@ class ReplayedEdge:
         )
 
     def _fails(self) -> bool:
-        """Whether the origin fails now: its last answer before and its next one after were failures."""
-        if not self._outcomes:
-            return False
+        """Whether the origin fails now: what it was asked last has failed, and so does what it is asked next."""
         place = bisect.bisect_right(self._outcomes_at, self.now)
-        around = self._outcomes[max(0, place - 1) : place + 1]
-        return all(failed for _, failed in around)
+        if not place or not self._outcomes[place - 1][1]:
+            return False
+        is_now = self._outcomes_at[place - 1] == self.now
+        return is_now or place == len(self._outcomes) or self._outcomes[place][1]
 
 
 def _fields_of(said: Said) -> list[tuple[str, str]]:
