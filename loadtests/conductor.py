@@ -167,7 +167,7 @@ class Conductor:
         edges = wanted.target.edges
         try:
             with Connection(next(iter(edges.values()))) as connection:
-                front = look_around(connection, wanted.scenario.people.products)
+                front = look_around(connection, wanted.scenario.people.to_find)
                 plan = make_plan(wanted.scenario, front, list(edges), options.seed)
                 made = cls(options, wanted, plan, say, tell)
                 made.deeds.digits = made._watch(connection, plan.watched)

@@ -11,7 +11,7 @@ import bisect
 import functools
 import itertools
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
@@ -136,52 +136,24 @@ def stock(market: str, sku: str) -> Visit:
     return Visit(Kind.STOCK, market, f"/api/v1/{market}/stock/{quote(sku, safe='')}")
 
 
-class Browser:
-    """A shopper of one market: comes in at the home page or a product, looks through listings, compares, leaves."""
-
-    def __init__(self, front: ShopFront, seed: int, popularity: Sequence[int] | None = None) -> None:
-        self.rng = random.Random(seed)
-        self.front = front
-        self._zipf = Zipf(len(front.products))
-        self._ranked = popularity if popularity is not None else popularity_of(front, seed=0)
-        self.market = self.rng.choice(front.markets)
-
-    def _product(self) -> ShownProduct:
-        return self.front.products[self._ranked[self._zipf.draw(self.rng)]]
-
-    def session(self) -> Iterator[Visit]:
-        """The visits of one session, in order."""
-        rng, market = self.rng, self.market
-        if rng.random() < 0.6:
-            yield home(market)
-        for _ in range(rng.randint(1, 4)):
-            item = self._product()
-            if item.categories and rng.random() < 0.7:
-                category = rng.choice(item.categories)
-                sort = rng.choice(self.front.sorts) if rng.random() < 0.3 else ""
-                page = rng.randint(1, self.front.pages.get(category, 1)) if rng.random() < 0.2 else 1
-                yield listing(market, category, sort, page)
-            yield product(market, item.slug)
-            yield stock(market, item.sku)
-            if rng.random() < 0.4:
-                yield price(market, item.sku)
-
-    def think_s(self) -> float:
-        """How long the shopper reads before the next visit, seconds."""
-        return min(self.rng.expovariate(1.0), 5.0)
-
-
 class Taste:
     """What people know of a shop and how much they like it: products and categories, each from the most popular on."""
 
     def __init__(
-        self, front: ShopFront, seed: int, exponent: float = ZIPF_EXPONENT, unknown: Iterable[str] = ()
+        self,
+        front: ShopFront,
+        seed: int,
+        exponent: float = ZIPF_EXPONENT,
+        known: int | None = None,
+        hidden: Iterable[str] = (),
     ) -> None:
-        """`unknown`: SKUs that nobody knows, and that nobody but a crowd sent there asks for."""
-        hidden = frozenset(unknown)
-        ranked = (front.products[place] for place in popularity_of(front, seed))
-        self.products = tuple(item for item in ranked if item.sku not in hidden)
+        """`known`: how many products people know, None: all. `hidden`: SKUs that nobody asks for, bots neither."""
+        nobody = frozenset(hidden)
+        ranked = [item for place in popularity_of(front, seed) if (item := front.products[place]).sku not in nobody]
+        self.products = tuple(ranked[:known])
         self.front = front
+        self.on_sale = tuple(item for item in front.products if item.sku not in nobody)
+        """What a bot finds, in the order of the shop."""
         self._zipf = Zipf(len(self.products), exponent)
         self._below: dict[str, list[ShownProduct]] = {}
         for item in self.products:
@@ -202,9 +174,6 @@ class Taste:
     def product_in(self, category: str, rng: random.Random) -> ShownProduct:
         """One of what a category of `categories` shows."""
         return self._below[category][self._zipf_within[category].draw(rng)]
-
-    def products_in(self, category: str) -> Sequence[ShownProduct]:
-        return self._below.get(category, ())
 
     def pages(self, category: str) -> int:
         return self.front.pages.get(category, 1)
@@ -253,18 +222,23 @@ def search(taste: Taste, market: str, rng: random.Random) -> Iterator[Visit]:
 
 def crawl(taste: Taste, market: str, rng: random.Random) -> Iterator[Visit]:
     """What a bot asks for, in order and without end: each category's pages, then what they show that is new to it."""
-    first = rng.randrange(len(taste.categories)) if taste.categories else 0
+    categories = taste.front.categories
+    first = rng.randrange(len(categories)) if categories else 0
+    shown_in: dict[str, list[ShownProduct]] = {}
+    for item in taste.on_sale:
+        for category in item.categories:
+            shown_in.setdefault(category, []).append(item)
     while True:
         yield home(market)
         read: set[str] = set()
-        for category in (*taste.categories[first:], *taste.categories[:first]):
+        for category in (*categories[first:], *categories[:first]):
             for page in range(1, taste.pages(category) + 1):
                 yield listing(market, category, page=page)
-            for item in taste.products_in(category):
+            for item in shown_in.get(category, ()):
                 if item.slug not in read:
                     read.add(item.slug)
                     yield product(market, item.slug)
-        for item in taste.products:
+        for item in taste.on_sale:
             if not item.categories:
                 yield product(market, item.slug)
 

@@ -137,8 +137,16 @@ PEOPLE_FIELDS: tuple[Field[Any], ...] = (
         "products",
         whole_number(1, 1_000_000, "a whole number from 1 to 1000000", "NS118"),
         "number",
-        "`1000`",
-        "how many products people know",
+        "`100`",
+        "how many products people know: the most popular ones",
+    ),
+    Field(
+        "catalogue",
+        whole_number(1, 1_000_000, "a whole number from 1 to 1000000", "NS118"),
+        "number",
+        "`100`",
+        "how many products are looked for in the shop: bots read them all, purge storms purge them all",
+        ("catalog",),
     ),
     Field("markets", MARKETS_MIX, "market: share", "six markets", "where visitors buy"),
     Field(

@@ -28,6 +28,7 @@ from loadtests.people import (
     browse,
     crawl,
     listing,
+    popularity_of,
     product,
     search,
 )
@@ -40,7 +41,8 @@ PAUSE_BETWEEN_SESSIONS_S = 20.0
 """On average; of somebody who comes back."""
 RELOADS = 0.25
 """Share of a crowd's requests by somebody who has the page already and cannot wait."""
-ABSURD_PAGES = 0.25
+WARMING_UP = shapes.Shape(shapes.ShapeKind.RAMP, first=0.3, last=1.0)
+ABSURD_PAGES = 0.1
 """Share of a cache buster's requests that use the one parameter that counts, with a page that no listing has."""
 _BOT_FIELDS = (("User-Agent", CRAWLER_AGENT),)
 _SESSIONS = {Person.BROWSER: browse, Person.SEARCHER: search}
@@ -61,10 +63,10 @@ def make_plan(scenario: Scenario, front: ShopFront, edges: Sequence[str], seed: 
     needs_cold = any(phase.crowd for phase in scenario.phases)
     if needs_cold and len(front.products) < 2:
         raise BadPlan(f"{scenario.name}: a crowd wants a product that nobody else asks for, and the shop has only one")
-    ranked = Taste(front, seed, scenario.people.popularity).products
+    people = scenario.people
     # What few like is what is cold; that really nobody asks for it is seen to here.
-    cold = ranked[-1] if needs_cold else None
-    taste = Taste(front, seed, scenario.people.popularity, unknown=[cold.sku] if cold else [])
+    cold = front.products[popularity_of(front, seed)[-1]] if needs_cold else None
+    taste = Taste(front, seed, people.popularity, people.products, hidden=[cold.sku] if cold else [])
     return _Planner(scenario, front, tuple(edges), seed, taste, cold).plan()
 
 
@@ -167,9 +169,9 @@ class _Planner:
         return spans
 
     def _shape(self) -> list[shapes.Stretch]:
-        """Over the whole run: the warm-up is as the shape is on average."""
+        """Over the whole run: the warm-up rises to what the shape is on average, or cold caches would be overrun."""
         warmup_s = self.scenario.warmup_s
-        warm = [shapes.Stretch(0.0, warmup_s, 1.0)] if warmup_s else []
+        warm = shapes.stretches(WARMING_UP, 0.0, warmup_s) if warmup_s else []
         return warm + shapes.stretches(self.scenario.shape, warmup_s, self.end_s)
 
     def _phase_at(self, at_s: float) -> str:

@@ -42,7 +42,9 @@ class People:
     popularity: float
     """Exponent of Zipf's law."""
     products: int
-    """How many products people know."""
+    """How many products people know: the most popular ones."""
+    catalogue: int
+    """How many products are looked for in the shop: bots read them all, and storms purge them all."""
     markets: Mapping[str, float]
     """Market -> share of visitors."""
     home_edges: Mapping[str, str]
@@ -54,6 +56,11 @@ class People:
     bots: Bots
     funnel: Mapping[str, float]
     """`view`, `add`, `buy`: what sessions lead to; the last two are inert while nothing can be bought."""
+
+    @property
+    def to_find(self) -> int:
+        """How many products a stranger has to find before a plan is made."""
+        return max(self.products, self.catalogue)
 
 
 @dataclass(frozen=True, slots=True)

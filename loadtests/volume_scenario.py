@@ -39,7 +39,7 @@ def carry_out(
         raise CannotStart(f"no edge {edge!r}; there are {', '.join(target.edges)}")
     try:
         with Connection(next(iter(target.edges.values()))) as connection:
-            front = look_around(connection, scenario.people.products)
+            front = look_around(connection, scenario.people.to_find)
         plan = make_plan(scenario, front, list(target.edges), options.seed)
         schedule = schedule_of(plan, edges)
         say(f"{scenario.name}: {len(schedule.due_s):,} requests in {schedule.duration_s:g} s by {generator}")

@@ -67,8 +67,17 @@ def test_a_mix_is_drawn_in_proportion_and_never_what_has_no_share():
     assert set(drawn) == {"bot", "shopper"}
 
 
-def test_nobody_asks_for_what_is_unknown():
-    taste = Taste(FRONT, seed=1, unknown=["SKU-7"])
+def test_people_know_the_most_popular_and_bots_read_everything():
+    taste, rng = Taste(FRONT, seed=1, known=10), random.Random(1)
+    assert taste.products == Taste(FRONT, seed=1).products[:10]
+    bought = {visit.target for _ in range(500) for visit in browse(taste, "eu-eur", rng) if visit.kind is Kind.PRODUCT}
+    assert bought == {f"/eu-eur/products/{item.slug}" for item in taste.products}
+    read = {visit.target for visit in itertools.islice(crawl(taste, "eu-eur", rng), 60)}
+    assert {f"/eu-eur/products/{item.slug}" for item in FRONT.products} <= read
+
+
+def test_nobody_asks_for_what_is_hidden():
+    taste = Taste(FRONT, seed=1, hidden=["SKU-7"])
     rng = random.Random(1)
     sessions = [visit for _ in range(300) for session in (browse, search) for visit in session(taste, "eu-eur", rng)]
     seen = [*sessions, *itertools.islice(crawl(taste, "eu-eur", rng), 500)]
@@ -89,10 +98,11 @@ def test_a_searcher_stays_in_one_category_and_turns_its_pages_back_and_forth():
 
 def test_a_bot_reads_everything_in_order_and_begins_again():
     taste = Taste(FRONT, seed=1)
-    lap = 1 + 3 + 50
+    lap = 1 + 3 + 1 + 50
     seen = [visit.target for visit in itertools.islice(crawl(taste, "eu-eur", random.Random(1)), 2 * lap)]
-    assert seen[:4] == ["/eu-eur/", "/eu-eur/c/shoes", "/eu-eur/c/shoes?page=2", "/eu-eur/c/shoes?page=3"]
-    assert set(seen[4:lap]) == {f"/eu-eur/products/slug-{n}" for n in range(50)}
+    at = seen.index("/eu-eur/c/shoes")
+    pages = ["/eu-eur/c/shoes", "/eu-eur/c/shoes?page=2", "/eu-eur/c/shoes?page=3"]
+    assert seen[at : at + 53] == [*pages, *(f"/eu-eur/products/slug-{n}" for n in range(50))]
     assert seen[:lap] == seen[lap:]
 
 
