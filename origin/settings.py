@@ -72,6 +72,9 @@ class OriginSettings:
         admin_token = env.get("NEARSHELF_ADMIN_TOKEN", "")
         if admin_token and not (len(admin_token) >= 16 and admin_token.isascii() and admin_token.isprintable()):
             faults.append("NEARSHELF_ADMIN_TOKEN must be 16 printable ASCII characters or more, or not be set")
+        redis_url = env.get("REDIS_URL", "")
+        if redis_url and not redis_url.startswith(("redis://", "rediss://", "unix://")):
+            faults.append(f"REDIS_URL must start with redis://, rediss:// or unix://, not {redis_url[:12]!r}")
         readthrough = env.get("NEARSHELF_READTHROUGH", "on")
         if readthrough not in {"on", "off"}:
             faults.append(f"NEARSHELF_READTHROUGH must be on or off, not {readthrough[:40]!r}")
@@ -80,7 +83,7 @@ class OriginSettings:
         return cls(
             database_url=database_url,
             replica_urls=tuple(replica_urls),
-            redis_url=env.get("REDIS_URL", ""),
+            redis_url=redis_url,
             readthrough=readthrough == "on",
             listen_host=host,
             listen_port=port,

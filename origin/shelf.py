@@ -29,6 +29,8 @@ FAILURES = 3
 """In a row: then it is left alone."""
 REST_S = (0.25, 5.0)
 """For how long: at first, and at most."""
+SAY_EVERY_S = 60.0
+"""Faults are said in the log so often at the most."""
 CONNECTIONS = 16
 MOST_UNDER_WAY = 64
 """Commands of one worker at a time; one more is not sent."""
@@ -84,6 +86,7 @@ class Shelf:
         self._failures = 0
         self._rest_s = REST_S[0]
         self._rests_until = 0.0
+        self._silent_until = 0.0
 
     async def close(self) -> None:
         for task in self._under_way:
@@ -125,19 +128,17 @@ class Shelf:
             if not task.done():
                 await asyncio.sleep(0)
         if not task.done():
-            self._failed("no answer within %g s", WAIT_S)
+            self._failed(f"nothing within {WAIT_S:g} s")
             return Absence.SLOW
         try:
             answer = task.result()
         except ResponseError as exc:
             # It is there, and will not do this: full, or something else has that name.
-            _log.debug("the read-through cache was refused a command: %s", exc)
+            self._say(f"refuses a command: {exc}")
             return Absence.AWAY
         except (RedisError, OSError, TimeoutError) as exc:
-            self._failed("%s", str(exc) or type(exc).__name__)
+            self._failed(str(exc) or type(exc).__name__)
             return Absence.AWAY
-        if self._rest_s > REST_S[0]:
-            _log.warning("the read-through cache is reached again")
         self._failures, self._rest_s = 0, REST_S[0]
         return answer
 
@@ -146,11 +147,15 @@ class Shelf:
         if not task.cancelled():
             task.exception()  # whoever waited has been told
 
-    def _failed(self, why: str, *values: object) -> None:
+    def _say(self, what: str) -> None:
+        if self._clock() >= self._silent_until:
+            self._silent_until = self._clock() + SAY_EVERY_S
+            _log.warning("the read-through cache %s", what)
+
+    def _failed(self, why: str) -> None:
         self._failures += 1
         if self._failures < FAILURES or self._clock() < self._rests_until:
             return
-        if self._rest_s == REST_S[0]:
-            _log.warning("the read-through cache does not answer (" + why + "): going without it", *values)
+        self._say(f"does not answer ({why}): going without it while it fails")
         self._rests_until = self._clock() + self._rest_s
         self._rest_s = min(2 * self._rest_s, REST_S[1])

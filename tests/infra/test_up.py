@@ -277,7 +277,7 @@ def test_a_fault_that_cannot_be_is_refused_with_what_there_is(stack, words, expe
 
 
 def test_the_ready_file_has_the_addresses(stack):
-    assert set(stack.addresses) == {"edges", "origin", "console", "admin", "control", "state"}
+    assert set(stack.addresses) == {"edges", "origin", "console", "admin", "control", "state", "origin_log"}
     assert list(stack.edges) == ["us", "eu", "ap"]
     assert [len(urls) for urls in stack.admin.values()] == [2, 2, 2]
     assert stack.console == f"{stack.origin}/console"

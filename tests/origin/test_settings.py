@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cache_policies.markets import PACKAGED_POLICIES
@@ -41,10 +43,30 @@ def test_every_fault_is_named_at_once(tmp_path):
                 "NEARSHELF_LISTEN": "8080",
                 "NEARSHELF_EDGE_KEY": "short",
                 "NEARSHELF_POLICIES": str(tmp_path / "nowhere"),
+                "REDIS_URL": "memcached://x",
+                "NEARSHELF_READTHROUGH": "maybe",
+                "NEARSHELF_ADMIN_TOKEN": "short",
             }
         )
-    for name in ("DATABASE_URL", "REPLICA_URLS", "NEARSHELF_LISTEN", "NEARSHELF_EDGE_KEY", "NEARSHELF_POLICIES"):
+    for name in (
+        *("DATABASE_URL", "REPLICA_URLS", "NEARSHELF_LISTEN", "NEARSHELF_EDGE_KEY", "NEARSHELF_POLICIES"),
+        *("REDIS_URL", "NEARSHELF_READTHROUGH", "NEARSHELF_ADMIN_TOKEN"),
+    ):
         assert name in str(caught.value)
+
+
+def test_what_operations_may_say():
+    more = {
+        "REDIS_URL": "unix:///run/valkey/socket",
+        "NEARSHELF_READTHROUGH": "off",
+        "NEARSHELF_ADMIN_TOKEN": "a token of 16 characters",
+        "NEARSHELF_METRICS_DIR": "/dev/shm/nearshelf",
+        "NEARSHELF_ACCESS_LOG": "-",
+    }
+    settings = OriginSettings.from_env(ENOUGH | more)
+    assert (settings.redis_url, settings.readthrough) == ("unix:///run/valkey/socket", False)
+    assert (settings.metrics, settings.access_log) == (Path("/dev/shm/nearshelf"), "-")
+    assert "a token of 16" not in repr(settings)
 
 
 @pytest.mark.parametrize("listen", ["", ":1", "host:", "host:x", "host:99999", "host:-1"])
