@@ -48,16 +48,16 @@ REFRESH_AGAIN_S = 1.0
 class Known:
     """What an address means, worked out once by the long way."""
 
-    __slots__ = ("about", "compress", "key", "place", "policy", "policy_version", "refreshing_until", "tally")
+    __slots__ = ("about", "compress", "hits", "key", "place", "policy", "policy_version", "refreshing_until")
 
-    def __init__(self, key: CacheKey, policy: CachePolicy, about: bytes, tally: Tally) -> None:
+    def __init__(self, key: CacheKey, policy: CachePolicy, about: bytes, hits: Tally) -> None:
         self.key = key
         self.policy = policy
         self.policy_version = policy.version
         self.compress = policy.compress
         self.about = about
         """The request's part of the access log's line."""
-        self.tally = tally
+        self.hits = hits
         """Where its hits are counted that tell of success, as nearly all do."""
         self.place: Place | None = None
         """Where the store has it, as found last."""
@@ -276,7 +276,7 @@ class Hits:
         if self._book.log is None and not form.reason and form.status < 300:
             # What `Tally.add` does, without the calls.
             took_s = self._clock() - now
-            tally = known.tally
+            tally = known.hits
             tally.seconds += took_s
             tally.bytes_sent += size
             tally.counts[0 if took_s <= FIRST_BOUND_S else bisect_left(BOUNDS_S, took_s)] += 1
@@ -350,7 +350,7 @@ class Hits:
     def _note(self, known: Known, form: Form, received_at: float, size: int) -> None:
         route, status = known.policy.id, form.status
         if not form.reason:
-            tally = known.tally if status < 300 else self._book.counters.exchange(route, "hit", "", status)
+            tally = known.hits if status < 300 else self._book.counters.exchange(route, "hit", "", status)
             self._book.hit(known.about, tally, received_at, status, form.ttl, form.age, size)
             return
         record = ExchangeRecord(received_at, known.about, route, "stale", form.reason)
