@@ -68,7 +68,7 @@ FACTOR = number(0, 1_000, "a factor of zero or more, such as 1.5")
 _PHASE_NAME = spelled(NAME, "small letters, digits and hyphens, such as storm", "NS104", hint=meant_name)
 _TEXT = Kind(lambda value: " ".join(value.text("one or two sentences").split()), {"type": "string"})
 
-_SHAPE_FIELDS: Mapping[ShapeKind, tuple[Field[Any], ...]] = {
+SHAPE_FIELDS: Mapping[ShapeKind, tuple[Field[Any], ...]] = {
     ShapeKind.STEADY: (),
     ShapeKind.DAY: (
         Field(
@@ -97,8 +97,8 @@ def _shape(value: Value) -> Shape:
     kind = _SHAPE_KIND.of(value, None)
     if kind is None:
         raise Refused
-    only(value, (_SHAPE_KIND, *_SHAPE_FIELDS[kind]))
-    found = {each.name: each.of(value, None) for each in _SHAPE_FIELDS[kind]}
+    only(value, (_SHAPE_KIND, *SHAPE_FIELDS[kind]))
+    found = {each.name: each.of(value, None) for each in SHAPE_FIELDS[kind]}
     if len(value.faults) > before:
         raise Refused
     return Shape(kind, **{name: factor for name, factor in found.items() if factor is not None})
