@@ -246,11 +246,11 @@ class Conductor:
         return self.execution.begun_at > 0
 
     def stop(self) -> None:
-        """Somebody ends the run before its time: nothing more is sent, and what is on its way may come in."""
+        """Somebody ends the run before its time: nothing more is due, and what was may come in."""
         execution = self.execution
         execution.stopped_at = min(execution.stopped_at, time.monotonic())
         give_up_at = execution.stopped_at + STOPPING_S
-        while execution.flying and time.monotonic() < give_up_at:
+        while execution.has_unfinished() and time.monotonic() < give_up_at:
             time.sleep(STOPPING_STEP_S)
 
     def conclude(self, *, cut_short: str | None = None, locust: Mapping[str, Any] | None = None) -> Run:

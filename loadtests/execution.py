@@ -74,12 +74,12 @@ class Execution:
         """Second 0 of the run, on the monotonic clock."""
         self.stopped_at = math.inf
         """When somebody ended the run before its time: what is due after it is not sent."""
-        self.flying = 0
-        """Requests that are sent and not answered yet."""
         self.done = threading.Event()
         """Everything has been sent, and answered or given up."""
         self._tell = tell
         self._waiting: dict[Person, deque[Arrival]] = {person: deque() for person in Person}
+        self._taken: set[Arrival] = set()
+        """Waiting to be due, or for their answers."""
         self._left = len(plan.arrivals)
         # ETags are kept only where somebody is going to need one.
         self._etags: dict[tuple[Person, int, str], str | None] = {}
@@ -113,7 +113,20 @@ class Execution:
     def take(self, person: Person) -> Arrival | None:
         """The next arrival of a kind; it is the caller's now. None: there are no more."""
         waiting = self._waiting[person]
-        return waiting.popleft() if waiting else None
+        if not waiting:
+            return None
+        arrival = waiting.popleft()
+        self._taken.add(arrival)
+        return arrival
+
+    def let_go(self, arrival: Arrival) -> None:
+        """Whoever took it has done with it what there was to be done."""
+        self._taken.discard(arrival)
+
+    def has_unfinished(self) -> bool:
+        """Whether something that was due by `stopped_at` is not over yet."""
+        heads = (waiting[0] for waiting in self._waiting.values() if waiting)
+        return any(self.begun_at + arrival.at_s <= self.stopped_at for arrival in (*self._taken, *heads))
 
     def etag(self, arrival: Arrival) -> str | None:
         return self._etags.get((arrival.person, arrival.visitor, arrival.visit.target)) if arrival.asks_again else None
@@ -207,7 +220,6 @@ class User:
             if (etag := execution.etag(arrival)) is not None:
                 fields = (*fields, ("If-None-Match", etag))
             sent_at = time.monotonic()
-            execution.flying += 1
             answer = self._connections[arrival.edge].request(arrival.method, arrival.visit.target, fields)
         except NoAnswer as exc:
             execution.unanswered(arrival, sent_at, time.monotonic(), str(exc), was_free=was_free)
@@ -219,7 +231,7 @@ class User:
         else:
             execution.answered(arrival, answer, was_free=was_free)
         finally:
-            execution.flying -= sent_at is not None
+            execution.let_go(arrival)
         return True
 
     def close(self) -> None:

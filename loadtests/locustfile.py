@@ -382,11 +382,14 @@ def _refuse(text: str) -> NoReturn:
 def _before_the_form_is_obeyed() -> Any:
     """In the web UI: prepare what the form asks for, or say there why it cannot be run."""
     from flask import jsonify, request
+    from werkzeug.datastructures import MultiDict
 
     session = the_session()
     if request.method != "POST" or not request.path.endswith("/swarm"):
         return None
     options = vars(session.environment.parsed_options)
+    # The scenario says how long a run is; locust's own clock would cut off its last answers.
+    request.form = MultiDict((name, value) for name, value in request.form.items() if name != "run_time")  # type: ignore[assignment]
     form: dict[str, Any] = {name: value for name, value in request.form.items() if name in options and value}
     form["settings"] = [text.strip() for text in request.form.get("settings", "").split(",") if text.strip()]
     try:

@@ -160,7 +160,6 @@ def test_a_user_sleeps_until_its_arrival_is_due_and_sends_what_the_plan_says():
     assert b"If-None-Match" not in server.asked[0]
     assert b'\r\nIf-None-Match: "a"\r\n' in server.asked[1]
     assert b"\r\nAccept-Language: de\r\n" in server.asked[1]
-    assert execution.flying == 0
 
 
 def test_a_user_that_comes_too_late_sends_at_once_and_was_not_free():
@@ -191,7 +190,9 @@ def test_after_a_stop_nothing_more_is_sent():
     execution.begun_at = 1e12
     execution.stopped_at = 1e12 + 1.5
     user = User(execution, Person.BROWSER, lambda _: None)
+    assert execution.has_unfinished()
     assert user.next()  # was due before, and gets no answer at this address
+    assert not execution.has_unfinished()
     assert not user.next()
     assert len(told) == 1
 
@@ -209,4 +210,3 @@ def test_a_user_that_is_told_to_stop_in_the_middle_tells_of_what_it_had_sent():
     with pytest.raises(Stop):
         User(execution, Person.BROWSER, stop).next()
     assert execution.recorder.so_far() == []
-    assert execution.flying == 0

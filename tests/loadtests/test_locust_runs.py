@@ -16,8 +16,10 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from loadtests.recorder.histogram import Histogram
@@ -223,6 +225,103 @@ def test_whoever_stops_a_run_leaves_the_shop_mended_and_what_was_measured(tmp_pa
     assert run.check.sent > 0
     assert "it was stopped" in run.check.faults[0]
     assert (tmp_path / "run" / "report.html").exists()
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="who started whom is read from Linux's /proc")
+def test_a_run_that_is_killed_leaves_the_shop_mended_by_the_command_that_started_it(tmp_path):
+    with FakeShop(tmp_path).running() as shop:
+        process = subprocess.Popen(
+            command_of(shop, scenario(tmp_path, FREEZES)), cwd=ROOT, stderr=subprocess.PIPE, text=True
+        )
+        with shop.told_something:
+            assert shop.told_something.wait_for(lambda: {"freeze", "cut"} <= {one["do"] for one in shop.told}, 60)
+        (locust,) = children_of(process.pid)
+        os.kill(locust, signal.SIGKILL)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "locust was ended by signal 9" in said
+    assert shop.told[-1] == {"do": "heal"}
+    assert shop.broken == []
+
+
+def test_a_shop_that_is_broken_already_is_not_broken_more(tmp_path):
+    with FakeShop(tmp_path).running() as shop:
+        shop.broken.append("eu-1 is frozen")
+        found = load_run(shop, scenario(tmp_path, FREEZES))
+    assert found.returncode == 2
+    assert "broken already (eu-1 is frozen)" in found.stderr
+    assert {one["do"] for one in shop.told} == {"faults"}
+
+
+class WebUi:
+    """Locust with its web UI, as a person starts it."""
+
+    def __init__(self, shop: FakeShop) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--web-host", "127.0.0.1"]
+        self.process = subprocess.Popen(
+            [*command, "--web-port", str(port), "--out", str(shop.folder / "run")],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"NEARSHELF_READY": str(shop.ready), "NEARSHELF_STATE": str(shop.folder)},
+        )
+        assert self.process.stderr is not None
+        # Said before it listens; whoever comes too early tries again.
+        assert any("Starting web interface" in line for line in self.process.stderr)
+        self.client = httpx.Client(base_url=self.url, transport=httpx.HTTPTransport(retries=10), timeout=30)
+
+    def start(self, **form: str) -> dict[str, Any]:
+        """What the form's button does."""
+        answer = self.client.post("/swarm", data={"user_count": "12", "spawn_rate": "100", "host": "x", **form})
+        return dict(answer.json())
+
+    def figures(self) -> dict[str, Any]:
+        return dict(self.client.get("/stats/requests").json())
+
+    def until(self, state: str) -> dict[str, Any]:
+        """Its figures once a run has this state."""
+        give_up_at = time.monotonic() + 60
+        while (found := self.figures())["state"] != state:
+            assert time.monotonic() < give_up_at, found
+            time.sleep(0.2)
+        return found
+
+    def close(self) -> None:
+        self.client.close()
+        self.process.terminate()
+        self.process.communicate(timeout=30)
+
+
+def test_the_web_ui_runs_a_scenario_and_has_a_tab_of_cache_figures(tmp_path):
+    with FakeShop(tmp_path).running() as shop:
+        web = WebUi(shop)
+        try:
+            refused = web.start(scenario="steady-dya")
+            assert not refused["success"]
+            assert "did you mean steady-day?" in refused["message"]
+            page = web.client.get("/").text
+            assert all(name in page for name in ('"title": "Cache"', '"steady-day"', '"seed"'))
+            name = scenario(tmp_path, PRICES_CHANGE)
+            assert web.start(scenario=name, seed="3", duration="3s", settings="people.bot=0", run_time="1s")["success"]
+            found = web.until("stopped")
+            table = web.client.get("/cache/csv").text
+        finally:
+            web.close()
+    (tab,) = found["extended_stats"]
+    run = read_run(tmp_path / "run")
+    assert (tab["key"], tab["data"][0]["requests"]) == ("cache", run.check.sent)
+    assert tab["data"][0]["hit"] == run.check.sent > 0
+    assert {row["edge"] for row in tab["data"]} == {"all", "eu"}  # near everybody who buys in these markets
+    assert table.splitlines()[0].startswith("Edge,Route,Requests,Hit ratio")
+    assert (run.seed, run.duration_s) == (3, 3.0)
+    assert {cell.label.route for cell in run.cells} <= {"home", "category", "product", "price", "stock"}
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,8 @@ class FakeShop:
         self.told: list[dict[str, Any]] = []
         """What the control socket was told."""
         self.told_something = threading.Condition()
+        self.broken: list[str] = []
+        """Faults in force, as the control socket tells of them."""
         self.prices = {(market, sku): 1000 + n for n, sku in enumerate(PRODUCTS.values()) for market in MARKETS}
         self.before = dict(self.prices)
         self.changes = 0
@@ -146,7 +148,11 @@ class FakeShop:
 
     def _write(self, urls: dict[str, str]) -> None:
         (self.folder / "password").write_text("secret\n")
-        environment = {"ADMIN_EMAIL": "a@example.com", "ADMIN_PASSWORD_FILE": str(self.folder / "password")}
+        environment = {
+            "ADMIN_EMAIL": "a@example.com",
+            "ADMIN_PASSWORD_FILE": str(self.folder / "password"),
+            "CONTROL": str(self.folder / "control"),
+        }
         (self.folder / "env.json").write_text(json.dumps(environment))
         ready = {
             "edges": {name: urls[name] for name in EDGES},
@@ -162,8 +168,12 @@ class FakeShop:
             command = json.loads(line)
             with self.told_something:
                 self.told.append(command)
+                if command["do"] in {"freeze", "cut"}:
+                    self.broken.append(command["do"])
+                elif command["do"] != "faults":
+                    self.broken.clear()
                 self.told_something.notify_all()
-            writer.write(b'{"ok": true, "faults": []}\n')
+            writer.write(json.dumps({"ok": True, "faults": self.broken}).encode() + b"\n")
         writer.close()
 
     def _count(self, edge: str, method: str, target: str) -> None:
