@@ -411,9 +411,9 @@ def load_scenario(name_or_path: str, settings: Mapping[str, str] | None = None) 
     )
     if lasting is None:
         return scenario
+    scaled = scenario.lasting(lasting)
     # A warm-up that was asked for stays as it was asked for.
-    asked = {"warmup_s": scenario.warmup_s} if "warmup" in (settings or {}) else {}
-    return replace(scenario.lasting(lasting), **asked)
+    return replace(scaled, warmup_s=scenario.warmup_s) if "warmup" in (settings or {}) else scaled
 
 
 def _path_of(name_or_path: str) -> Path:
