@@ -179,7 +179,7 @@ def _of_seconds(before: Run, after: Run, seed: int, draws: int) -> list[Change]:
         add(name, Kind.SHARE, Better.MORE, [_hit_ratio(seconds, by_byte=by_byte) for seconds in (one, other)])
     for status in Status:
         found += _latencies(status, one, other, weights, whole)
-    rates = [_per_second(run, scraped.FETCHES) for run in (before, after)]
+    rates = [_per_second(run, scraped.FETCHES, scraped.answered) for run in (before, after)]
     for name, counted, better in (
         ("origin requests", rates, Better.LESS),
         ("coalesced", [_per_second(run, scraped.COALESCED) for run in (before, after)], Better.NEITHER),
@@ -238,9 +238,9 @@ def _latencies(
     return found
 
 
-def _per_second(run: Run, name: str) -> dict[int, float]:
+def _per_second(run: Run, name: str, which: scraped.Which = scraped.every) -> dict[int, float]:
     totals: dict[int, float] = {}
-    for seconds in scraped.rates(run, name).values():
+    for seconds in scraped.rates(run, name, which=which).values():
         for at_s, value in seconds.items():
             totals[at_s] = totals.get(at_s, 0.0) + value
     return totals

@@ -251,10 +251,10 @@ def _edge(labels: Labels) -> dict[str, str]:
     return {"edge": labels["edge"]} if "edge" in labels else {}
 
 
-def _scraped(name: str, *, per_second: bool) -> Callable[[Run, Labels], Measured]:
+def _scraped(name: str, *, per_second: bool, which: scraped.Which = scraped.every) -> Callable[[Run, Labels], Measured]:
     def take(run: Run, labels: Labels) -> Measured:
         where, length = _length_s(run, labels)
-        total = scraped.increase(run, name, where, **_edge(labels))
+        total = scraped.increase(run, name, where, _edge(labels), which)
         if total is None:
             raise NotMeasured(f"{name} was not scraped" + (f" from {labels['edge']}" if "edge" in labels else ""))
         return Measured(total / length, f"over {length:.0f} s") if per_second else Measured(round(total), "")
@@ -279,7 +279,7 @@ def _achieved(run: Run, labels: Labels) -> Measured:
 def _store_bytes(run: Run, labels: Labels) -> Measured:
     highest = {
         edge: max(value for _, value in points)
-        for edge, points in scraped.levels(run, scraped.STORE_BYTES, **_edge(labels)).items()
+        for edge, points in scraped.levels(run, scraped.STORE_BYTES, _edge(labels)).items()
         if points
     }
     if not highest:
@@ -289,8 +289,8 @@ def _store_bytes(run: Run, labels: Labels) -> Measured:
 
 
 def _store_share(run: Run, labels: Labels) -> Measured:
-    used = scraped.levels(run, scraped.STORE_BYTES, **_edge(labels))
-    budgets = scraped.levels(run, scraped.STORE_MAX_BYTES, **_edge(labels))
+    used = scraped.levels(run, scraped.STORE_BYTES, _edge(labels))
+    budgets = scraped.levels(run, scraped.STORE_MAX_BYTES, _edge(labels))
     found = {
         edge: max(value for _, value in points) / budgets[edge][-1][1]
         for edge, points in used.items()
@@ -348,10 +348,22 @@ MEASURES: dict[str, Measure] = {
     "achieved": Measure(Kind.SHARE, ("phase",), _achieved, "requests sent over requests meant to be sent"),
     "mean_bytes": Measure(Kind.BYTES, LABELS, _mean_bytes, "bytes of a body on the wire, on average"),
     "origin_rps": Measure(
-        Kind.RATE, WHERE, _scraped(scraped.FETCHES, per_second=True), "fetches of edges from the origin, a second"
+        Kind.RATE,
+        WHERE,
+        _scraped(scraped.FETCHES, per_second=True, which=scraped.answered),
+        "requests of the edges that the origin answered, a second",
     ),
     "origin_requests": Measure(
-        Kind.COUNT, WHERE, _scraped(scraped.FETCHES, per_second=False), "fetches of edges from the origin"
+        Kind.COUNT,
+        WHERE,
+        _scraped(scraped.FETCHES, per_second=False, which=scraped.answered),
+        "requests of the edges that the origin answered",
+    ),
+    "origin_failures": Measure(
+        Kind.COUNT,
+        WHERE,
+        _scraped(scraped.FETCHES, per_second=False, which=scraped.unanswered),
+        "requests of the edges to the origin without a usable answer",
     ),
     "coalesced": Measure(
         Kind.COUNT, WHERE, _scraped(scraped.COALESCED, per_second=False), "requests that waited for another's fetch"

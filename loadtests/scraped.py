@@ -8,8 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from types import MappingProxyType
 
 from loadtests.recorder.run import Run
+
+Labels = Mapping[str, str]
+NONE: Labels = MappingProxyType({})
 
 _KEY = re.compile(r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>.*)\})?", re.DOTALL)
 _LABEL = re.compile(r"""([a-zA-Z_][a-zA-Z0-9_]*)=(?:"((?:\\.|[^"\\])*)"|([^,"]*))""")
@@ -21,6 +25,8 @@ EVICTED_AGE = "nearshelf_cache_evicted_age_seconds"
 STORE_BYTES = "nearshelf_cache_bytes"
 STORE_MAX_BYTES = "nearshelf_cache_max_bytes"
 STORE_OBJECTS = "nearshelf_cache_objects"
+WORKERS = "workers_answering"
+"""How many of an edge's workers answered; the scraper's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +54,31 @@ def labels_of(key: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     return found["name"], tuple(("edge" if name == "pop" else name, quoted or bare) for name, quoted, bare in pairs)
 
 
-def select(run: Run, name: str, **labels: str) -> list[Series]:
-    """Every series of that name with these labels, by its key's order."""
+Which = Callable[[Series], bool]
+
+
+def every(series: Series) -> bool:
+    return True
+
+
+def answered(series: Series) -> bool:
+    """Of FETCHES: those that the origin answered, whatever it said, not those that never had an answer (RFC 9209)."""
+    return series.labels.get("result", "2xx")[:1].isdigit()
+
+
+def unanswered(series: Series) -> bool:
+    return not answered(series)
+
+
+def select(run: Run, name: str, labels: Labels = NONE, which: Which = every) -> list[Series]:
+    """Every series of that name with these labels that `which` takes, by its key's order."""
     found = []
     for key in sorted(run.series):
         its_name, pairs = labels_of(key)
         its_labels = dict(pairs)
         if its_name == name and all(its_labels.get(label) == value for label, value in labels.items()):
             found.append(Series(name, its_labels, run.series[key]))
-    return found
+    return [series for series in found if which(series)]
 
 
 def counted(series: Series, began_at_s: float) -> list[tuple[float, float]]:
@@ -93,24 +115,35 @@ def began_at_s(run: Run) -> float | None:
     return min((points[0][0] for points in run.series.values() if points), default=None)
 
 
-def increase(run: Run, name: str, windows: Sequence[tuple[float, float]], **labels: str) -> float | None:
+def increase(
+    run: Run, name: str, windows: Sequence[tuple[float, float]], labels: Labels = NONE, which: Which = every
+) -> float | None:
     """By how much the counters of that name rose in the windows, all series together.
 
-    None: nothing of that name was scraped. A name that is absent while others are there never counted anything only if
-    its edge says so, so it is None, too.
+    None: nothing of that name was scraped, with these labels. A counter's labels show with its first count, so 0 is
+    only said of what `which` leaves out.
     """
-    found, began = select(run, name, **labels), began_at_s(run)
+    found, began = select(run, name, labels), began_at_s(run)
     if not found or began is None:
         return None
     total = 0.0
-    for series in found:
+    for series in filter(which, found):
         points = counted(series, began)
         total += sum(_at(points, to_s) - _at(points, from_s) for from_s, to_s in windows)
     return total
 
 
+def _edge_of(series: Series) -> str:
+    return series.edge
+
+
 def rates(
-    run: Run, name: str, by: Callable[[Series], str] = lambda series: series.edge, **labels: str
+    run: Run,
+    name: str,
+    labels: Labels = NONE,
+    *,
+    which: Which = every,
+    by: Callable[[Series], str] = _edge_of,
 ) -> dict[str, dict[int, float]]:
     """By how much counters rose in each second: what `by` says of a series -> second -> increase.
 
@@ -118,7 +151,7 @@ def rates(
     """
     found: dict[str, dict[int, float]] = {}
     began = began_at_s(run)
-    for series in select(run, name, **labels):
+    for series in select(run, name, labels, which):
         points = counted(series, began or 0.0)
         if len(points) < 2:
             continue
@@ -128,10 +161,10 @@ def rates(
     return found
 
 
-def levels(run: Run, name: str, **labels: str) -> dict[str, list[tuple[float, float]]]:
+def levels(run: Run, name: str, labels: Labels = NONE) -> dict[str, list[tuple[float, float]]]:
     """A gauge over time, per edge; several series of an edge are added up, each keeping its last value."""
     grouped: dict[str, list[Series]] = {}
-    for series in select(run, name, **labels):
+    for series in select(run, name, labels):
         grouped.setdefault(series.edge, []).append(series)
     found = {}
     for edge, parts in grouped.items():

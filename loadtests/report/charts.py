@@ -59,7 +59,8 @@ class Line:
 class Area:
     """Filled between two heights: (x, low, high)."""
 
-    points: Sequence[tuple[float, float, float]]
+    points: Sequence[tuple[float, float, float] | None]
+    """None ends one area; the next point begins another."""
     look: str
     style: str = ""
 
@@ -89,6 +90,8 @@ class Rule:
     upright: bool = False
     down: float = 11
     """Upright: how far below the frame's top the label stands, so that two do not cover each other."""
+    short: str = ""
+    """The label where there is little room; empty: the same."""
 
 
 Mark = Line | Area | Bars | Dots | Rule
@@ -155,9 +158,7 @@ def _drawn(mark: Mark, x: Scale, y: Scale, top: float, bottom: float, size: Size
             drawn = svg.el("path", d=svg.path_of(points), class_=f"line {mark.look} {mark.style}".rstrip())
             return drawn + _lone(points, mark.look)
         case Area():
-            there = [(x(at), y(high)) for at, _, high in mark.points]
-            back = [(x(at), y(low)) for at, low, _ in reversed(mark.points)]
-            outline = svg.path_of([*there, *back]) + ("Z" if there else "")
+            outline = "".join(_outline(part, x, y) for part in _parts(mark.points))
             return svg.el("path", d=outline, class_=f"area {mark.look} {mark.style}".rstrip())
         case Bars():
             return svg.el("path", d="".join(_bar(x, y, bar) for bar in mark.bars), class_=f"bar {mark.look}")
@@ -166,16 +167,33 @@ def _drawn(mark: Mark, x: Scale, y: Scale, top: float, bottom: float, size: Size
             dots = [svg.el("circle", cx=x(at), cy=y(value), r=radius) for at, value in mark.points]
             return svg.el("g", *dots, class_=f"dot {mark.look} {mark.style}".rstrip()) if dots else Markup("")
         case Rule(upright=True):
-            at = x(mark.at)
+            at, label = x(mark.at), mark.short if mark.short and size.narrow else mark.label
             line = svg.el("line", x1=at, x2=at, y1=top, y2=bottom, class_="rule")
-            near_end = at > size.width - size.right - LETTER_PX * len(mark.label)
+            near_end = at > size.width - size.right - LETTER_PX * len(label)
             shift, anchor = (-4, "end") if near_end else (4, None)
-            return line + svg.text(at + shift, top + mark.down, mark.label, look="note", anchor=anchor)
+            return line + svg.text(at + shift, top + mark.down, label, look="note", anchor=anchor)
         case Rule():
             at, right = y(mark.at), size.width - size.right
             line = svg.el("line", x1=size.left, x2=right, y1=at, y2=at, class_="rule")
             above = at - 4 if at - top > 14 else at + 12
             return line + svg.text(right - 4, above, mark.label, look="note", anchor="end")
+
+
+def _parts(points: Sequence[tuple[float, float, float] | None]) -> list[list[tuple[float, float, float]]]:
+    """Points between the gaps."""
+    parts: list[list[tuple[float, float, float]]] = [[]]
+    for point in points:
+        if point is None:
+            parts.append([])
+        else:
+            parts[-1].append(point)
+    return [part for part in parts if part]
+
+
+def _outline(part: Sequence[tuple[float, float, float]], x: Scale, y: Scale) -> str:
+    there = [(x(at), y(high)) for at, _, high in part]
+    back = [(x(at), y(low)) for at, low, _ in reversed(part)]
+    return svg.path_of([*there, *back]) + "Z"
 
 
 def _lone(points: Sequence[tuple[float, float] | None], look: str) -> Markup:
@@ -212,7 +230,7 @@ def _end_labels(panel: Panel, y: Scale, top: float, bottom: float, size: Size) -
     for number, (at, line) in enumerate(wanted):
         below = 12.5 * (len(wanted) - number - 1)
         lowest = min(max(at, lowest + 12.5), bottom + 4 - below)
-        if len(line.label) * LETTER_PX > size.right:
+        if len(line.label) * LETTER_PX * 1.1 > size.right:
             continue
         placed.append(svg.text(size.width - size.right + 5, lowest, line.label, look=f"end {line.look}"))
     return placed
@@ -311,7 +329,7 @@ def timeline(
     """Panels over the seconds of a run, with its phases, its faults and a strip of events below."""
 
     def drawn(size: Size) -> Markup:
-        across = Seconds(max(run.duration_s, 1.0), size.left, size.width - size.right)
+        across = Seconds(length_s(run), size.left, size.width - size.right)
         tops, top = [], float(READOUT_PX)
         for panel in panels:
             top += TITLE_PX if panel.title else 6
@@ -346,6 +364,12 @@ def _phases(run: Run, x: Scale, size: Size, top: float, bottom: float) -> Markup
         if len(name) * LETTER_PX < room:
             parts.append(svg.text(left + 4, top - 5, name, look="note"))
     return svg.join(parts)
+
+
+def length_s(run: Run) -> float:
+    """Of the axis of time: to the last second in which anything happened."""
+    last = max((second.at_s + 1 for second in run.seconds), default=0)
+    return max(run.duration_s, float(last), 1.0)
 
 
 def fault_windows(run: Run) -> list[tuple[float, float, str]]:

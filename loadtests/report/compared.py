@@ -297,7 +297,7 @@ def _origin(found: Comparison) -> Figure | None:
     bins = bins_of(found.after)
 
     def taken(run: Run) -> list[float | None]:
-        return means(bins, scraped.rates(run, scraped.FETCHES).values())
+        return means(bins, scraped.rates(run, scraped.FETCHES, which=scraped.answered).values())
 
     def panel(lines: list[Line], values: list[list[float | None]]) -> Panel:
         high = nice_high(highest(*values))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from loadtests.recorder.run import Run
-from loadtests.report.charts import Chart, Column
+from loadtests.report.charts import Chart, Column, length_s
 from loadtests.report.svg import slug
 
 NOTHING = "–"
@@ -84,7 +85,7 @@ class Bins:
 
 def bins_of(run: Run, at_least: float = 0.0) -> Bins:
     """Parts of a run that are wide enough for a line of MAX_COLUMNS points, and hold `at_least` requests on average."""
-    length = max(run.duration_s, 1.0)
+    length = length_s(run)
     requests = sum(cell.requests for cell in run.cells)
     width = next(
         (
@@ -94,8 +95,7 @@ def bins_of(run: Run, at_least: float = 0.0) -> Bins:
         ),
         max(1, round(length / 6)),
     )
-    last = max((second.at_s for second in run.seconds), default=0)
-    return Bins(width, int(max(length - 1e-6, last) // width) + 1)
+    return Bins(width, max(1, math.ceil(length / width - 1e-6)))
 
 
 def means(bins: Bins, parts: Iterable[Mapping[int, float]]) -> list[float | None]:
@@ -114,9 +114,9 @@ def points(bins: Bins, values: Sequence[float | None]) -> list[tuple[float, floa
     return [(bins.middle(number), value) for number, value in enumerate(values)]
 
 
-def below(bins: Bins, values: Sequence[float | None]) -> list[tuple[float, float, float]]:
+def below(bins: Bins, values: Sequence[float | None]) -> list[tuple[float, float, float] | None]:
     """What an area from 0 up to a line fills."""
-    return [(bins.middle(number), 0.0, value) for number, value in enumerate(values) if value is not None]
+    return [None if value is None else (bins.middle(number), 0.0, value) for number, value in enumerate(values)]
 
 
 def highest(*series: Sequence[float | None]) -> float:

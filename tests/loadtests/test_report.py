@@ -398,9 +398,13 @@ def test_text_has_a_contrast_of_4_5_and_lines_of_3(dark):
     colours = _colours(light_block)
     if dark:
         colours |= _colours(rest.partition("}}")[0])
-    texts = [("ink", "card"), ("soft", "card"), ("ink", "page"), ("soft", "page"), ("link", "card"),
-             ("ink", "bad-back"), ("good", "good-back"), ("bad", "bad-back"), ("odd", "odd-back"), ("good", "card"), ("bad", "card"),
-             ("odd", "card"), ("error", "fault"), ("soft", "uncounted"), ("ink", "fault")]  # fmt: skip
+    texts = [
+        *(("ink", back) for back in ("card", "page", "fault", "bad-back")),
+        *(("soft", back) for back in ("card", "page", "uncounted")),
+        *((tone, back) for tone in ("good", "bad", "odd") for back in ("card", f"{tone}-back")),
+        ("link", "card"),
+        ("error", "fault"),
+    ]
     # Names of lines are written in their colours behind their ends, on the card.
     series = [
         "hit",

@@ -36,9 +36,22 @@ def test_an_increase_is_over_windows_and_all_series_that_match():
         "fetches{pop=us,route=a}": [(0.0, 5.0), (10.0, 6.0)],
     })  # fmt: skip
     assert scraped.increase(run, "fetches", [(0, 10)]) == pytest.approx(71)
-    assert scraped.increase(run, "fetches", [(0, 5)], edge="eu") == pytest.approx(55)
-    assert scraped.increase(run, "fetches", [(5, 10)], edge="eu", route="a") == pytest.approx(10)
-    assert scraped.increase(run, "fetches", [(0, 10)], edge="ap") is None
+    assert scraped.increase(run, "fetches", [(0, 5)], {"edge": "eu"}) == pytest.approx(55)
+    assert scraped.increase(run, "fetches", [(5, 10)], {"edge": "eu", "route": "a"}) == pytest.approx(10)
+    assert scraped.increase(run, "fetches", [(0, 10)], {"edge": "ap"}) is None
+
+
+def test_what_the_origin_did_not_answer_is_told_apart():
+    run = a_run({
+        "f{edge=eu,result=2xx}": [(0.0, 0.0), (10.0, 7.0)],
+        "f{edge=eu,result=304}": [(0.0, 0.0), (10.0, 2.0)],
+        "f{edge=eu,result=connection_refused}": [(0.0, 0.0), (10.0, 40.0)],
+        "f{edge=us,result=2xx}": [(0.0, 0.0), (10.0, 1.0)],
+    })  # fmt: skip
+    assert scraped.increase(run, "f", [(0, 10)], which=scraped.answered) == pytest.approx(10)
+    assert scraped.increase(run, "f", [(0, 10)], which=scraped.unanswered) == pytest.approx(40)
+    assert scraped.increase(run, "f", [(0, 10)], {"edge": "us"}, scraped.unanswered) == 0
+    assert scraped.rates(run, "f", {"edge": "eu"}, which=scraped.answered)["eu"][3] == pytest.approx(0.9)
 
 
 def test_a_counter_that_appears_later_began_at_nothing_and_one_that_falls_lost_a_process():

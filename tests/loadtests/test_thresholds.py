@@ -48,8 +48,8 @@ def run() -> Run:
         ],
         prices=Prices(answers_checked=9, answers_telling=4),
         series={
-            "nearshelf_origin_fetches_total{pop=eu,route=product,result=ok}": [(0, 500), (10, 600), (30, 700)],
-            "nearshelf_origin_fetches_total{pop=us,route=product,result=ok}": [(0, 7), (30, 67)],
+            "nearshelf_origin_fetches_total{pop=eu,route=product,result=2xx}": [(0, 500), (10, 600), (30, 700)],
+            "nearshelf_origin_fetches_total{pop=us,route=product,result=2xx}": [(0, 7), (30, 67)],
             "nearshelf_cache_bytes{pop=eu}": [(0.0, 10.0), (20.0, 90.0), (30.0, 40.0)],
             "nearshelf_cache_max_bytes{pop=eu}": [(0.0, 100.0), (30.0, 100.0)],
         },

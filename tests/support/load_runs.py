@@ -191,7 +191,7 @@ def _scrape(run: Run, dice: random.Random) -> None:
             )
             for second in run.seconds
         ]
-        counter(f"nearshelf_origin_fetches_total{{pop={edge},route=product,result=ok}}", asked.__getitem__)
+        counter(f"nearshelf_origin_fetches_total{{pop={edge},route=product,result=2xx}}", asked.__getitem__)
         counter(f"nearshelf_edge_coalesced_total{{pop={edge}}}", [each // 4 for each in asked].__getitem__)
         counter(f"nearshelf_cache_evictions_total{{pop={edge},why=room}}", lambda at_s: max(0, at_s - 40) // 4)
         counter(f"nearshelf_cache_evictions_total{{pop={edge},why=expired}}", lambda at_s: dice.randrange(2))
@@ -201,6 +201,7 @@ def _scrape(run: Run, dice: random.Random) -> None:
             (at_s, round(BUDGET * full * (1 - math.exp(-at_s / 15)))) for at_s in times
         ]
         run.series[f"nearshelf_cache_max_bytes{{pop={edge}}}"] = [(at_s, BUDGET) for at_s in times]
+        run.series[f"workers_answering{{edge={edge}}}"] = [(at_s, 2.0) for at_s in times]
         run.series[f"nearshelf_cache_objects{{pop={edge}}}"] = [
-            (at_s, round(run.asked_urls[edge] * 1.1 * (1 - math.exp(-at_s / 15)))) for at_s in times
+            (at_s, round(run.asked_urls[edge] * 2.2 * (1 - math.exp(-at_s / 15)))) for at_s in times
         ]

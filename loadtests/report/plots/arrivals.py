@@ -26,9 +26,8 @@ def figure(run: Run) -> Figure:
     done = means(bins, [{second.at_s: float(second.done) for second in run.seconds}])
     high = nice_high(highest(intended, sent, done))
     short = [
-        (bins.middle(number), low, full)
+        None if full is None or low is None else (bins.middle(number), min(low, full), full)
         for number, (full, low) in enumerate(zip(intended, sent, strict=True))
-        if full is not None and low is not None
     ]
     lines: list[Mark] = [
         Area(below(bins, sent), "sent", "faint"),
@@ -37,7 +36,7 @@ def figure(run: Run) -> Figure:
     ]
     legend = [("sent", "line", "sent"), ("done", "line thin", "answered")]
     if run.open_loop:
-        lines.insert(1, Area([(at_s, min(low, full), full) for at_s, low, full in short], "short"))
+        lines.insert(1, Area(short, "short"))
         lines.append(Line(points(bins, intended), "ink", "dash", "intended"))
         legend = [("ink", "line dash", "intended"), *legend, ("short", "area", "not sent when it was meant to be")]
     chart = timeline(

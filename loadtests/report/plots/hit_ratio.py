@@ -91,12 +91,11 @@ def _stale_over_time(run: Run, bins: Bins, edges: list[str]) -> dict[str, list[i
     return found
 
 
-def _stale(ratios: list[Ratio], stale: list[int], bins: Bins) -> list[tuple[float, float, float]]:
+def _stale(ratios: list[Ratio], stale: list[int], bins: Bins) -> list[tuple[float, float, float] | None]:
     """From the ratio without stale hits up to the ratio."""
     return [
-        (bins.middle(number), ratio.value - times / ratio.judged, ratio.value)
+        None if ratio.value is None else (bins.middle(number), ratio.value - times / ratio.judged, ratio.value)
         for number, (ratio, times) in enumerate(zip(ratios, stale, strict=True))
-        if ratio.value is not None
     ]
 
 

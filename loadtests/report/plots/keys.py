@@ -14,9 +14,9 @@ from loadtests.units import count_text, digits, in_words, plural, share_text
 
 TITLE = "Key fragmentation"
 DEFINITION = (
-    "Objects: what the edge stored when the run ended, in all of its workers together, coded copies not counted. URLs: "
-    "different addresses that it was asked for. Workers that pass on to each other what they stored hold one object "
-    "each. More than that means that a key holds something that does not change the answer. Misses: MISS "
+    "Objects: what a worker of the edge stored when the run ended, on average; workers tell each other what they "
+    "stored, so each holds one object of a URL. URLs: different addresses that the edge was asked for in the run. More "
+    "objects than URLs: from before the run, or a key holds something that does not change the answer. Misses: MISS "
     "and REVALIDATED."
 )
 BARS = 12
@@ -24,7 +24,7 @@ ROW_PX = 31
 
 
 def figure(run: Run) -> Figure:
-    stored = {edge: points[-1][1] for edge, points in scraped.levels(run, scraped.STORE_OBJECTS).items() if points}
+    stored = _stored(run, last=True)
     missed = _often_missed(run)
     if not missed and not (stored and run.asked_urls):
         return unmeasured(TITLE, _lacking(run, stored))
@@ -43,6 +43,17 @@ def figure(run: Run) -> Figure:
         ]
         tables.append(Table("URLs with the most misses", ("URL", "edge", "misses", "hit ratio"), rows, frozenset({1})))
     return Figure(TITLE, _finding(run, stored), DEFINITION, [_bars(run)] if missed else [], tables, _full(run))
+
+
+def _stored(run: Run, *, last: bool) -> dict[str, float]:
+    """Edge -> objects in the store of one of its workers, when the run ended, or when it began."""
+    workers = scraped.levels(run, scraped.WORKERS)
+    place = -1 if last else 0
+    return {
+        edge: points[place][1] / max(1.0, max((value for _, value in workers.get(edge, ())), default=1.0))
+        for edge, points in scraped.levels(run, scraped.STORE_OBJECTS).items()
+        if points
+    }
 
 
 def _often_missed(run: Run) -> list[Address]:
@@ -77,6 +88,7 @@ def _finding(run: Run, stored: dict[str, float]) -> str:
 
 
 def _objects(run: Run, stored: dict[str, float]) -> Table:
+    before = _stored(run, last=False)
     rows = []
     for edge, objects in sorted(stored.items()):
         ratio = _per_url(run, edge, objects)
@@ -84,12 +96,13 @@ def _objects(run: Run, stored: dict[str, float]) -> Table:
         rows.append(
             [
                 edge,
-                count_text(objects),
+                count_text(round(objects)),
+                count_text(round(before.get(edge, 0.0))),
                 NOTHING if asked is None else count_text(asked),
                 NOTHING if ratio is None else digits(ratio),
             ]
         )
-    return Table("Objects for each URL", ("edge", "objects", "URLs", "objects / URL"), rows)
+    return Table("Objects for each URL", ("edge", "objects", "before the run", "URLs", "objects / URL"), rows)
 
 
 def _bars(run: Run) -> Chart:

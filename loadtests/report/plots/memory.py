@@ -15,6 +15,8 @@ DEFINITION = (
     "Stored bytes of all workers of an edge over what they may store; evictions as the edges count them, by why "
     "(room: still of use, and gone for others). Age: how long what went for room had been stored, on average."
 )
+NEAR = 0.25
+"""The share of its budget from which on a store's axis reaches up to the budget."""
 
 
 def figure(run: Run) -> Figure:
@@ -33,18 +35,19 @@ def figure(run: Run) -> Figure:
     bins = bins_of(run)
     evicted = scraped.rates(run, scraped.EVICTIONS)
     looks = {edge: f"e{number % 6 + 1}" for number, edge in enumerate(sorted({*shares, *evicted}))}
-    # Room above the budget for what exceeds it, and for the word.
-    high = max(1.16, 1.05 * max(value for points in shares.values() for _, value in points))
+    fullest = max(value for points in shares.values() for _, value in points)
+    # With room above the budget for the word; stores that are far from it would be lines on the ground.
+    high = max(1.16, 1.05 * fullest) if fullest > NEAR else nice_high(fullest * 1.05)
     panels = [
         Panel(
             lambda bottom, top: Linear(0, high, bottom, top),
             percent_text,
             [
                 *(Line(list(points), looks[edge], "", edge) for edge, points in sorted(shares.items())),
-                Rule(1.0, "budget"),
+                *([Rule(1.0, "budget")] if fullest > NEAR else []),
             ],
             height=130,
-            title="stored, of the budget",
+            title="stored, of the budget" + ("" if fullest > NEAR else ", which is far above this frame"),
         )
     ]
     gone = means(bins, evicted.values())
@@ -89,7 +92,7 @@ def _highest(shares: dict[str, list[tuple[float, float]]], budgets: dict[str, li
 
 
 def _counted(run: Run, **labels: str) -> float | None:
-    return scraped.increase(run, scraped.EVICTIONS, windows(run), **labels)
+    return scraped.increase(run, scraped.EVICTIONS, windows(run), labels)
 
 
 def _evictions(run: Run) -> str:
@@ -126,8 +129,8 @@ def _table(
 
 
 def _age(run: Run, edge: str) -> str:
-    total = scraped.increase(run, f"{scraped.EVICTED_AGE}_sum", windows(run), edge=edge)
-    count = scraped.increase(run, f"{scraped.EVICTED_AGE}_count", windows(run), edge=edge)
+    total = scraped.increase(run, f"{scraped.EVICTED_AGE}_sum", windows(run), {"edge": edge})
+    count = scraped.increase(run, f"{scraped.EVICTED_AGE}_count", windows(run), {"edge": edge})
     return time_text(total / count * 1e6) if total is not None and count else NOTHING
 
 

@@ -12,15 +12,16 @@ from loadtests.units import count_text, digits, rate_text, share_text
 
 TITLE = "Viewers against origin"
 DEFINITION = (
-    "Viewers: answers that were complete, by the generator. Origin: fetches of the edges (misses, validations, "
-    "refreshes in the background, what is passed), by the edges' own counters. Coalesced: requests that waited for "
-    "another's fetch instead of making one. Offload = 1 - origin / viewers."
+    "Viewers: answers that were complete, by the generator. Origin: requests of the edges that it answered (misses, "
+    "validations, refreshes in the background, what is passed), by the edges' own counters. Coalesced: requests that "
+    "waited for another's fetch instead of making one. Offload = 1 - origin / viewers."
 )
+NAMES = ("viewers", "origin", "no answer", "coalesced")
 
 
 def figure(run: Run) -> Figure:
-    fetches = scraped.rates(run, scraped.FETCHES)
-    if not fetches:
+    edges = sorted(scraped.rates(run, scraped.FETCHES))
+    if not edges:
         return unmeasured(
             TITLE,
             f"The edges' counters were not scraped in this run ({scraped.FETCHES}), so nothing is known of the origin.",
@@ -28,8 +29,10 @@ def figure(run: Run) -> Figure:
     coalesced = scraped.rates(run, scraped.COALESCED)
     bins = bins_of(run)
     viewers = means(bins, [{second.at_s: float(second.done) for second in run.seconds}])
-    origin, waited = means(bins, fetches.values()), means(bins, coalesced.values())
-    high = nice_high(highest(viewers, origin, waited))
+    origin = means(bins, scraped.rates(run, scraped.FETCHES, which=scraped.answered).values())
+    failed = means(bins, scraped.rates(run, scraped.FETCHES, which=scraped.unanswered).values())
+    waited = means(bins, coalesced.values())
+    high = nice_high(highest(viewers, origin, failed, waited))
     panel = Panel(
         lambda bottom, top: Linear(0, high, bottom, top),
         plain_text,
@@ -38,6 +41,7 @@ def figure(run: Run) -> Figure:
             Area(below(bins, origin), "origin", "faint"),
             Line(points(bins, viewers), "viewers", "", "viewers"),
             Line(points(bins, waited), "coalesced", "dash", "coalesced"),
+            Line(points(bins, failed), "error", "thin", "no answer" if highest(failed) else ""),
             Line(points(bins, origin), "origin", "", "origin"),
         ],
         height=190,
@@ -48,15 +52,20 @@ def figure(run: Run) -> Figure:
         [panel],
         TITLE,
         f"Requests a second, means of {bins.words}, from 0 to {plain_text(high)}. {_finding(run)}",
-        columns=[_column(bins, number, viewers, origin, waited) for number in range(bins.count)],
-        legend=[("viewers", "area", "viewers"), ("origin", "area", "origin"), ("coalesced", "line dash", "coalesced")],
+        columns=[_column(bins, number, viewers, origin, failed, waited) for number in range(bins.count)],
+        legend=[
+            ("viewers", "area", "viewers"),
+            ("origin", "area", "origin"),
+            ("coalesced", "line dash", "coalesced"),
+            *([("error", "line thin", "asked of the origin, no answer")] if highest(failed) else []),
+        ],
     )
     rows = [
-        [str(number * bins.width_s), *(_text(each[number]) for each in (viewers, origin, waited))]
+        [str(number * bins.width_s), *(_text(each[number]) for each in (viewers, origin, failed, waited))]
         for number in range(bins.count)
     ]
-    full = Table(f"Requests a second, means of {bins.words}", ("from second", "viewers", "origin", "coalesced"), rows)
-    return Figure(TITLE, _finding(run), DEFINITION, [chart], [_table(run, sorted(fetches))], full)
+    full = Table(f"Requests a second, means of {bins.words}", ("from second", *NAMES), rows)
+    return Figure(TITLE, _finding(run), DEFINITION, [chart], [_table(run, edges)], full)
 
 
 def _text(value: float | None) -> str:
@@ -64,9 +73,7 @@ def _text(value: float | None) -> str:
 
 
 def _column(bins: Bins, number: int, *values: list[float | None]) -> Column:
-    told = [
-        f"{name} {_text(each[number])}" for name, each in zip(("viewers", "origin", "coalesced"), values, strict=True)
-    ]
+    told = [f"{name} {_text(each[number])}" for name, each in zip(NAMES, values, strict=True)]
     return bins.column(number, " · ".join(told))
 
 

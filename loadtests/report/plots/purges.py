@@ -42,8 +42,8 @@ def figure(run: Run) -> Figure:
     # What never became live stays missing at the top of the curve of what did.
     totals = {name: len(changes) if name == LIVE else len(values) for name, values in times.items()}
     references = [
-        Rule(CLOUDFRONT_EFFECT_MS, "CloudFront p95: 5 s effect", upright=True, down=92),
-        Rule(CLOUDFRONT_STATUS_MS, "CloudFront p95: 25 s status", upright=True, down=116),
+        Rule(CLOUDFRONT_EFFECT_MS, "CloudFront p95: 5 s effect", upright=True, down=92, short="5 s"),
+        Rule(CLOUDFRONT_STATUS_MS, "CloudFront p95: 25 s status", upright=True, down=116, short="25 s"),
     ]
     curves = [
         Line(_curve(values, totals[name], high), looks[name], "dash" if name == LIVE else "")
