@@ -73,7 +73,7 @@ class Result(StrEnum):
     UNKNOWN = "unknown"
     """Its position is not in this worker's tail: from before that begins, not there yet, or of another history."""
     UNSURE = "unsure"
-    """This worker has not heard of the purge log for too long."""
+    """This worker has not heard of the purge log for too long, or not yet of a change of its own."""
     EXPIRED = "expired"
     GARBAGE = "garbage"
     """Not what one of our workers has kept under this name."""
@@ -86,7 +86,7 @@ def judge(value: Value, tags: tuple[str, ...], minimum: Minimum, tail: LogTail, 
     """
     hints = value.rendered.hints
     position = hints.position
-    if now - tail.as_of > LEASE_S:
+    if not tail.is_current(now, LEASE_S):
         return Result.UNSURE
     if minimum is not None and (minimum == "head" or position < minimum):
         return Result.BEHIND

@@ -66,7 +66,7 @@ async def open_shop(
     wake = Wake(settings.redis_url)
     observer = Observer(database, settings.standbys, acknowledged=metrics.acknowledged)
     tail = LogTail(database, wake)
-    database.on_commit.extend([wake.announce, observer.watch, metrics.committed])
+    database.on_commit.extend([tail.committed, wake.announce, observer.watch, metrics.committed])
     snapshots = Snapshots(database, opened=lambda source: metrics.snapshots.labels(source).inc())
     metrics.watch(database)
     metrics.look_at(metrics.questions_open, lambda: tail.held)

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cache_policies.feed import PAGE_ENTRIES
 from cache_policies.positions import ZERO, Position, PurgeEntry, PurgeKind
 from cache_policies.tags import EVERYTHING
-from origin.db import Database
+from origin.db import Committed, Database
 from origin.events.wake import Wake
 
 POLL_S = 0.05
@@ -124,6 +124,7 @@ class LogTail:
         self._floors: dict[str, Position] = {}
         self.head = ZERO
         self.head_id = ""
+        self._committed = ZERO
         self.as_of = -math.inf
         """time.monotonic() when the latest read that reached the head began: nothing committed before is missing."""
         self.held = 0
@@ -147,6 +148,15 @@ class LogTail:
         """Somebody read this head: if it is news here, the log is read now."""
         if head > self.head:
             self._wake.event.set()
+
+    def committed(self, committed: Committed) -> None:
+        """A transaction of this worker took a position, which the next read will find; for `Database.on_commit`."""
+        self._committed = max(self._committed, committed.position)
+
+    def is_current(self, now: float, within_s: float) -> bool:
+        """Whether nothing is missing of what this worker has done itself, nor of what had been committed `within_s`
+        seconds before `now`, which is of time.monotonic()."""
+        return self.head >= self._committed and now - self.as_of <= within_s
 
     async def wait_beyond(self, position: Position, timeout_s: float) -> bool:
         """Wait until there is an entry after `position`, at most `timeout_s`. False: none came."""
@@ -211,6 +221,7 @@ class LogTail:
         self._entries.clear()
         self._floors.clear()
         self._ids = {position: id_}
+        self._committed = ZERO
         self._base = self.head = position
         self.head_id = id_
 

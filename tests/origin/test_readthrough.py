@@ -382,6 +382,13 @@ async def test_a_worker_that_hears_nothing_of_the_log_gives_nothing(worker, monk
     assert worker.results() == {"absent": 1, "unsure": 1}
 
 
+async def test_whoever_changed_a_price_here_sees_it_here_at_once(worker):
+    for amount in ("11.00", "12.00", "13.00"):
+        await worker.price()
+        changed = await change_price(worker.shop, ANNA, "LAMP-1", "eu-eur", amount)
+        assert await worker.price() == (amount, changed.position)
+
+
 async def test_the_tail_is_read_though_nobody_nudges_and_no_edge_asks(database):
     async with small_shop(database, serving=True) as shop:
         position = shop.tail.head
