@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     told = _measured(tree, origin.url, target, options.seconds, scrape=scrape)
                     # The quick ones are those that nothing disturbed.
                     blocks = sorted(told["blocks"])
-                    found.setdefault((name, log), []).append(blocks[len(blocks) // 10])
+                    found.setdefault((name, log), []).append(blocks[len(blocks) // 50])
                     scraped |= told if scrape else {}
     text, verdicts = _told(found, logs, options.beside, scraped)
     print(f"\n{text}\n")
