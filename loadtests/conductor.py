@@ -53,6 +53,8 @@ STOPPING_S = 1.0
 """How long answers on their way are waited for when a run is stopped."""
 STOPPING_STEP_S = 0.01
 REDIRECTS = 4
+REMARKABLE_WAITING = 0.001
+"""Share of requests that waited for a user."""
 MOST_FAILURES = 5
 """Of deeds, told one by one."""
 
@@ -265,12 +267,13 @@ class Conductor:
             self._say(f"the shop could not be mended: {text}")
             self._remarks.append(f"the shop could not be mended: {text}")
         self.probes.stop(0.0)
+        self.execution.close()
         scraped = Scraped() if self._scraper is None else self._scraper.stop(self.execution.begun_at)
         run = self.recorder.finish(self.execution.seconds(now), cut_short=cut_short)
         run.series |= scraped.series
         run.policy_digests = dict(scraped.policy_digests)
         run.versions = versions_here(["locust"]) | {f"{name} build": build for name, build in scraped.builds.items()}
-        run.check.remarks += [*self._remarks, *self._failures(), *scraped.remarks]
+        run.check.remarks += [*self._remarks, *self._waited(run), *self._failures(), *scraped.remarks]
         run.prices = self._prices()
         run.figures = self._figures()
         run.locust = dict(locust or {})
@@ -284,6 +287,14 @@ class Conductor:
         """The run was prepared and is not wanted any more."""
         if self._scraper is not None:
             self._scraper.abandon()
+
+    def _waited(self, run: Run) -> list[str]:
+        share = self.execution.waited / run.check.sent if run.check.sent else 0.0
+        said = (
+            f"{share:.1%} of the requests waited for a free user, and count from when they were due all the same, as"
+            " the next shopper would have felt it; with more users (-u) they would have waited at the shop"
+        )
+        return [said] if share >= REMARKABLE_WAITING else []
 
     def _failures(self) -> list[str]:
         failed = self.deeds.outcomes.failed

@@ -19,11 +19,14 @@ from loadtests.http1 import Answer, NoAnswer
 from loadtests.judge import Judge
 from loadtests.plan import Arrival, Person, Plan
 from loadtests.reading import status_of
+from loadtests.recorder.check import LATE_S
 from loadtests.recorder.recorder import Recorder
 from loadtests.recorder.run import Label, Status
 
 LEAD_S = 0.5
 """From the beginning of an execution to second 0 of its run: users are on their places by then."""
+FEWEST_CONNECTIONS = 12
+"""To each edge, before any is used again: the kernel deals them out to its workers."""
 PATIENCE_S = 20.0
 """How long after the last arrival was due answers are waited for; longer than `Connection.timeout_s`."""
 
@@ -78,6 +81,11 @@ class Execution:
         """Everything has been sent, and answered or given up."""
         self._tell = tell
         self._waiting: dict[Person, deque[Arrival]] = {person: deque() for person in Person}
+        self._connections: dict[str, deque[Connection]] = {edge: deque() for edge in edges}
+        """Kept alive and free, whoever used them last."""
+        self._opened = dict.fromkeys(edges, 0)
+        self.waited = 0
+        """Requests sent late because no user of their kind was free."""
         self._taken: set[Arrival] = set()
         """Waiting to be due, or for their answers."""
         self._left = len(plan.arrivals)
@@ -128,6 +136,23 @@ class Execution:
         heads = (waiting[0] for waiting in self._waiting.values() if waiting)
         return any(self.begun_at + arrival.at_s <= self.stopped_at for arrival in (*self._taken, *heads))
 
+    def connection(self, edge: str) -> Connection:
+        """One that is free now, of those the one that was used longest ago: both workers of an edge are met."""
+        free = self._connections[edge]
+        if free and self._opened[edge] >= FEWEST_CONNECTIONS:
+            return free.popleft()
+        self._opened[edge] += 1
+        return Connection(self.edges[edge], timeout_s=self.timeout_s)
+
+    def give_back(self, edge: str, connection: Connection) -> None:
+        self._connections[edge].append(connection)
+
+    def close(self) -> None:
+        """Close what is open; nobody may be sending."""
+        for free in self._connections.values():
+            while free:
+                free.pop().close()
+
     def etag(self, arrival: Arrival) -> str | None:
         return self._etags.get((arrival.person, arrival.visitor, arrival.visit.target)) if arrival.asks_again else None
 
@@ -176,6 +201,8 @@ class Execution:
             body_bytes,
             was_free=was_free,
         )
+        if sent_at is not None and not was_free:
+            self.waited += sent_at - self.begun_at - arrival.at_s > LATE_S
         self._left -= 1
         if not self._left:
             self.done.set()
@@ -190,16 +217,13 @@ class Execution:
 
 
 class User:
-    """One of the pool: sends the arrivals of one kind of person, one after the other, over connections of its own."""
+    """One of the pool: sends the arrivals of one kind of person, one after the other."""
 
     def __init__(self, execution: Execution, person: Person, sleep_until: Callable[[float], None]) -> None:
         """`sleep_until`: lets others run until a moment of the monotonic clock."""
         self.execution = execution
         self.person = person
         self._sleep_until = sleep_until
-        self._connections = {
-            edge: Connection(url, timeout_s=execution.timeout_s) for edge, url in execution.edges.items()
-        }
         self._fields = FIELDS[person]
 
     def next(self) -> bool:
@@ -219,8 +243,12 @@ class User:
             fields: Iterable[tuple[str, str]] = (*self._fields, *arrival.fields)
             if (etag := execution.etag(arrival)) is not None:
                 fields = (*fields, ("If-None-Match", etag))
+            connection = execution.connection(arrival.edge)
             sent_at = time.monotonic()
-            answer = self._connections[arrival.edge].request(arrival.method, arrival.visit.target, fields)
+            try:
+                answer = connection.request(arrival.method, arrival.visit.target, fields)
+            finally:
+                execution.give_back(arrival.edge, connection)
         except NoAnswer as exc:
             execution.unanswered(arrival, sent_at, time.monotonic(), str(exc), was_free=was_free)
         except BaseException:
@@ -233,7 +261,3 @@ class User:
         finally:
             execution.let_go(arrival)
         return True
-
-    def close(self) -> None:
-        for connection in self._connections.values():
-            connection.close()

@@ -41,13 +41,14 @@ from loadtests.recorder.run import Cell
 from loadtests.report.terminal import exit_status, lines_of
 from loadtests.scenario_files import scenario_names
 
-USERS = 100
-"""What the web UI offers. Each user has a connection to each edge."""
+USERS = 400
+"""What the web UI offers, and the most that a run has unless somebody asks for more."""
 SPAWN_RATE = 100
 FEWEST = 4
 """Of a kind of person that is needed at all."""
-WAITS_S = 0.5
-"""For how long an answer keeps a user busy, as far as their number is concerned: far longer than answers take."""
+WAITS_S = 4.0
+"""For how long an answer keeps a user busy, as far as their number is concerned: far longer than answers take, so that
+nobody who is answered at once has to wait for a user who is not."""
 WAITS_FOR_LIVE_S = 2.0
 """The same for a merchandiser and what they have ordered."""
 MOST_MERCHANDISERS = 32
@@ -95,7 +96,8 @@ class Session:
         made = Conductor.prepare(options, say=_say, tell=self.tell)
         pool = pool_of(made.plan)
         try:
-            pool = pool if users is None else scaled(pool, users)
+            if users is not None or sum(pool.values()) > USERS:
+                pool = scaled(pool, users or USERS)
         except CannotStart:
             made.abandon()
             raise
@@ -226,11 +228,8 @@ class _Viewer(_OneOfThePool):
         """Every arrival of this kind that nobody else of the pool takes."""
         the_session().begun.wait()
         user = execution.User(the_session().running.execution, self.person, self.alarm.sleep_until)
-        try:
-            while user.next():
-                pass
-        finally:
-            user.close()
+        while user.next():
+            pass
         raise StopUser
 
 

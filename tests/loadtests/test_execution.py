@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from loadtests import people
-from loadtests.execution import FIELDS, Execution, Told, User
+from loadtests.execution import FEWEST_CONNECTIONS, FIELDS, Execution, Told, User
 from loadtests.http1 import Answer
 from loadtests.judge import Findings, Judge
 from loadtests.oracle import Oracle, PriceKey
@@ -118,26 +118,29 @@ def test_what_nobody_sent_in_time_is_counted_and_what_was_not_due_is_not():
 
 
 class Server:
-    """Answers one connection's requests with `answers`, in a thread; `asked` are their heads."""
+    """Answers each request with the next of `answers`, in a thread; `asked` are their heads."""
 
     def __init__(self, *answers: bytes) -> None:
         self.asked: list[bytes] = []
         self._answers = list(answers)
+        self._open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
     def _serve(self) -> None:
-        connection, _ = self._listener.accept()
-        with connection:
-            for text in self._answers:
-                self.asked.append(connection.recv(65536))
-                connection.sendall(text)
+        # A connection each: an execution opens some before it uses any again.
+        for text in self._answers:
+            connection, _ = self._listener.accept()
+            self.asked.append(connection.recv(65536))
+            connection.sendall(text)
+            self._open.append(connection)
 
     def close(self) -> None:
         self._thread.join(10)
-        self._listener.close()
+        for each in (*self._open, self._listener):
+            each.close()
 
 
 OK = b'HTTP/1.1 200 OK\r\nCache-Status: eu; hit; ttl=9\r\nETag: "a"\r\nContent-Length: 0\r\n\r\n'
@@ -152,7 +155,7 @@ def test_a_user_sleeps_until_its_arrival_is_due_and_sends_what_the_plan_says():
     slept: list[float] = []
     user = User(execution, Person.BROWSER, slept.append)
     assert [user.next(), user.next(), user.next()] == [True, True, False]
-    user.close()
+    execution.close()
     server.close()
     assert slept == [1e12 + 1, 1e12 + 2]
     for name, value in FIELDS[Person.BROWSER]:
@@ -168,11 +171,20 @@ def test_a_user_that_comes_too_late_sends_at_once_and_was_not_free():
     slept: list[float] = []
     user = User(execution, Person.BROWSER, slept.append)
     assert user.next()
-    user.close()
+    execution.close()
     server.close()
     assert slept == []
     run = execution.recorder.finish(5.0)
-    assert (run.check.sent, run.check.late_share) == (1, 0.0)
+    assert (run.check.sent, run.check.late_share, execution.waited) == (1, 0.0, 1)
+
+
+def test_connections_take_turns_once_there_are_a_few():
+    execution, _ = execution_of(arrival(1))
+    first = [execution.connection("eu") for _ in range(FEWEST_CONNECTIONS)]
+    for connection in first:
+        execution.give_back("eu", connection)
+    assert [execution.connection("eu") for _ in first] == first
+    assert execution.connection("eu") not in first
 
 
 def test_no_answer_is_an_error_that_is_counted():
