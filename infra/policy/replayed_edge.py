@@ -220,7 +220,7 @@ class ReplayedEdge:
         if isinstance(known, Ended):
             return known
         asked = self._log.addresses[number]
-        self._land()
+        self._land(now)
         if ending.status:
             self._statuses[asked.target] = ending.status
         policy, request = known.policy, self._request(known, ending, details)
@@ -251,7 +251,7 @@ class ReplayedEdge:
         known = self._addresses.meaning(number)
         if isinstance(known, Ended) or not known.policy.store or known.request.method not in known.policy.methods:
             return False
-        self._land()
+        self._land(now)
         candidates = self.store.peek(known.key)
         decision = decide_reuse(known.request, candidates, known.policy, self._floors, self._lease, now)
         return isinstance(decision, Fresh | Stale)
@@ -268,8 +268,7 @@ class ReplayedEdge:
 
     def finish(self) -> None:
         """What is still under way lands."""
-        self.now = _FOREVER_S
-        self._land()
+        self._land(_FOREVER_S)
 
     def held(self) -> Iterator[tuple[CacheKey, tuple[StoredResponse, ...]]]:
         """What is stored."""
@@ -349,11 +348,14 @@ class ReplayedEdge:
 
     # -- fetches -------------------------------------------------------------------------------------------------------
 
-    def _land(self) -> None:
-        """What was under way and has come by now is stored, in the order in which it came."""
-        while self._landings and self._landings[0][0] <= self.now:
+    def _land(self, until: float) -> None:
+        """What was under way and has come by then is stored, in the order in which it came."""
+        while self._landings and self._landings[0][0] <= until:
             _, _, flight = heapq.heappop(self._landings)
-            if self._flights.pop(flight.place, None) is flight and flight.stored is not None:
+            if self._flights.get(flight.place) is not flight:
+                continue
+            del self._flights[flight.place]
+            if flight.stored is not None:
                 self.store.put(flight.stored)
                 self._holders[flight.place.key] = {flight.worker}
 
