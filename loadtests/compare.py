@@ -255,7 +255,10 @@ def _of_price_changes(before: Run, after: Run, seed: int, draws: int) -> list[Ch
     found = []
     lives = [(a.live_ms, b.live_ms) for a, b in pairs if a.live_ms is not None and b.live_ms is not None]
     fresh = [
-        (a.fresh_ms[edge], b.fresh_ms[edge]) for a, b in pairs for edge in sorted(a.fresh_ms) if edge in b.fresh_ms
+        (one, other)
+        for a, b in pairs
+        for edge, one in sorted(a.fresh_ms.items())
+        if one is not None and (other := b.fresh_ms.get(edge)) is not None
     ]
     for name, times in (("price live", lives), ("purge to fresh", fresh)):
         if len(times) < 10:

@@ -129,8 +129,13 @@ def exact_percentile(values: Sequence[float], share: float) -> float:
 
 
 def fresh_times_ms(changes: Iterable[PriceChange], edge: str = "") -> list[float]:
-    """From the request to commit to the first new price that a probe saw; of all edges, or of one."""
-    return [ms for change in changes for its, ms in change.fresh_ms.items() if edge in {"", its}]
+    """From the request to commit to the first new price that a probe saw; of all edges, or of one.
+
+    Infinity where a probe looked for it and never saw it: that took longer than everything that was measured.
+    """
+    return [
+        math.inf if ms is None else ms for change in changes for its, ms in change.fresh_ms.items() if edge in {"", its}
+    ]
 
 
 # --- each figure ------------------------------------------------------------------------------------------------
@@ -182,8 +187,12 @@ def _fresh(stat: Callable[[Sequence[float]], float]) -> Callable[[Run, Labels], 
     def take(run: Run, labels: Labels) -> Measured:
         found = fresh_times_ms(_changes(run, labels), labels.get("edge", ""))
         if not found:
-            raise NotMeasured("no probe saw a new price there")
-        return Measured(stat(found) * 1e3, f"of {plural(len(found), 'sighting')} of a new price")
+            raise NotMeasured("no probe looked for a new price there")
+        never = sum(map(math.isinf, found))
+        took = stat(found)
+        if math.isinf(took):
+            raise NotMeasured(f"{never} of {plural(len(found), 'probe')} never saw the new price")
+        return Measured(took * 1e3, f"of {plural(len(found), 'probe')}" + (f", {never} never saw it" if never else ""))
 
     return take
 

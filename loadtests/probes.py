@@ -49,7 +49,7 @@ class Probes:
         if not self.busy:
             self._start_at_each(lambda edge: self._prime(edge, key))
 
-    def follow(self, change: Change, fresh_ms: dict[str, float]) -> None:
+    def follow(self, change: Change, fresh_ms: dict[str, float | None]) -> None:
         """From now on ask every edge until it shows the change or a later one; `fresh_ms` is told when it first did."""
         if not self.busy:
             self._start_at_each(lambda edge: self._follow(edge, change, fresh_ms))
@@ -80,7 +80,8 @@ class Probes:
         with contextlib.suppress(NoAnswer):
             self._ask(edge, key)
 
-    def _follow(self, edge: str, change: Change, fresh_ms: dict[str, float]) -> None:
+    def _follow(self, edge: str, change: Change, fresh_ms: dict[str, float | None]) -> None:
+        fresh_ms[edge] = None
         give_up_at = change.begun_at + PATIENCE_S
         while not self._stopping and time.monotonic() < give_up_at:
             with contextlib.suppress(NoAnswer):

@@ -145,8 +145,10 @@ class PriceChange:
     committed_ms: float
     live_ms: float | None
     """Reported live; None: never, within the run's patience."""
-    fresh_ms: dict[str, float] = field(default_factory=dict)
-    """Edge -> first answer of a probe with the new price."""
+    fresh_ms: dict[str, float | None] = field(default_factory=dict)
+    """Edge -> first answer of a probe with the new price; None: none in its patience, or before the run ended.
+
+    Empty: the change was not followed."""
 
 
 @dataclass(slots=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from loadtests.recorder.run import Run
+from loadtests.report.figure import NOTHING, Table
 from loadtests.report.first_screen import (
     facts_of,
     measured_text,
@@ -18,6 +20,17 @@ from loadtests.report.junit import junit_text
 from loadtests.report.page import render, write_page
 from loadtests.report.plots import figures_of
 from loadtests.report.tables import write_cells, write_seconds
+from loadtests.units import count_text
+
+LOCUST = {
+    "num_requests": "requests",
+    "num_failures": "failures",
+    "median_response_time": "median",
+    "response_time_percentile_0.95": "p95",
+    "response_time_percentile_0.99": "p99",
+    "max_response_time": "slowest",
+}
+"""Locust's names of what it counts, and ours."""
 
 
 def report_html(run: Run) -> str:
@@ -33,8 +46,27 @@ def report_html(run: Run) -> str:
         validity=validity_of(run),
         facts=facts_of(run),
         figures=figures_of(run),
-        appendix=[],
+        appendix=locust_tables(run),
     )
+
+
+def locust_tables(run: Run) -> list[Table]:
+    """Locust's own statistics beside ours: what it keeps in milliseconds, from when a request was sent."""
+    rows = [
+        [
+            f"{row.get('method', '')} {row.get('name', '')}".strip(),
+            *(_locust_text(row.get(name)) for name in LOCUST),
+        ]
+        for row in run.locust.get("rows", ())
+        if isinstance(row, dict)
+    ]
+    if not rows:
+        return []
+    return [Table("Locust's own statistics, milliseconds, warm-up included", ("request", *LOCUST.values()), rows)]
+
+
+def _locust_text(value: Any) -> str:
+    return count_text(value) if isinstance(value, int | float) else NOTHING
 
 
 def write_reports(run: Run, folder: Path) -> list[Path]:

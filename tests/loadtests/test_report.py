@@ -221,6 +221,30 @@ def test_a_run_without_price_changes_says_that_none_could_be_stale():
     assert "No price was changed" in figures["Purge to fresh"].finding
 
 
+def test_a_price_that_a_probe_never_saw_counts_as_longer_than_all_that_were():
+    run = made_run(Shape(seconds=20, changes=10))
+    for change in run.changes[:6]:
+        change.fresh_ms["eu"] = None
+    run.changes[0].live_ms = None
+    figure = figures_of(run)[3]
+    assert "6 probes never saw the new price." in plain(figure.finding)
+    assert "1 of 10 changes never became live." in plain(figure.finding)
+    rows = {row[0]: row[1:] for row in figure.tables[0].rows}
+    assert rows["fresh at eu"] == ["10", "never", "never", "never", "never"]
+    assert rows["live"][4] == "never"
+    assert "never" not in rows["fresh at us"]
+
+
+def test_locust_s_own_statistics_stand_beside_ours():
+    run = made_run(Shape(seconds=6, warmup=1))
+    row = {"method": "GET", "name": "eu <product>", "num_requests": 1204, "num_failures": 0, "median_response_time": 3}
+    run.locust = {"requests": 1204, "rows": [row, "odd"]}
+    text = plain(report_html(run))
+    Page(text)
+    assert "GET eu &lt;product&gt;" in text
+    assert "<td>1 204</td>" in text
+
+
 def test_a_closed_loop_has_no_intended_rate_and_nothing_to_correct():
     run = made_run(Shape(seconds=20, open_loop=False))
     figures = {figure.title: figure for figure in figures_of(run)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from loadtests.measures import exact_percentile, fresh_times_ms, in_windows, windows
@@ -9,7 +10,7 @@ from loadtests.recorder.run import PriceChange, Run
 from loadtests.report.charts import Chart, Dots, Line, Panel, Rule, plot, timeline
 from loadtests.report.figure import NOTHING, Figure, Table, unmeasured
 from loadtests.report.scales import Linear, Log, log_ends, micros_text, percent_text
-from loadtests.units import plural, time_text
+from loadtests.units import count_text, plural, time_text
 
 TITLE = "Purge to fresh"
 DEFINITION = (
@@ -26,29 +27,23 @@ def figure(run: Run) -> Figure:
     changes = [change for change in run.changes if in_windows(change.at_s, where)]
     if not changes:
         return unmeasured(TITLE, "No price was changed while it counted, so no purge was on its way.")
-    times = {LIVE: [change.live_ms for change in changes if change.live_ms is not None]}
+    times = {LIVE: [math.inf if change.live_ms is None else change.live_ms for change in changes]}
     times |= {
         edge: fresh_times_ms(changes, edge) for edge in sorted({edge for each in changes for edge in each.fresh_ms})
     }
-    times = {name: values for name, values in times.items() if values}
+    times = {name: values for name, values in times.items() if not all(map(math.isinf, values))}
     if not times:
         return unmeasured(
             TITLE, f"{plural(len(changes), 'price')} changed, and none became live: there is no time to show."
         )
-    every = [value for values in times.values() for value in values]
+    every = [value for values in times.values() for value in values if not math.isinf(value)]
     low, high = log_ends([*every, CLOUDFRONT_STATUS_MS], 0.1)
     looks = _looks(times)
-    never = sum(change.live_ms is None for change in changes)
-    # What never became live stays missing at the top of the curve of what did.
-    totals = {name: len(changes) if name == LIVE else len(values) for name, values in times.items()}
     references = [
         Rule(CLOUDFRONT_EFFECT_MS, "CloudFront p95: 5 s effect", upright=True, down=92, short="5 s"),
         Rule(CLOUDFRONT_STATUS_MS, "CloudFront p95: 25 s status", upright=True, down=116, short="25 s"),
     ]
-    curves = [
-        Line(_curve(values, totals[name], high), looks[name], "dash" if name == LIVE else "")
-        for name, values in times.items()
-    ]
+    curves = [Line(_curve(values, high), looks[name], "dash" if name == LIVE else "") for name, values in times.items()]
     legend = [
         (
             looks[name],
@@ -74,7 +69,7 @@ def figure(run: Run) -> Figure:
     )
     return Figure(
         TITLE,
-        _finding(times, never, len(changes)),
+        _finding(times, changes),
         DEFINITION,
         [distribution, _over_time(run, changes, looks, low, high)],
         [_table(times)],
@@ -87,17 +82,18 @@ def _looks(times: dict[str, list[float]]) -> dict[str, str]:
     return {LIVE: "ink"} | {edge: f"e{number % 6 + 1}" for number, edge in enumerate(edges)}
 
 
-def _curve(values: Sequence[float], total: int, high: float) -> list[tuple[float, float | None]]:
+def _curve(values: Sequence[float], high: float) -> list[tuple[float, float | None]]:
     """The share of all that were there by each moment, as steps; some that never were leave a line below the top."""
     steps: list[tuple[float, float | None]] = []
-    for number, value in enumerate(sorted(values)):
-        steps += [(value, number / total), (value, (number + 1) / total)]
-    return steps if len(values) == total else [*steps, (high, len(values) / total)]
+    there = sorted(value for value in values if not math.isinf(value))
+    for number, value in enumerate(there):
+        steps += [(value, number / len(values)), (value, (number + 1) / len(values))]
+    return steps if len(there) == len(values) else [*steps, (high, len(there) / len(values))]
 
 
 def _over_time(run: Run, changes: list[PriceChange], looks: dict[str, str], low: float, high: float) -> Chart:
     marks = [
-        Dots([(change.at_s, change.fresh_ms[edge]) for change in changes if edge in change.fresh_ms], look, "small")
+        Dots([(change.at_s, ms) for change in changes if (ms := change.fresh_ms.get(edge)) is not None], look, "small")
         for edge, look in looks.items()
         if edge != LIVE
     ]
@@ -127,18 +123,26 @@ def _over_time(run: Run, changes: list[PriceChange], looks: dict[str, str], low:
 
 
 def _at(values: Sequence[float], share: float) -> str:
-    return time_text(exact_percentile(values, share) * 1e3)
+    took = exact_percentile(values, share)
+    return "never" if math.isinf(took) else time_text(took * 1e3)
 
 
-def _finding(times: dict[str, list[float]], never: int, changes: int) -> str:
-    said = []
+def _finding(times: dict[str, list[float]], changes: Sequence[PriceChange]) -> str:
     fresh = [value for name, values in times.items() if name != LIVE for value in values]
+    said = []
     if fresh:
-        said.append(f"A new price was seen within {_at(fresh, 0.95)} in 95 of 100 cases")
+        said.append(f"A new price was seen at p95 after {_at(fresh, 0.95)}")
     if LIVE in times:
-        said.append(f"live everywhere within {_at(times[LIVE], 0.95)}" + (" at p95" if not fresh else ""))
-    text = ", and was ".join(said) if fresh else f"A new price was {said[0]}"
-    return f"{text}." + (f" {never} of {plural(changes, 'change')} never became live." if never else "")
+        said.append(f"{'it' if fresh else 'a new price'} was live everywhere at p95 after {_at(times[LIVE], 0.95)}")
+    text = "; ".join(said)
+    text = f"{text[:1].upper()}{text[1:]}."
+    never = sum(change.live_ms is None for change in changes)
+    if never:
+        text += f" {count_text(never)} of {plural(len(changes), 'change')} never became live."
+    unseen = sum(ms is None for change in changes for ms in change.fresh_ms.values())
+    if unseen:
+        text += f" {plural(unseen, 'probe')} never saw the new price."
+    return text
 
 
 def _table(times: dict[str, list[float]]) -> Table:
@@ -146,12 +150,18 @@ def _table(times: dict[str, list[float]]) -> Table:
         [
             "live" if name == LIVE else f"fresh at {name}",
             str(len(values)),
-            *(_at(values, share) for share in (0.5, 0.95, 0.99)),
-            time_text(max(values) * 1e3),
+            *(_at(values, share) for share in (0.5, 0.95, 0.99, 1.0)),
         ]
         for name, values in times.items()
     ]
     return Table("From the commit of a price", ("until", "changes", "p50", "p95", "p99", "slowest"), rows)
+
+
+def _seen(change: PriceChange, edge: str) -> str:
+    if edge not in change.fresh_ms:
+        return NOTHING
+    ms = change.fresh_ms[edge]
+    return "never" if ms is None else time_text(ms * 1e3)
 
 
 def _full(changes: list[PriceChange], edges: list[str]) -> Table:
@@ -161,7 +171,7 @@ def _full(changes: list[PriceChange], edges: list[str]) -> Table:
             f"{change.market}/{change.sku}",
             time_text(change.committed_ms * 1e3),
             "never" if change.live_ms is None else time_text(change.live_ms * 1e3),
-            *(time_text(change.fresh_ms[edge] * 1e3) if edge in change.fresh_ms else NOTHING for edge in edges),
+            *(_seen(change, edge) for edge in edges),
         ]
         for change in changes
     ]
