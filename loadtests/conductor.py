@@ -33,7 +33,7 @@ from loadtests.planning import BadPlan, make_plan
 from loadtests.probes import Probes
 from loadtests.recorder.machine import versions_here
 from loadtests.recorder.recorder import Recorder
-from loadtests.recorder.run import RUN_FILE, Prices, Run, write_run
+from loadtests.recorder.run import Prices, Run, write_run
 from loadtests.recorder.scraping import Scraped, Scraper
 from loadtests.replay import BadRecording
 from loadtests.report.files import write_reports
@@ -108,8 +108,6 @@ def read(options: Options) -> Wanted:
         scenario = load_scenario(options.scenario, options.settings)
         lines = scenario.thresholds
         thresholds = parse_thresholds(lines) if options.thresholds is None else read_thresholds(options.thresholds)
-        if options.out is not None and (options.out / RUN_FILE).exists():
-            raise CannotStart(f"{options.out}: a run is there already; name another folder")
         return Wanted(scenario, thresholds, load_target(options.ready, options.state))
     except (BadTarget, BadScenario, ThresholdError) as exc:
         raise CannotStart(str(exc)) from exc
