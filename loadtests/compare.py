@@ -11,8 +11,8 @@ from enum import StrEnum
 
 from loadtests import scraped
 from loadtests.bootstrap import DRAWS, Interval, Tails, Weights, draws_of, interval_of, mean, ratio
-from loadtests.measures import exact_percentile, in_windows, take, windows
-from loadtests.recorder.run import HIT_STATUSES, MISS_STATUSES, PriceChange, Run, Second, Status
+from loadtests.measures import counted_changes, exact_percentile, in_windows, take, windows
+from loadtests.recorder.run import HIT_STATUSES, MISS_STATUSES, Run, Second, Status
 from loadtests.report.first_screen import started_text
 from loadtests.report.terminal import columns
 from loadtests.units import MINUS, NO_BREAK, Kind, digits, plural, share_text, text_of
@@ -251,7 +251,7 @@ def _per_second(run: Run, name: str, which: scraped.Which = scraped.every) -> di
 
 def _of_price_changes(before: Run, after: Run, seed: int, draws: int) -> list[Change]:
     """The same plan changes the same prices in the same order: the first of A is the first of B."""
-    pairs = list(zip(_counted(before), _counted(after), strict=False))
+    pairs = list(zip(counted_changes(before), counted_changes(after), strict=False))
     found = []
     lives = [(a.live_ms, b.live_ms) for a, b in pairs if a.live_ms is not None and b.live_ms is not None]
     fresh = [
@@ -269,11 +269,6 @@ def _of_price_changes(before: Run, after: Run, seed: int, draws: int) -> list[Ch
             one, other = (exact_percentile([pair[side] for pair in times], share) * 1e3 for side in (0, 1))
             found.append(Change(f"{name} {part}", Kind.TIME, Better.LESS, one, other, interval_of(changes)))
     return found
-
-
-def _counted(run: Run) -> list[PriceChange]:
-    where = windows(run)
-    return [change for change in run.changes if in_windows(change.at_s, where)]
 
 
 def _of_pairs(pairs: Sequence[tuple[float, float]], share: float) -> float:

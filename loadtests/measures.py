@@ -128,6 +128,18 @@ def exact_percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(1, math.ceil(share * len(ordered))) - 1]
 
 
+def counted_changes(run: Run, phase: str = "") -> list[PriceChange]:
+    """The changes of prices that were begun in the phases that count, or in the one that is named.
+
+    One that was begun after the end, because those before it took so long, belongs to the last phase: left out, a shop
+    would look the better the slower it is.
+    """
+    where = windows(run, phase)
+    end = max((part.to_s for part in run.phases), default=0.0)
+    where = [(from_s, math.inf if to_s == end else to_s) for from_s, to_s in where]
+    return [change for change in run.changes if in_windows(change.at_s, where)]
+
+
 def fresh_times_ms(changes: Iterable[PriceChange], edge: str = "") -> list[float]:
     """From the request to commit to the first new price that a probe saw; of all edges, or of one.
 
@@ -159,8 +171,7 @@ def _latency(stat: Stat, *, as_intended: bool) -> Callable[[Run, Labels], Measur
 
 
 def _changes(run: Run, labels: Labels) -> list[PriceChange]:
-    where = windows(run, labels.get("phase", ""))
-    changes = [change for change in run.changes if in_windows(change.at_s, where)]
+    changes = counted_changes(run, labels.get("phase", ""))
     if "market" in labels:
         changes = [change for change in changes if change.market == labels["market"]]
     if not changes:

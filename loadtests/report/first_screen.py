@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from loadtests.measures import take
+from loadtests.measures import counted_changes, take
 from loadtests.recorder.run import Run, Verdict
 from loadtests.units import (
     bytes_text,
@@ -107,7 +107,7 @@ def tiles_of(run: Run) -> list[Tile]:
         "price live, p95",
         live,
         time_text(live or 0),
-        plural(len(run.changes), "change"),
+        plural(len(counted_changes(run)), "change"),
     )
     if run.prices.answers_checked:
         old = run.prices.old_after_live

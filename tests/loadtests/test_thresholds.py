@@ -137,6 +137,17 @@ def test_an_oracle_that_checked_nothing_has_not_proved_that_no_old_price_was_sho
     assert "the oracle checked no answer" in verdict.said
 
 
+def test_a_change_that_was_begun_after_the_end_belongs_to_the_last_phase(run):
+    run.changes = [PriceChange(12, "eu-eur", "A", 5, 200.0), PriceChange(31, "eu-eur", "B", 5, 900.0)]
+    for text, measured in (
+        ("live_max < 2s", 0.9),
+        ("live_max{phase=storm} < 2s", 0.9),
+        ("live_max{phase=rest} < 2s", 0.2),
+    ):
+        (verdict,) = judge(run, [parse_threshold(text, AT)])
+        assert verdict.measured == pytest.approx(measured)
+
+
 def test_a_closed_loop_has_no_durations_from_intended_times(run):
     run = replace(run, open_loop=False, cells=[replace(each, corrected=Histogram()) for each in run.cells])
     plain, uncorrected = judge(run, [parse_threshold(text, AT) for text in ("p99 < 9s", "uncorrected_p99 < 9s")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from loadtests.measures import exact_percentile, fresh_times_ms, in_windows, windows
+from loadtests.measures import counted_changes, exact_percentile, fresh_times_ms
 from loadtests.recorder.run import PriceChange, Run
 from loadtests.report.charts import Chart, Dots, Line, Panel, Rule, plot, timeline
 from loadtests.report.figure import NOTHING, Figure, Table, unmeasured
@@ -23,8 +23,7 @@ LIVE = "live"
 
 
 def figure(run: Run) -> Figure:
-    where = windows(run)
-    changes = [change for change in run.changes if in_windows(change.at_s, where)]
+    changes = counted_changes(run)
     if not changes:
         return unmeasured(TITLE, "No price was changed while it counted, so no purge was on its way.")
     times = {LIVE: [math.inf if change.live_ms is None else change.live_ms for change in changes]}
