@@ -40,7 +40,7 @@ from edge.core.storing import Store, may_store
 from edge.gateway.server import Refusal
 from edge.store.memory import MemoryStore
 from edge.store.siblings import MAX_DATAGRAM_BYTES
-from infra.policy.access_log import SILENT, AccessLog, Asked, Details, Ending, Said
+from infra.policy.access_log import NO_DETAILS, SILENT, AccessLog, Asked, Details, Ending, Said
 
 NO_LIMIT = 2**62
 """Bytes of a store from which nothing has to go."""
@@ -72,6 +72,16 @@ _DIRECTIVE_OF = {
 """What a request must have said, by why it was answered as it was."""
 
 
+class Ended(NamedTuple):
+    """How a request ends."""
+
+    route: str
+    cache: str
+    """As in a log line; `edge` for what the edge answers by itself."""
+    origin: int = 0
+    """Requests that the origin gets for it."""
+
+
 class Known(NamedTuple):
     """What one address means under the policies."""
 
@@ -84,6 +94,7 @@ class Known(NamedTuple):
     """By which a purge of what is stored for this address is told from others."""
     target: int
     """As in `Asked`."""
+    hit: Ended
 
 
 class Lost(Enum):
@@ -93,16 +104,6 @@ class Lost(Enum):
     AT_THE_WORKER = "worker"
     """Another worker of the edge still had it."""
     AT_THE_EDGE = "edge"
-
-
-class Ended(NamedTuple):
-    """How a request ends."""
-
-    route: str
-    cache: str
-    """As in a log line; `edge` for what the edge answers by itself."""
-    origin: int = 0
-    """Requests that the origin gets for it."""
 
 
 class Addresses:
@@ -139,7 +140,7 @@ class Addresses:
         if not policy.store and not invalidates(request.method, 200):
             return Ended(policy.id, "pass", 1)
         tag = self._tags.setdefault((asked.edge, key), f"at:{len(self._tags)}")
-        return Known(policy, policy.id, match, key, request, tag, asked.target)
+        return Known(policy, policy.id, match, key, request, tag, asked.target, Ended(policy.id, "hit"))
 
     def stored_like(self, known: Known, request: Request, said: Said, status: int) -> tuple[StoredResponse, int] | None:
         """What the origin's answer to `request` would leave in a store if it came, just made and empty, at 0: a pattern
@@ -210,6 +211,10 @@ class ReplayedEdge:
         """How the request for address `number` ends at `now`, which by the log ended as `ending` says; `lost` is what
         the log proves to have been lost by then."""
         self.now = now
+        if self._landings and self._landings[0][0] <= now:
+            self._land(now)
+        if details is NO_DETAILS and ending.cache == "hit" and (plain := self._plain_hit(number, ending)) is not None:
+            return plain
         if details.position is not None or details.floor is not None:
             self._head = max(self._head, details.position or _BEFORE_ALL, details.floor or _BEFORE_ALL)
         if details.aged_s is not None:
@@ -219,10 +224,8 @@ class ReplayedEdge:
             return Ended(known.route, "edge")
         if isinstance(known, Ended):
             return known
-        asked = self._log.addresses[number]
-        self._land(now)
         if ending.status:
-            self._statuses[asked.target] = ending.status
+            self._statuses[known.target] = ending.status
         policy, request = known.policy, self._request(known, ending, details)
         if request.method not in policy.methods or not policy.store:
             if invalidates(request.method, ending.status):
@@ -274,6 +277,28 @@ class ReplayedEdge:
         """What is stored."""
         for key in self.store.keys():  # noqa: SIM118  # a list of them
             yield key, self.store.peek(key)
+
+    def _plain_hit(self, number: int, ending: Ending) -> Ended | None:
+        """What most lines are, told by the same rules in less time: a hit, then and now; None: look closer."""
+        known = self._addresses.meaning(number)
+        if isinstance(known, Ended):
+            return known
+        candidates = self.store.get(known.key)
+        if not candidates or known.request.method not in known.policy.methods:
+            return None
+        stored = candidates[0]
+        if (
+            self.now >= stored.fresh_until
+            or stored.judged_at != self._floors.sequence
+            or stored.no_cache
+            or stored.vary
+            or stored.policy_version != known.policy.version
+            or not self._holds(known.key, stored, ending.worker)
+        ):
+            return None
+        if ending.status:
+            self._statuses[known.target] = ending.status
+        return known.hit
 
     # -- a request -----------------------------------------------------------------------------------------------------
 
