@@ -116,17 +116,7 @@ class Server:
 
     def pids(self) -> list[int]:
         """The processes and all that descend from them."""
-        found: list[int] = []
-        to_ask = [self.process.pid, *(helper.pid for helper in self.helpers)]
-        while to_ask:
-            pid = to_ask.pop()
-            found.append(pid)
-            for task in _tasks_of(pid):
-                try:
-                    to_ask += map(int, (task / "children").read_text().split())
-                except OSError:
-                    continue
-        return found
+        return with_descendants([self.process.pid, *(helper.pid for helper in self.helpers)])
 
     def ticks(self) -> int:
         """utime and stime so far, in clock ticks."""
@@ -154,6 +144,33 @@ class Server:
         status = self.process.poll()
         if status is not None:
             raise BenchError(f"{self.name} ended with status {status}")
+
+
+def with_descendants(pids: Sequence[int]) -> list[int]:
+    """These processes and all that descend from them."""
+    found: list[int] = []
+    to_ask = list(pids)
+    while to_ask:
+        pid = to_ask.pop()
+        found.append(pid)
+        for task in _tasks_of(pid):
+            try:
+                to_ask += map(int, (task / "children").read_text().split())
+            except OSError:
+                continue
+    return found
+
+
+def own_ticks() -> int:
+    """utime and stime so far, in clock ticks, of this process and all that descend from it, ended ones too."""
+    total = 0
+    for pid in with_descendants([os.getpid()]):
+        try:
+            parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        total += sum(map(int, parts[11:15]))
+    return total
 
 
 def _tasks_of(pid: int) -> list[Path]:
@@ -309,12 +326,15 @@ def table(rows: Sequence[Row], against: Sequence[str]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     foreign = max(run.foreign for row in rows for run in row.runs)
-    lines += ["", f"The most that anything else took during a run that counts: {foreign:.2f} core."]
-    if foreign > MAX_FOREIGN_CORES:
-        lines.append(
-            f"**Disturbed**: more than {MAX_FOREIGN_CORES} core. Take the ratios with care, and measure again."
-        )
-    return "\n".join(lines)
+    return "\n".join([*lines, "", disturbance(foreign)])
+
+
+def disturbance(foreign: float) -> str:
+    """What a table says of the cores that anything else took."""
+    said = f"The most that anything else took during a run that counts: {foreign:.2f} core."
+    if foreign <= MAX_FOREIGN_CORES:
+        return said
+    return f"{said}\n**Disturbed**: more than {MAX_FOREIGN_CORES} core. Take the ratios with care, and measure again."
 
 
 def cpu_ratio(ours: Row, theirs: Row) -> float:

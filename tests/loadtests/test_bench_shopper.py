@@ -123,7 +123,14 @@ def test_the_table_takes_the_ratio_round_by_round():
     assert "| home: edge 10 ms away, hit | 22 (22 - 22) | 180 (180 - 180) | 300 (250 - 350) | 0.65 | 0.000 |" in text
     assert "| home: no edge: the origin, 80 ms away | 22 (22 - 22) | 180 (180 - 180) | 450 (425 - 475) |  |" in text
     assert "Largest on home: `img`." in text
+    assert "The most that anything else took during a run that counts: 0.00 core." in text
     assert "300 products, 2 loads" in text
+
+
+def test_a_disturbed_load_shows():
+    found = rows(home=[Load.told(TOLD, foreign=0.5)])
+    text, _ = shopper.report(found, products=300)
+    assert "**Disturbed**" in text
 
 
 @pytest.mark.chromium
@@ -135,7 +142,7 @@ def test_a_round_in_a_real_browser_gives_the_table():
     if (reason := why_not_here()) is not None:
         pytest.skip(reason)
     command = [sys.executable, "-m", "loadtests.bench", "shopper"]
-    command += ["--rounds", "1", "--products", "60", "--only", "product"]
+    command += ["--rounds", "1", "--tries", "1", "--products", "60", "--only", "product"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
     assert run.returncode in {0, 1}, run.stderr
     assert run.stdout.count("| product: ") == len(WAYS)
