@@ -51,9 +51,9 @@ class Edit(NamedTuple):
 
 
 BEFORE = (
-    Edit("catalog.yaml", "fresh: 300s", "fresh: 12s"),
-    Edit("catalog.yaml", "stale_while_revalidate: 600s", "stale_while_revalidate: 6s"),
-    Edit("prices.yaml", "fresh: 300s", "fresh: 12s"),
+    Edit("catalog.yaml", "fresh: 300s", "fresh: 20s"),
+    Edit("catalog.yaml", "stale_while_revalidate: 600s", "stale_while_revalidate: 10s"),
+    Edit("prices.yaml", "fresh: 300s", "fresh: 20s"),
 )
 """Policies A: those of the shop, with lifetimes of seconds."""
 
@@ -67,24 +67,24 @@ KEPT_BY_PRODUCT = "    generation: product\n"
 
 CHANGES: dict[str, tuple[Edit, ...]] = {
     "shorter": (
-        Edit("catalog.yaml", "fresh: 12s", "fresh: 4s"),
-        Edit("catalog.yaml", "stale_while_revalidate: 6s", "stale_while_revalidate: 0s"),
-        Edit("prices.yaml", "fresh: 12s", "fresh: 4s"),
+        Edit("catalog.yaml", "fresh: 20s", "fresh: 6s"),
+        Edit("catalog.yaml", "stale_while_revalidate: 10s", "stale_while_revalidate: 0s"),
+        Edit("prices.yaml", "fresh: 20s", "fresh: 6s"),
     ),
     "longer": (
-        Edit("catalog.yaml", "fresh: 12s", "fresh: 90s"),
-        Edit("catalog.yaml", "stale_while_revalidate: 6s", "stale_while_revalidate: 0s"),
-        Edit("prices.yaml", "fresh: 12s", "fresh: 30s"),
+        Edit("catalog.yaml", "fresh: 20s", "fresh: 120s"),
+        Edit("catalog.yaml", "stale_while_revalidate: 10s", "stale_while_revalidate: 0s"),
+        Edit("prices.yaml", "fresh: 20s", "fresh: 60s"),
     ),
     "keys": (
         Edit("catalog.yaml", "query: [sort, page]", "query: [page]"),
         Edit("catalog.yaml", "query: [variant]", f"query: [variant, {NOTED}]"),
-        Edit("catalog.yaml", "fresh: 12s", "fresh: 30s"),
+        Edit("catalog.yaml", "fresh: 20s", "fresh: 60s"),
     ),
     "not-stored": (
         Edit("catalog.yaml", f"\n{PRODUCT_PAGE}{KEPT_BY_PRODUCT}", ""),
         Edit("default.yaml", "  default:\n", f"{PRODUCT_PAGE}    store: false\n\n  default:\n"),
-        Edit("catalog.yaml", "stale_while_revalidate: 6s", "stale_while_revalidate: 1s"),
+        Edit("catalog.yaml", "stale_while_revalidate: 10s", "stale_while_revalidate: 2s"),
     ),
 }
 """What becomes of A. Shorter lifetimes without stale windows; longer ones; other keys; a route that is not stored."""
