@@ -40,6 +40,7 @@ from loadtests.plan import Doing, Person, Plan
 from loadtests.recorder.run import Cell
 from loadtests.report.terminal import exit_status, lines_of
 from loadtests.scenario_files import scenario_names
+from loadtests.units import plural
 
 USERS = 400
 """What the web UI offers, and the most that a run has unless somebody asks for more."""
@@ -110,8 +111,8 @@ class Session:
         gc.collect()
         gc.freeze()
         _say(
-            f"{made.scenario.name}, seed {options.seed}: {len(made.plan.arrivals):,} requests and "
-            f"{len(made.plan.deeds):,} deeds in {made.plan.phases[-1].to_s:.0f} s, {self.users} users"
+            f"{made.scenario.name}, seed {options.seed}: {plural(len(made.plan.arrivals), 'request')} and "
+            f"{plural(len(made.plan.deeds), 'deed')} in {made.plan.phases[-1].to_s:.0f} s, {self.users} users"
         )
 
     def tell(self, told: Told) -> None:
