@@ -214,7 +214,8 @@ class Conductor:
         threading.Thread(target=self._operate, daemon=True).start()
 
     def _pulse(self) -> None:
-        time.sleep(max(0.0, self.execution.begun_at - time.monotonic()))
+        if self._ended.wait(max(0.0, self.execution.begun_at - time.monotonic())):
+            return
         self._origin_log.begin()
         self.recorder.begin()
         while not self._ended.is_set():
@@ -243,7 +244,8 @@ class Conductor:
 
     @property
     def is_begun(self) -> bool:
-        return self.execution.begun_at > 0
+        """Second 0 is over: there is something to judge."""
+        return self.recorder.is_begun
 
     def stop(self) -> None:
         """Somebody ends the run before its time: nothing more is due, and what was may come in."""
@@ -268,6 +270,8 @@ class Conductor:
         self.execution.close()
         scraped = Scraped() if self._scraper is None else self._scraper.stop(self.execution.begun_at)
         run = self.recorder.finish(self.execution.seconds(now), cut_short=cut_short)
+        if cut_short is None:
+            run.check.faults += self.deeds.undone()
         run.series |= scraped.series
         run.policy_digests = dict(scraped.policy_digests)
         run.versions = versions_here(["locust"]) | {f"{name} build": build for name, build in scraped.builds.items()}
@@ -282,7 +286,8 @@ class Conductor:
         return run
 
     def abandon(self) -> None:
-        """The run was prepared and is not wanted any more."""
+        """The run was prepared and is not wanted any more; second 0 has not come."""
+        self._ended.set()
         if self._scraper is not None:
             self._scraper.abandon()
 

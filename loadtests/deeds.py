@@ -23,6 +23,7 @@ from loadtests.plan import Deed, Doing, Plan
 from loadtests.probes import Probes
 from loadtests.recorder.recorder import Recorder
 from loadtests.recorder.run import PriceChange
+from loadtests.units import count_text, plural
 
 LIVE_STATES = frozenset({"live", "shown"})
 """States of a change after which no edge may show what it replaced."""
@@ -32,6 +33,8 @@ PRIME_BEFORE_S = 1.0
 """How long before a price changes it is looked at: every edge has it in its store by then."""
 LATE_S = 1.0
 """A deed later than this after it was due is counted."""
+MIN_ORDERED = 0.98
+"""Of the changes of prices and the purges that a scenario asks for: with fewer, the shop was not put to the test."""
 REASON = "load test"
 _EVENT_KINDS = {
     Doing.PRICE: "price",
@@ -50,6 +53,8 @@ class Outcomes:
     prices: int = 0
     purges: int = 0
     tags: int = 0
+    faults: int = 0
+    """Commands of an operator that were obeyed."""
     late: int = 0
     purge_live_ms: list[float] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
@@ -89,6 +94,7 @@ class Deeds:
         self._locks: dict[PriceKey, threading.Lock] = defaultdict(threading.Lock)
         self._doubtful: set[PriceKey] = set()
         """Prices of which nobody knows whether a change was committed: they are not touched again."""
+        self._orders, self._commands = len(self.merchandise), len(self.faults)
         self._left = len(plan.deeds)
         if not self._left:
             self.done.set()
@@ -120,6 +126,22 @@ class Deeds:
         self._left -= 1
         if not self._left:
             self.done.set()
+
+    def undone(self) -> list[str]:
+        """Why a run proves nothing that went to its end: what its scenario does to the shop was not done."""
+        outcomes = self.outcomes
+        ordered, found = outcomes.prices + outcomes.purges, []
+        if ordered < MIN_ORDERED * self._orders:
+            found.append(
+                f"{count_text(ordered)} of {plural(self._orders, 'change')} of prices and purges were made (at least "
+                f"{MIN_ORDERED:.0%}): the shop was not put to the test that the scenario is"
+            )
+        if outcomes.faults < self._commands:
+            found.append(
+                f"{count_text(outcomes.faults)} of {plural(self._commands, 'fault')} and their ends were made: what "
+                f"was to be broken was not, or not mended in time"
+            )
+        return found
 
     # --- prices ---
 
@@ -293,6 +315,7 @@ class Operator:
         deeds.begun(deed, time.monotonic())
         try:
             deeds.breakage.tell(dict(deed.command))
+            deeds.outcomes.faults += 1
         except FaultsUnavailable as exc:
             deeds.failed(deed, time.monotonic(), exc)
         deeds.finished()

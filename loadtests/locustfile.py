@@ -55,6 +55,7 @@ WAITS_FOR_LIVE_S = 2.0
 MOST_MERCHANDISERS = 32
 SAY_EVERY_S = 10.0
 ALL_EDGES = "all edges of the running shop"
+UNDER_WAY = "a run is under way: stop it first, or wait for its end"
 CANNOT_START = 2
 FAULT_OF_OURS = 70
 REPORT_FILE = "report.html"
@@ -170,6 +171,7 @@ class Session:
                 return
             if not conductor.is_begun:
                 conductor.abandon()
+                self.status = CANNOT_START
                 return
             run = conductor.conclude(cut_short=cut_short, locust=_locust_figures(self.environment))
             _write_locust_csv(self.environment, conductor.folder)
@@ -387,6 +389,9 @@ def _before_the_form_is_obeyed() -> Any:
     session = the_session()
     if request.method != "POST" or not request.path.endswith("/swarm"):
         return None
+    if session.conductor is not None and session.begun.is_set():
+        # A run has the users that it began with, and whatever it broke is its own to mend.
+        return jsonify({"success": False, "message": UNDER_WAY, "host": session.environment.host})
     options = vars(session.environment.parsed_options)
     # The scenario says how long a run is; locust's own clock would cut off its last answers.
     request.form = MultiDict((name, value) for name, value in request.form.items() if name != "run_time")  # type: ignore[assignment]

@@ -322,13 +322,18 @@ def _store_share(run: Run, labels: Labels) -> Measured:
     return Measured(found[edge], f"at its highest, at {edge}")
 
 
-def _judged(read: Callable[[Run], int]) -> Callable[[Run, Labels], Measured]:
-    def take(run: Run, labels: Labels) -> Measured:
-        if not run.prices.answers_checked:
-            raise NotMeasured("the oracle checked no answer")
-        return Measured(read(run), f"in {plural(run.prices.answers_telling, 'answer')} that could have shown one")
+def _old_prices(run: Run, labels: Labels) -> Measured:
+    if not run.prices.answers_telling:
+        raise NotMeasured("no answer could have shown one: none showed a price of which a change was live")
+    return Measured(
+        run.prices.old_after_live, f"in {plural(run.prices.answers_telling, 'answer')} that could have shown one"
+    )
 
-    return take
+
+def _wrong_prices(run: Run, labels: Labels) -> Measured:
+    if not run.prices.answers_checked:
+        raise NotMeasured("the oracle checked no answer")
+    return Measured(run.prices.wrong, f"in {plural(run.prices.answers_checked, 'answer')} with a price that is watched")
 
 
 def _figure(name: str) -> Callable[[Run, Labels], Measured]:
@@ -393,10 +398,8 @@ MEASURES: dict[str, Measure] = {
     ),
     "store_bytes": Measure(Kind.BYTES, ("edge",), _store_bytes, "what an edge stored, at its highest"),
     "store_share": Measure(Kind.SHARE, ("edge",), _store_share, "the same over its budget"),
-    "old_prices": Measure(
-        Kind.COUNT, (), _judged(lambda run: run.prices.old_after_live), "old prices shown as current after live"
-    ),
-    "wrong_prices": Measure(Kind.COUNT, (), _judged(lambda run: run.prices.wrong), "prices that were never set"),
+    "old_prices": Measure(Kind.COUNT, (), _old_prices, "old prices shown as current after live"),
+    "wrong_prices": Measure(Kind.COUNT, (), _wrong_prices, "prices that were never set"),
     "origin_fetches": Measure(
         Kind.COUNT, ("edge",), _figure("origin_fetches"), "fetches of the product on sale, by the origin's own log"
     ),

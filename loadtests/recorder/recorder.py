@@ -96,6 +96,10 @@ class Recorder:
         """One request is meant to be sent at `at_s`. Of every one, before any is sent."""
         self._intended.append(at_s)
 
+    @property
+    def is_begun(self) -> bool:
+        return bool(self._taken)
+
     def begin(self) -> None:
         """The run's second 0 is now."""
         self._run.started_at = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")

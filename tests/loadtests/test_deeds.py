@@ -129,6 +129,30 @@ def test_purges_are_ordered_by_tags_hard_or_soft_and_waited_for(shop):
     assert sum(outcomes.waited_out.values()) == 2
 
 
+def test_a_run_whose_deeds_were_not_done_says_so(shop):
+    price, fault = Deed(1.0, Doing.PRICE, KEY), Deed(2.0, Doing.FAULT, command=(("do", "freeze"), ("name", "eu-1")))
+    done = Bench(shop, price, fault)
+    done.carry_out()
+    assert done.deeds.undone() == []
+    refused = Bench(shop, price, fault)
+    refused.deeds.origin = "http://127.0.0.1:1"
+    refused.breakage = refused.deeds.breakage = Breakage(None)
+    refused.carry_out()
+    changes, faults = refused.deeds.undone()
+    assert changes.startswith("0 of 1 change of prices and purges were made")
+    assert faults.startswith("0 of 1 fault and their ends were made")
+
+
+def test_a_change_that_never_becomes_live_was_made_all_the_same(shop, monkeypatch):
+    monkeypatch.setattr("loadtests.deeds.WAIT_LIVE_S", 0.0)
+    shop.state = "shown on some"
+    bench = Bench(shop, Deed(1.0, Doing.PRICE, KEY))
+    bench.carry_out()
+    (change,) = bench.recorder.finish(10.0).changes
+    assert change.live_ms is None
+    assert bench.deeds.undone() == []
+
+
 def test_faults_are_told_to_the_control_socket_and_what_is_not_mended_is(shop):
     freeze = (("do", "freeze"), ("name", "eu-1"))
     cut = (("do", "cut"), ("edge", "us"), ("channel", "questions"))

@@ -310,6 +310,8 @@ def test_the_web_ui_runs_a_scenario_and_has_a_tab_of_cache_figures(tmp_path):
             assert all(name in page for name in ('"title": "Cache"', '"steady-day"', '"seed"'))
             name = scenario(tmp_path, PRICES_CHANGE)
             assert web.start(scenario=name, seed="3", duration="3s", settings="people.bot=0", run_time="1s")["success"]
+            web.until("running")
+            assert "a run is under way" in web.start(scenario=name, seed="4", user_count="20")["message"]
             found = web.until("stopped")
             table = web.client.get("/cache/csv").text
         finally:

@@ -130,11 +130,19 @@ def test_what_was_not_measured_is_not_met_and_says_why(run, text, why):
     assert why in verdict.said
 
 
-def test_an_oracle_that_checked_nothing_has_not_proved_that_no_old_price_was_shown(run):
-    run.prices = Prices()
-    (verdict,) = judge(run, [parse_threshold("old_prices == 0", AT)])
+@pytest.mark.parametrize(
+    ("text", "prices", "said"),
+    [
+        ("wrong_prices == 0", Prices(), "the oracle checked no answer"),
+        ("old_prices == 0", Prices(), "no answer could have shown one"),
+        ("old_prices == 0", Prices(answers_checked=900), "no answer could have shown one"),
+    ],
+)
+def test_an_oracle_that_saw_nothing_has_not_proved_that_no_old_price_was_shown(run, text, prices, said):
+    run.prices = prices
+    (verdict,) = judge(run, [parse_threshold(text, AT)])
     assert not verdict.met
-    assert "the oracle checked no answer" in verdict.said
+    assert said in verdict.said
 
 
 def test_a_change_that_was_begun_after_the_end_belongs_to_the_last_phase(run):
