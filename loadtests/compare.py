@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,12 +13,14 @@ from enum import StrEnum
 from loadtests import scraped
 from loadtests.bootstrap import DRAWS, Interval, Tails, Weights, draws_of, interval_of, mean, ratio
 from loadtests.measures import counted_changes, exact_percentile, in_windows, take, windows
-from loadtests.recorder.run import HIT_STATUSES, MISS_STATUSES, Run, Second, Status
+from loadtests.recorder.run import HIT_STATUSES, MISS_STATUSES, PriceChange, Run, Second, Status
 from loadtests.report.first_screen import started_text
 from loadtests.report.terminal import columns
 from loadtests.units import MINUS, NO_BREAK, Kind, digits, plural, share_text, text_of
 
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+NEVER_MS = 30_000.0
+"""What is not live or not seen by then never is: nobody waits longer (`deeds.WAIT_LIVE_S`, `probes.PATIENCE_S`)."""
 FEWEST_BEYOND = 10
 """Requests beyond a percentile in each run; with fewer it hangs on single ones, and drawing them again is no help."""
 
@@ -250,15 +253,19 @@ def _per_second(run: Run, name: str, which: scraped.Which = scraped.every) -> di
 
 
 def _of_price_changes(before: Run, after: Run, seed: int, draws: int) -> list[Change]:
-    """The same plan changes the same prices in the same order: the first of A is the first of B."""
-    pairs = list(zip(counted_changes(before), counted_changes(after), strict=False))
+    """The same plan changes the same prices: the second change of a price in A is its second one in B.
+
+    What never became live, or was never seen, counts as NEVER_MS: left out, a shop would look better for it.
+    """
+    first, second = _numbered(before), _numbered(after)
+    pairs = [(change, second[key]) for key, change in first.items() if key in second]
     found = []
-    lives = [(a.live_ms, b.live_ms) for a, b in pairs if a.live_ms is not None and b.live_ms is not None]
+    lives = [(_ms(a.live_ms), _ms(b.live_ms)) for a, b in pairs]
     fresh = [
-        (one, other)
+        (_ms(one), _ms(b.fresh_ms[edge]))
         for a, b in pairs
         for edge, one in sorted(a.fresh_ms.items())
-        if one is not None and (other := b.fresh_ms.get(edge)) is not None
+        if edge in b.fresh_ms
     ]
     for name, times in (("price live", lives), ("purge to fresh", fresh)):
         if len(times) < 10:
@@ -269,6 +276,21 @@ def _of_price_changes(before: Run, after: Run, seed: int, draws: int) -> list[Ch
             one, other = (exact_percentile([pair[side] for pair in times], share) * 1e3 for side in (0, 1))
             found.append(Change(f"{name} {part}", Kind.TIME, Better.LESS, one, other, interval_of(changes)))
     return found
+
+
+def _numbered(run: Run) -> dict[tuple[str, str, int], PriceChange]:
+    """The changes that count, by market, SKU and how many of this price there were before."""
+    found: dict[tuple[str, str, int], PriceChange] = {}
+    times: Counter[tuple[str, str]] = Counter()
+    for change in counted_changes(run):
+        price = change.market, change.sku
+        found[*price, times[price]] = change
+        times[price] += 1
+    return found
+
+
+def _ms(measured: float | None) -> float:
+    return NEVER_MS if measured is None else measured
 
 
 def _of_pairs(pairs: Sequence[tuple[float, float]], share: float) -> float:

@@ -94,6 +94,26 @@ def test_everything_slower_is_found_and_the_other_way_round_it_is_faster():
     assert not any(outcome is Outcome.WORSE for outcome in outcomes(back).values())
 
 
+def test_changes_that_never_became_live_are_not_left_out():
+    before, after = made_run(Shape()), made_run(Shape(noise=2))
+    for change in after.changes[::3]:
+        change.live_ms = None
+        change.fresh_ms = dict.fromkeys(change.fresh_ms)
+    found = {change.name: change for change in compare(before, after, draws=DRAWS).changes}
+    for name in ("price live p95", "purge to fresh p95"):
+        assert found[name].after == 30e6
+        assert found[name].outcome is Outcome.WORSE
+
+
+def test_changes_are_paired_by_their_price_though_one_of_them_was_refused_in_one_run():
+    before, after = made_run(Shape()), made_run(Shape())
+    del after.changes[5]
+    found = {change.name: change for change in compare(before, after, draws=DRAWS).changes}
+    for name in ("price live p50", "price live p95"):
+        assert found[name].change == 0
+        assert found[name].interval == (0, 0)
+
+
 def test_percentiles_that_hang_on_a_few_requests_are_not_compared():
     found = outcomes(compare(made_run(Shape()), made_run(Shape(noise=2)), draws=DRAWS))
     assert "HIT p99" in found  # of five thousand
