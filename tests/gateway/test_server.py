@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import pytest_asyncio
 
-from edge.gateway.server import REFUSALS, GatewayServer, Limits, Parsed, Refusal, ViewerConnection
+from edge.gateway.server import REFUSALS, GatewayServer, Limits, Parsed, Quick, Refusal, ViewerConnection
 from tests.support.clock import ManualClock
 from tests.support.raw_http import RawViewer
 
@@ -28,7 +28,7 @@ class Echo:
         self.release = asyncio.Event()
         self.refused: list[Refusal] = []
 
-    def quick(self, data: bytes, now: float, viewer: ViewerConnection) -> bytes | None:
+    def quick(self, data: bytes, now: float, viewer: ViewerConnection) -> Quick:
         return None
 
     def at_once(self, parsed: Parsed, now: float) -> bytes | Callable[[], Awaitable[None]]:

@@ -31,7 +31,7 @@ from edge.gateway.hits import Known, Site
 from edge.gateway.origin import Caps, Deadlines, OriginError, OriginPool
 from edge.gateway.origin.plain_head import read_plain_head
 from edge.gateway.plain import read_plain
-from edge.gateway.server import REFUSALS, GatewayServer, Limits, Parsed, Refusal, ViewerConnection
+from edge.gateway.server import REFUSALS, GatewayServer, Limits, Parsed, Quick, Refusal, ViewerConnection
 from edge.store.codec import Unreadable, decode, encode, key_record, key_recorded
 from tests.security import seeds
 from tests.security.edges import RFC9111_EDGE, SHOP_EDGE
@@ -278,7 +278,7 @@ class _Application:
         self.parsed: list[Parsed] = []
         self.quickly = 0
 
-    def quick(self, data: bytes, now: float, viewer: ViewerConnection) -> bytes | asyncio.Future[None] | None:
+    def quick(self, data: bytes, now: float, viewer: ViewerConnection) -> Quick:
         if read_plain(data) is None:
             return None
         # What the short way takes is one request to a strict reader as well, to its last byte.
