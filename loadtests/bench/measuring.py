@@ -173,6 +173,18 @@ def own_ticks() -> int:
     return total
 
 
+class Foreign:
+    """What else the machine did since this was made: anything but this process and all that descends from it."""
+
+    def __init__(self) -> None:
+        self._began, self._own, self._all = time.monotonic(), own_ticks(), busy_ticks()
+
+    def cores(self) -> float:
+        """Mean, in cores."""
+        others = (busy_ticks() - self._all) - (own_ticks() - self._own)
+        return max(0.0, others / TICKS / (time.monotonic() - self._began))
+
+
 def _tasks_of(pid: int) -> list[Path]:
     try:
         return list(Path(f"/proc/{pid}/task").iterdir())

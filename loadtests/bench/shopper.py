@@ -14,7 +14,6 @@ import re
 import shutil
 import statistics
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -281,7 +280,7 @@ async def _loaded(context: BrowserContext, url: str, way: Way) -> Load:
     what it should have."""
     await context.add_init_script(OBSERVE)
     page = await context.new_page()
-    began, ours, all_ticks = time.monotonic(), measuring.own_ticks(), measuring.busy_ticks()
+    watch = measuring.Foreign()
     if way.phone:
         session = await context.new_cdp_session(page)
         await session.send("Emulation.setCPUThrottlingRate", {"rate": PHONE_SLOWDOWN})
@@ -291,9 +290,7 @@ async def _loaded(context: BrowserContext, url: str, way: Way) -> Load:
     status = response.headers.get("cache-status", "")
     if ("; hit" in status) is not (way.edge is Edge.HAS_ALL) or (not status) is not (way.edge is Edge.NONE):
         raise BenchError(f"{url}: Cache-Status: {status or 'none'}, for an edge that {way.edge.value}")
-    told = await page.evaluate(TELL, PATIENCE_S * 1000)
-    others = (measuring.busy_ticks() - all_ticks) - (measuring.own_ticks() - ours)
-    return Load.told(told, max(0.0, others / measuring.TICKS / (time.monotonic() - began)))
+    return Load.told(await page.evaluate(TELL, PATIENCE_S * 1000), watch.cores())
 
 
 async def _purge(staff: StaffApi, tag: str) -> None:

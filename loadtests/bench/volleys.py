@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from loadtests.bench import measuring
 from loadtests.bench.measuring import BenchError
 from loadtests.recorder.histogram import Histogram
 from loadtests.recorder.run import HIT_STATUSES, MISS_STATUSES, Cell, Run, Status
@@ -65,12 +66,17 @@ def volley(run: Run, chosen: Callable[[Cell], bool] = lambda cell: True) -> Voll
 
 
 def believed(once: Callable[[], Run], tries: int, heading: str) -> Run:
-    """A run whose generator kept up; the last of `tries` where none did, and what was wrong with it stays in it."""
+    """A run whose generator kept up and that nothing else on the machine disturbed; the last of `tries` where there was
+    none, and what was wrong with it is among its faults."""
     number = 0
     while True:
         number += 1
+        watch = measuring.Foreign()
         run = once()
-        said = "; ".join(run.check.faults) or "the generator kept up"
+        if (foreign := watch.cores()) > measuring.MAX_FOREIGN_CORES:
+            limit = measuring.MAX_FOREIGN_CORES
+            run.check.faults.append(f"anything else took {foreign:.2f} of the machine's cores (at most {limit})")
+        said = "; ".join(run.check.faults) or f"the generator kept up, foreign {foreign:.2f} core"
         print(f"{heading}: {run.check.done:,} answers, try {number}: {said}", file=sys.stderr, flush=True)
         if run.check.valid or number >= tries:
             return run

@@ -87,7 +87,22 @@ def test_nothing_asked_is_no_success():
     assert (found.up, found.within(50.0), found.hit_ratio) == (0.0, 0.0, 0.0)
 
 
-def test_a_generator_that_fell_behind_is_tried_again_and_the_last_try_keeps_its_faults():
+def foreign(monkeypatch: pytest.MonkeyPatch, *cores: float) -> None:
+    """What anything else on the machine takes during each run."""
+    found = iter(cores)
+    monkeypatch.setattr(measuring.Foreign, "cores", lambda self: next(found))
+
+
+def test_a_run_that_anything_else_disturbed_is_tried_again(monkeypatch):
+    foreign(monkeypatch, 0.5, 0.05)
+    assert believed(run_of, 3, "x").check.valid
+    foreign(monkeypatch, 0.5, 0.4)
+    [fault] = believed(run_of, 2, "x").check.faults
+    assert fault == "anything else took 0.40 of the machine's cores (at most 0.12)"
+
+
+def test_a_generator_that_fell_behind_is_tried_again_and_the_last_try_keeps_its_faults(monkeypatch):
+    foreign(monkeypatch, *[0.0] * 4)
     runs = iter([run_of(faults=("behind",)), run_of()])
     assert believed(lambda: next(runs), 3, "x").check.valid
     runs = iter([run_of(faults=("behind",)), run_of(faults=("again",))])
