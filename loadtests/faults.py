@@ -114,7 +114,9 @@ class Breakage:
                 with connection.makefile("rb") as lines:
                     answer = json.loads(lines.readline())
         except (OSError, ValueError) as exc:
-            raise FaultsUnavailable(f"{command['do']}: {self._control}: {str(exc) or type(exc).__name__}") from exc
+            # Without its path: this is told in reports, which go to others.
+            why = str(exc) or type(exc).__name__
+            raise FaultsUnavailable(f"{command['do']}: the shop's control socket: {why}") from exc
         if not answer.get("ok"):
             raise FaultsUnavailable(f"{command['do']}: {answer.get('error')}")
         return dict(answer)

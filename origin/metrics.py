@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import itertools
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -126,6 +127,8 @@ class Metrics:
         self._shared = shared
         self._all: list[Counter | Gauge | Histogram] = []
         self._looks: list[Callable[[], None]] = []
+        self._looking = threading.Lock()
+        """A scrape looks in a thread of its own, and what grew since the last look is to be counted once."""
         self._pops: set[str] = set()
         self.requests = self._made(
             Counter, "nearshelf_origin_requests", "Requests answered.", ("route", "method", "code_class")
@@ -236,9 +239,10 @@ class Metrics:
             await asyncio.sleep(SAMPLE_EVERY_S)
 
     def look(self) -> None:
-        """Once, now."""
-        for look in self._looks:
-            look()
+        """Once, now. From any thread."""
+        with self._looking:
+            for look in self._looks:
+                look()
 
     # --- telling ---
 

@@ -6,6 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from loadtests.measures import counted_changes, take
+from loadtests.recorder.check import (
+    LATE_S,
+    MAX_CPU_SHARE,
+    MAX_LAG_P99_MS,
+    MAX_LATE_SHARE,
+    MIN_ACHIEVED,
+    REMARKABLE_STEAL,
+)
 from loadtests.recorder.run import Run, Verdict
 from loadtests.units import (
     bytes_text,
@@ -131,9 +139,12 @@ def validity_of(run: Run) -> list[Said]:
     if run.open_loop:
         found.append(
             _line(
-                check.intended > 0 and check.sent >= 0.98 * check.intended and check.late_share <= 0.01,
+                check.intended > 0
+                and check.sent >= MIN_ACHIEVED * check.intended
+                and check.late_share <= MAX_LATE_SHARE,
                 f"{plural(check.sent, 'request')} of {count_text(check.intended)} intended were sent; "
-                f"{share_text(check.late_share)} more than 10 ms late although somebody was free to send them.",
+                f"{share_text(check.late_share)} more than {LATE_S * 1000:.0f} ms late although somebody was free to "
+                "send them.",
             )
         )
     else:
@@ -142,7 +153,7 @@ def validity_of(run: Run) -> list[Said]:
         )
     found.append(
         _line(
-            check.cpu_share < 0.9 and check.lag_p99_ms <= 10,
+            check.cpu_share < MAX_CPU_SHARE and check.lag_p99_ms <= MAX_LAG_P99_MS,
             f"The generator took {share_text(check.cpu_share)} of a core; its own loop woke up "
             f"{digits(check.lag_p99_ms)} ms late at p99.",
         )
@@ -150,7 +161,7 @@ def validity_of(run: Run) -> list[Said]:
     if check.steal_share:
         found.append(
             _line(
-                check.steal_share < 0.02,
+                check.steal_share <= REMARKABLE_STEAL,
                 f"The machine's host gave {share_text(check.steal_share)} of its time to others.",
             )
         )
