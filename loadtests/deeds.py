@@ -54,7 +54,7 @@ class Outcomes:
     purges: int = 0
     tags: int = 0
     faults: int = 0
-    """Commands of an operator that were obeyed."""
+    """Commands of an operator that were obeyed before the end."""
     late: int = 0
     purge_live_ms: list[float] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
@@ -94,7 +94,8 @@ class Deeds:
         self._locks: dict[PriceKey, threading.Lock] = defaultdict(threading.Lock)
         self._doubtful: set[PriceKey] = set()
         """Prices of which nobody knows whether a change was committed: they are not touched again."""
-        self._orders, self._commands = len(self.merchandise), len(self.faults)
+        self._orders, self._end_s = len(self.merchandise), plan.phases[-1].to_s
+        self._commands = sum(map(self._is_within, self.faults))
         self._left = len(plan.deeds)
         if not self._left:
             self.done.set()
@@ -126,6 +127,14 @@ class Deeds:
         self._left -= 1
         if not self._left:
             self.done.set()
+
+    def obeyed(self, deed: Deed) -> None:
+        """An operator's command was carried out."""
+        self.outcomes.faults += self._is_within(deed)
+
+    def _is_within(self, deed: Deed) -> bool:
+        """Whether a deed belongs to what is measured: a fault that lasts to the end may end after it."""
+        return deed.at_s < self._end_s
 
     def undone(self) -> list[str]:
         """Why a run proves nothing that went to its end: what its scenario does to the shop was not done."""
@@ -315,7 +324,7 @@ class Operator:
         deeds.begun(deed, time.monotonic())
         try:
             deeds.breakage.tell(dict(deed.command))
-            deeds.outcomes.faults += 1
+            deeds.obeyed(deed)
         except FaultsUnavailable as exc:
             deeds.failed(deed, time.monotonic(), exc)
         deeds.finished()

@@ -143,6 +143,20 @@ def test_a_run_whose_deeds_were_not_done_says_so(shop):
     assert faults.startswith("0 of 1 fault and their ends were made")
 
 
+def test_a_fault_that_lasts_to_the_end_may_be_mended_after_it(shop):
+    bench = Bench(
+        shop,
+        Deed(2.0, Doing.FAULT, command=(("do", "freeze"), ("name", "eu-1"))),
+        Deed(10.0, Doing.HEAL, command=(("do", "thaw"), ("name", "eu-1"))),
+    )
+    operator = Operator(bench.deeds, lambda _: None)
+    assert bench.deeds.undone() != []
+    assert operator.next()
+    assert bench.deeds.undone() == []
+    assert operator.next()
+    assert bench.deeds.undone() == []
+
+
 def test_a_change_that_never_becomes_live_was_made_all_the_same(shop, monkeypatch):
     monkeypatch.setattr("loadtests.deeds.WAIT_LIVE_S", 0.0)
     shop.state = "shown on some"
