@@ -17,6 +17,8 @@ from infra.local import control
 from infra.local.errors import LocalError
 
 LOCUSTFILE = Path("loadtests") / "locustfile.py"
+CONCLUDED = frozenset({0, 1, 2, 3})
+"""Exit statuses of a run that has mended what it broke, or broken nothing."""
 INTERRUPTED_TEXT = "stopping: the shop is being mended, and what was measured is being written; a moment"
 
 
@@ -36,7 +38,7 @@ def list_scenarios() -> str:
 def run_locust(arguments: Sequence[str], control_socket: Path | None) -> int:
     """Carry out one run; its exit status. Whoever stops this process stops the run, which then mends the shop.
 
-    A run that was killed could mend nothing: the shop is healed here, if it was whole before.
+    A run that was killed, or failed itself, could mend nothing: the shop is healed here, if it was whole before.
     """
     if importlib.util.find_spec("locust") is None:
         raise CommandError("locust is not installed; install the group `load` of pyproject.toml, or use `./dev`")
@@ -54,8 +56,9 @@ def run_locust(arguments: Sequence[str], control_socket: Path | None) -> int:
     )
     with _passing_on(process):
         status = process.wait()
-    if status < 0:
-        complain(f"locust was ended by signal {-status}: nothing was judged, and no report was written")
+    if status not in CONCLUDED:
+        how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        complain(f"locust {how}: nothing was judged, and no report was written")
         if whole and control_socket is not None and not _is_whole(control_socket):
             control.ask(control_socket, {"do": "heal"})
             complain("what it had broken in the shop is mended")

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from infra.load_run import run_locust
 from loadtests.recorder.histogram import Histogram
 from loadtests.recorder.run import Run, Status, read_run
 from loadtests.target import load_target
@@ -246,6 +247,24 @@ def test_a_run_that_is_killed_leaves_the_shop_mended_by_the_command_that_started
     assert "locust was ended by signal 9" in said
     assert shop.told[-1] == {"do": "heal"}
     assert shop.broken == []
+
+
+def test_a_run_that_fails_itself_leaves_the_shop_mended_too(tmp_path, monkeypatch, capsys):
+    failing = tmp_path / "failing.py"
+    failing.write_text(
+        "import socket\n"
+        "with socket.socket(socket.AF_UNIX) as control:\n"
+        f"    control.connect({str(tmp_path / 'control')!r})\n"
+        """    control.sendall(b'{"do": "freeze", "name": "eu-1"}\\n')\n"""
+        "    control.recv(1000)\n"
+        "raise SystemExit(70)\n"
+    )
+    monkeypatch.setattr("infra.load_run.LOCUSTFILE", failing)
+    with FakeShop(tmp_path).running() as shop:
+        assert run_locust([], tmp_path / "control") == 3
+        assert {"do": "freeze", "name": "eu-1"} in shop.told
+        assert not shop.broken
+    assert "ended with status 70" in capsys.readouterr().err
 
 
 def test_a_shop_that_is_broken_already_is_not_broken_more(tmp_path):
