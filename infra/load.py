@@ -55,7 +55,10 @@ def load_run(
         typer.Option("--set", metavar="FIELD=VALUE", help="Any field of the scenario: people.bot=0; repeat it."),
     ] = None,
     users: Annotated[
-        int | None, typer.Option("--users", "-u", metavar="N", help="Most requests on their way at a time.")
+        int | None,
+        typer.Option(
+            "--users", "-u", metavar="N", help="Most requests on their way at a time; not by locust: to each edge."
+        ),
     ] = None,
     thresholds: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Instead of the scenario's own: one a line, # for comments.")
