@@ -105,12 +105,16 @@ def test_the_command_prints_and_exits_by_what_it_found(tmp_path):
     [
         (("--ready", "nowhere/ready.json"), "not there; start the shop"),
         (("--cut", "mars"), "no such edge, there are us, eu"),
-        (("--cut", "eu"), "no control socket"),
+        (("--ready", "elsewhere.json", "--cut", "eu"), "no control socket"),
     ],
 )
 def test_a_run_that_cannot_start_says_why_and_exits_2(tmp_path, arguments, reason):
     with FakeShop(tmp_path).running() as shop:
-        result = command("--ready", str(shop.ready), *arguments)
+        ready = json.loads(shop.ready.read_text())
+        del ready["control"]
+        (tmp_path / "elsewhere.json").write_text(json.dumps(ready))
+        named = [str(tmp_path / each) if each.endswith(".json") else each for each in arguments]
+        result = command("--ready", str(shop.ready), *named)
     assert result.returncode == 2
     assert reason in result.stderr
     assert "Traceback" not in result.stderr
