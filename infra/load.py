@@ -82,7 +82,8 @@ def load_run(
 ) -> None:
     """Run a scenario against the running shop: locust, open loop, without a browser, with a report at the end.
 
-    Exit status: 0 everything is met, 1 a threshold or the promise is broken, 2 it could not start, 3 it is invalid.
+    Exit status: 0 everything is met, 1 a threshold or the promise is broken, 2 it could not start, 3 it is invalid;
+    1 as well when an invalid run showed an old price: the answer that showed it proves it.
 
     \b
     Examples:
@@ -134,7 +135,8 @@ def load_report(
 ) -> None:
     """Write a run's report again: report.html, cells.csv, seconds.csv, junit.xml.
 
-    Exit status: 0 everything is met, 1 a threshold or the promise is broken, 2 no such run, 3 the run is invalid.
+    Exit status: 0 everything is met, 1 a threshold or the promise is broken, 2 no such run, 3 the run is invalid
+    (1 if it showed an old price).
 
     \b
     Examples:

@@ -9,6 +9,7 @@ with it. How many users there are (`-u`) is how many requests can be on their wa
 sent. `nearshelf load run` is the same without a browser. See docs/load-testing.md.
 
 Exit status: 0 everything is met, 1 a threshold or the promise is broken, 2 the run could not start, 3 it is invalid.
+A run that showed a price which it must not show ends with 1, valid or not.
 One process only: the judge of prices must know of every change.
 """
 

@@ -166,6 +166,11 @@ class Prices:
     """From the commit of a change to each answer that still showed what it replaced."""
     violations: list[str] = field(default_factory=list)
 
+    @property
+    def promise_broken(self) -> bool:
+        """An old or a wrong price was shown as current: that is proved whatever the generator did."""
+        return bool(self.old_after_live or self.wrong)
+
 
 @dataclass(slots=True)
 class Machine:
@@ -260,12 +265,7 @@ class Run:
     @property
     def passed(self) -> bool:
         """Valid, no old price, and every threshold met."""
-        return (
-            self.check.valid
-            and not self.prices.old_after_live
-            and not self.prices.wrong
-            and all(verdict.met for verdict in self.thresholds)
-        )
+        return self.check.valid and not self.prices.promise_broken and all(verdict.met for verdict in self.thresholds)
 
     def counted(self) -> list[Cell]:
         """The cells of phases that count: what all figures are about unless they name a phase."""

@@ -53,7 +53,7 @@ def verdict_of(run: Run) -> Said:
     """The one thing to know."""
     broken = [verdict for verdict in run.thresholds if not verdict.met]
     said = []
-    if run.prices.old_after_live or run.prices.wrong:
+    if run.prices.promise_broken:
         said.append(
             f"The promise was broken: {plural(run.prices.old_after_live, 'old price')} after live, "
             f"{plural(run.prices.wrong, 'price')} that nobody set."
@@ -61,7 +61,11 @@ def verdict_of(run: Run) -> Said:
     if broken:
         said.append(f"{len(broken)} of {plural(len(run.thresholds), 'threshold')} not met.")
     if not run.check.valid:
-        return Said(*ODD, " ".join(["The figures below cannot be believed: see why.", *said]), "Invalid")
+        unbelieved = "The figures below cannot be believed: see why."
+        if run.prices.promise_broken:
+            # Proved by the answers that showed them, whatever the generator did.
+            return Said(*BAD, " ".join([said[0], unbelieved, *said[1:]]), "Failed")
+        return Said(*ODD, " ".join([unbelieved, *said]), "Invalid")
     if said:
         return Said(*BAD, " ".join(said), "Failed")
     if run.thresholds:

@@ -14,8 +14,13 @@ PASSED, BROKEN, INVALID = 0, 1, 3
 
 
 def exit_status(run: Run) -> int:
-    """0: everything is met; 1: a threshold or the promise is broken; 3: the figures cannot be believed."""
-    return INVALID if not run.check.valid else PASSED if run.passed else BROKEN
+    """0: everything is met; 1: a threshold or the promise is broken; 3: the figures cannot be believed.
+
+    A price that must not be shown is proved by the answer that showed it, in an invalid run too: 1.
+    """
+    if run.passed:
+        return PASSED
+    return BROKEN if run.check.valid or run.prices.promise_broken else INVALID
 
 
 def lines_of(run: Run) -> list[str]:

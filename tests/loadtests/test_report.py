@@ -326,6 +326,11 @@ def test_an_outage_says_what_share_of_requests_was_answered(whole):
         (lambda run: setattr(run.prices, "wrong", 1), 1, "FAILED"),
         (lambda run: run.check.faults.append("97 % of the intended requests were sent"), 3, "INVALID"),
         (lambda run: (run.check.faults.append("late"), held_to(run, "hit_ratio > 2")), 3, "INVALID"),
+        (
+            lambda run: (run.check.faults.append("late"), setattr(run.prices, "old_after_live", 1)),
+            1,
+            "FAILED. The promise was broken: 1 old price after",
+        ),
     ],
 )  # fmt: skip
 def test_the_exit_status_is_the_verdict(spoil, status, word):
@@ -333,6 +338,7 @@ def test_the_exit_status_is_the_verdict(spoil, status, word):
     spoil(run)
     assert exit_status(run) == status
     assert lines_of(run)[0].startswith(f"steady-day: {word}")
+    assert ("cannot be believed" in lines_of(run)[0]) == (not run.check.valid)
 
 
 def test_a_line_is_printed_for_each_threshold_and_each_fault(whole):
