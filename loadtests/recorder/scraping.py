@@ -134,12 +134,15 @@ def merged(looks: Iterable[Look], began_at: float) -> Scraped:
 
     Counters and levels are told apart by their names, as Prometheus wants it. A counter that falls belongs to a worker
     that was started again and counts from 0; what its predecessor had counted is kept. Of a worker that does not answer
-    what it had counted last counts on; its levels are missing, and the whole edge's at that tick with them.
+    what it had counted last counts on; its levels are missing, and the whole edge's at that tick with them. One that
+    did not answer the first look counts from its own first answer on: what it had counted until then is mostly older
+    than the run.
     """
     series: dict[str, list[tuple[float, float]]] = {}
     digests: dict[str, set[str]] = defaultdict(set)
     builds: dict[str, set[str]] = defaultdict(set)
     counters: dict[tuple[str, str], _Counters] = defaultdict(_Counters)
+    known: set[tuple[str, str]] = set()
     missed: Counter[tuple[str, str]] = Counter()
     ticks: dict[int, dict[tuple[str, str], Look]] = defaultdict(dict)
     workers: dict[str, set[str]] = defaultdict(set)
@@ -155,6 +158,10 @@ def merged(looks: Iterable[Look], began_at: float) -> Scraped:
             its = ticks[tick].get((edge, url))
             figures = None if its is None else its.figures
             missed[edge, url] += figures is None
+            if figures is not None and (edge, url) not in known:
+                known.add((edge, url))
+                if tick != first:
+                    counters[edge, url].begin_at(figures)
             for key, value in counters[edge, url].after(figures or {}).items():
                 total[key] += value
         if len(answered) == len(its_looks):
@@ -190,6 +197,10 @@ class _Counters:
     def __init__(self) -> None:
         self._last: Figures = {}
         self._before: Figures = {}
+
+    def begin_at(self, figures: Figures) -> None:
+        """Of what its first answer says, nothing belongs to the run."""
+        self._before = {key: -value for key, value in figures.items() if _is_counter(key)}
 
     def after(self, figures: Figures) -> Figures:
         for key, value in figures.items():

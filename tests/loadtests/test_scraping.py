@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from loadtests import scraped
 from loadtests.recorder.scraping import Look, Scraper, merged, read_figures
+from tests.support.load_runs import Shape, made_run
 
 WORKER = """\
 # HELP nearshelf_edge_requests_total Requests answered.
@@ -99,6 +101,32 @@ def test_a_silent_worker_keeps_what_it_had_counted_and_its_edge_has_no_level():
     assert found.series["cache_bytes{edge=eu}"] == [(0.0, 40.0), (3.0, 42.0)]
     assert found.series["workers_answering{edge=eu}"] == [(0.0, 2.0), (1.0, 1.0), (2.0, 1.0), (3.0, 2.0)]
     assert found.remarks == ["eu gave no figures at b/metrics in 2 of 4 looks"]
+
+
+def test_a_worker_that_missed_the_first_look_counts_from_its_own_first_answer():
+    found = merged(
+        [
+            look(0, "a", {"x_total": 100}),
+            look(0, "b", None),
+            look(1, "a", {"x_total": 101}),
+            look(1, "b", {"x_total": 5000}),
+            look(2, "a", {"x_total": 102}),
+            look(2, "b", {"x_total": 5007, "late_total": 3}),  # a label that it had never counted before
+            look(3, "a", {"x_total": 102}),
+            look(3, "b", {"x_total": 2, "late_total": 3}),  # started again
+        ],
+        began_at=100.0,
+    )
+    assert found.series["x_total{edge=eu}"] == [(0.0, 100.0), (1.0, 101.0), (2.0, 109.0), (3.0, 111.0)]
+    assert found.series["late_total{edge=eu}"] == [(2.0, 3.0), (3.0, 3.0)]
+
+
+def test_an_edge_whose_every_worker_missed_the_first_look_has_not_counted_all_of_its_life_in_the_run():
+    looks = [look(0, "a", None), look(0, "o", {"y_total": 1.0}, edge="")]
+    looks += [look(tick, "a", {"x_total": 5000.0 + tick}) for tick in (1, 2, 3)]
+    run = made_run(Shape(seconds=4, warmup=0, scraped=False))
+    run.series = merged(looks, began_at=100.0).series
+    assert scraped.increase(run, "x_total", [(0, 4)]) == 2
 
 
 def test_what_a_killed_worker_had_counted_is_kept_when_its_successor_counts_from_nothing():
