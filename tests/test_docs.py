@@ -17,10 +17,14 @@ DOCUMENTS = sorted(
 
 RUN_ELSEWHERE = {
     "./dev up": "tests/infra/test_up.py",
+    "NEARSHELF_POLICIES=build/policies ./dev up": "tests/infra/test_up.py",
     "./dev test": "tests/test_docs.py",
     "./dev lint": ".ci/run",
     "./dev clean": "tests/test_dev.py",
     "./dev lock": "tests/test_dev.py",
+    "./dev load run": "tests/loadtests/test_locust_runs.py",
+    "./dev load compare": "tests/infra/test_load_reports.py",
+    "python -m loadtests.whatif": "tests/loadtests/test_whatif.py",
     "locust -f loadtests/locustfile.py": "tests/loadtests/test_locust_runs.py",
     "python -m loadtests.freshness": "tests/loadtests/test_freshness_on_the_real_shop.py",
     # Needs a checkout that is a repository, which a copy of the tree is not.
