@@ -30,7 +30,7 @@ from loadtests.origin_log import OriginLog
 from loadtests.people import ShopFront
 from loadtests.plan import Doing, Plan
 from loadtests.planning import BadPlan, make_plan
-from loadtests.probes import Probes
+from loadtests.probes import MOST_AT_ONCE, Probes
 from loadtests.recorder.machine import versions_here
 from loadtests.recorder.recorder import Recorder
 from loadtests.recorder.run import Prices, Run, write_run
@@ -42,6 +42,7 @@ from loadtests.scenario_files import BadScenario, load_scenario
 from loadtests.sightings import Sightings
 from loadtests.target import BadTarget, Target, load_target
 from loadtests.thresholds import Threshold, ThresholdError, judge, parse_thresholds, read_thresholds
+from loadtests.units import count_text, plural
 
 FOLDER = "load"
 """Of all runs, in the state folder."""
@@ -275,9 +276,10 @@ class Conductor:
         run.series |= scraped.series
         run.policy_digests = dict(scraped.policy_digests)
         run.versions = versions_here(["locust"]) | {f"{name} build": build for name, build in scraped.builds.items()}
-        run.check.remarks += [*self._remarks, *self._waited(run), *self._failures(), *scraped.remarks]
         run.prices = self._prices()
         run.figures = self._figures()
+        told = (*self._waited(run), *self._failures(), *left_out(run, self.sightings), *scraped.remarks)
+        run.check.remarks += [*self._remarks, *told]
         run.locust = dict(locust or {})
         run.thresholds = judge(run, self._thresholds)
         write_run(run, self.folder)
@@ -317,20 +319,18 @@ class Conductor:
         )
 
     def _figures(self) -> dict[str, float]:
+        """Those of loadtests/measures.py that only the run itself knows, under their names there."""
         outcomes = self.deeds.outcomes
-        figures: dict[str, float] = {
-            "prices_changed": outcomes.prices,
-            "purges": outcomes.purges,
-            "purged_tags": outcomes.tags,
-            "deeds_late": outcomes.late,
-            "deeds_failed": len(outcomes.failed),
-            "leases_waited_out": sum(outcomes.waited_out.values()),
-            "sightings_left_out": self.sightings.left_out,
-        }
-        if outcomes.purge_live_ms:
-            ordered = sorted(outcomes.purge_live_ms)
-            figures["purge_live_p50_ms"] = ordered[len(ordered) // 2]
-            figures["purge_live_max_ms"] = ordered[-1]
+        figures: dict[str, float] = {}
+        if self.plan.deeds:
+            figures |= {
+                "prices_changed": outcomes.prices,
+                "purges": outcomes.purges,
+                "purged_tags": outcomes.tags,
+                "deeds_late": outcomes.late,
+                "deeds_failed": len(outcomes.failed),
+                "leases_waited_out": sum(outcomes.waited_out.values()),
+            }
         if self.plan.spotlight:
             hosts = {urlsplit(url).netloc: edge for edge, url in self.target.edges.items()}
             fetches = self._origin_log.fetches(self.plan.spotlight, hosts)
@@ -339,6 +339,22 @@ class Conductor:
             else:
                 figures |= {f"origin_fetches{{edge={edge}}}": count for edge, count in fetches.items()}
         return figures
+
+
+def left_out(run: Run, sightings: Sightings) -> list[str]:
+    """What happened and has no figure of its own, in sentences."""
+    found = []
+    if unfollowed := sum(not change.fresh_ms for change in run.changes):
+        found.append(
+            f"{count_text(unfollowed)} of {plural(len(run.changes), 'change')} of prices had no probe, which follow "
+            f"{MOST_AT_ONCE} at a time: purge to fresh is of the others"
+        )
+    if sightings.left_out:
+        found.append(
+            f"{PRICES_FILE} has {count_text(len(sightings))} of the prices that were seen; "
+            f"{count_text(sightings.left_out)} more were judged and had no room in it"
+        )
+    return found
 
 
 def look_around(connection: Connection, products: int) -> ShopFront:

@@ -22,7 +22,7 @@ from loadtests.oracle import Change, Oracle, PriceKey
 from loadtests.plan import Deed, Doing, Plan
 from loadtests.probes import Probes
 from loadtests.recorder.recorder import Recorder
-from loadtests.recorder.run import PriceChange
+from loadtests.recorder.run import PriceChange, Purge
 from loadtests.units import count_text, plural
 
 LIVE_STATES = frozenset({"live", "shown"})
@@ -56,7 +56,6 @@ class Outcomes:
     faults: int = 0
     """Commands of an operator that were obeyed before the end."""
     late: int = 0
-    purge_live_ms: list[float] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     """What could not be done, and why."""
     waited_out: dict[str, int] = field(default_factory=dict)
@@ -286,9 +285,11 @@ class Merchandiser:
         answer = ask(self._connection, staff.order_purge(tags, soft=deed.soft, reason=REASON), deeds.token)
         deeds.outcomes.purges += 1
         deeds.outcomes.tags += len(tags)
+        told = Purge(deeds.seconds(begun_at), len(tags), live_ms=None)
+        deeds.recorder.purged(told)
         live_at = self._wait(str(answer["position"]))
         if live_at is not None:
-            deeds.outcomes.purge_live_ms.append((live_at - begun_at) * 1000)
+            told.live_ms = (live_at - begun_at) * 1000
 
     def _wait(self, position: str) -> float | None:
         """When the change at this position was reported live; None: not in time. Raises StaffError."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cache_policies.reading import did_you_mean
 from loadtests import scraped
 from loadtests.recorder.histogram import Histogram
-from loadtests.recorder.run import HIT_STATUSES, MISS_STATUSES, Cell, PriceChange, Run, Second, Status
+from loadtests.recorder.run import HIT_STATUSES, MISS_STATUSES, Cell, PriceChange, Purge, Run, Second, Status
 from loadtests.units import Kind, in_words, plural
 
 LABELS = ("phase", "status", "route", "edge", "market")
@@ -134,10 +134,19 @@ def counted_changes(run: Run, phase: str = "") -> list[PriceChange]:
     One that was begun after the end, because those before it took so long, belongs to the last phase: left out, a shop
     would look the better the slower it is.
     """
-    where = windows(run, phase)
-    end = max((part.to_s for part in run.phases), default=0.0)
-    where = [(from_s, math.inf if to_s == end else to_s) for from_s, to_s in where]
+    where = _windows_of_deeds(run, phase)
     return [change for change in run.changes if in_windows(change.at_s, where)]
+
+
+def counted_purges(run: Run, phase: str = "") -> list[Purge]:
+    """The purges that were ordered in the phases that count, or in the one that is named; late ones as changes."""
+    where = _windows_of_deeds(run, phase)
+    return [purge for purge in run.purges if in_windows(purge.at_s, where)]
+
+
+def _windows_of_deeds(run: Run, phase: str) -> list[tuple[float, float]]:
+    end = max((part.to_s for part in run.phases), default=0.0)
+    return [(from_s, math.inf if to_s == end else to_s) for from_s, to_s in windows(run, phase)]
 
 
 def fresh_times_ms(changes: Iterable[PriceChange], edge: str = "") -> list[float]:
@@ -179,17 +188,26 @@ def _changes(run: Run, labels: Labels) -> list[PriceChange]:
     return changes
 
 
-def _live(stat: Callable[[Sequence[float]], float]) -> Callable[[Run, Labels], Measured]:
+def _purges(run: Run, labels: Labels) -> list[Purge]:
+    purges = counted_purges(run, labels.get("phase", ""))
+    if not purges:
+        raise NotMeasured("nothing was purged" if not run.purges else "nothing was purged there and then")
+    return purges
+
+
+def _live(
+    stat: Callable[[Sequence[float]], float],
+    of: Callable[[Run, Labels], Sequence[PriceChange | Purge]],
+    one: str,
+) -> Callable[[Run, Labels], Measured]:
     def take(run: Run, labels: Labels) -> Measured:
-        changes = _changes(run, labels)
+        ordered = of(run, labels)
         # One that never became live was longer than everything that was measured.
-        found = stat([math.inf if change.live_ms is None else change.live_ms for change in changes])
-        never = sum(change.live_ms is None for change in changes)
+        found = stat([math.inf if each.live_ms is None else each.live_ms for each in ordered])
+        never = sum(each.live_ms is None for each in ordered)
         if math.isinf(found):
-            raise NotMeasured(f"{never} of {plural(len(changes), 'change')} never became live")
-        return Measured(
-            found * 1e3, f"of {plural(len(changes), 'change')}" + (f", {never} never live" if never else "")
-        )
+            raise NotMeasured(f"{never} of {plural(len(ordered), one)} never became live")
+        return Measured(found * 1e3, f"of {plural(len(ordered), one)}" + (f", {never} never live" if never else ""))
 
     return take
 
@@ -403,6 +421,17 @@ MEASURES: dict[str, Measure] = {
     "origin_fetches": Measure(
         Kind.COUNT, ("edge",), _figure("origin_fetches"), "fetches of the product on sale, by the origin's own log"
     ),
+    **{
+        name: Measure(Kind.COUNT, (), _figure(name), meaning)
+        for name, meaning in {
+            "prices_changed": "changes of prices that the run made",
+            "purges": "purges that it ordered",
+            "purged_tags": "tags that these named",
+            "deeds_late": "deeds begun more than a second after they were due",
+            "deeds_failed": "deeds that could not be done",
+            "leases_waited_out": "times that a change or a purge had to wait until a silent worker's lease ran out",
+        }.items()
+    },
 }
 
 _PERCENTILE = re.compile(r"p(\d{1,3}(?:\.\d{1,4})?)")
@@ -411,6 +440,7 @@ _TIMES: dict[str, tuple[tuple[str, ...], str]] = {
     "": (LABELS, "a request, from when it was meant to be sent"),
     "uncorrected": (LABELS, "a request, from when it was sent"),
     "live": (("phase", "market"), "from a price's commit to the report that it is live everywhere"),
+    "purge_live": (("phase",), "from the order of a purge to the report that it is live everywhere"),
     "purge_to_fresh": (("phase", "market", "edge"), "from a price's commit to the first new price that a probe saw"),
     "staleness": ((), "from a price's commit to answers that still showed what it replaced"),
 }
@@ -449,7 +479,8 @@ def measure_called(name: str) -> Measure | None:
     take = {
         "": _latency(of_histogram, as_intended=True),
         "uncorrected": _latency(of_histogram, as_intended=False),
-        "live": _live(of_values),
+        "live": _live(of_values, _changes, "change"),
+        "purge_live": _live(of_values, _purges, "purge"),
         "purge_to_fresh": _fresh(of_values),
         "staleness": _staleness(of_histogram),
     }[family]

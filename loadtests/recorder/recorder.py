@@ -34,6 +34,7 @@ from loadtests.recorder.run import (
     Label,
     Phase,
     PriceChange,
+    Purge,
     Run,
     Second,
 )
@@ -181,6 +182,10 @@ class Recorder:
         """One change of a price, when all of it is known."""
         self._run.changes.append(change)
 
+    def purged(self, purge: Purge) -> None:
+        """One purge that was ordered; when it was live may be told it later, as of a change."""
+        self._run.purges.append(purge)
+
     def so_far(self) -> list[Cell]:
         """What has been counted until now, for whoever watches a run; the cells go on counting."""
         return list(self._cells.values())
@@ -208,6 +213,7 @@ class Recorder:
         run.seconds = [self._seconds.get(at_s) or Second(at_s) for at_s in range(last + 1)]
         run.events.sort(key=lambda event: event.at_s)
         run.changes.sort(key=lambda change: change.at_s)
+        run.purges.sort(key=lambda purge: purge.at_s)
         run.addresses = self._worst_addresses()
         for edge, _ in self._addresses:
             run.asked_urls[edge] = run.asked_urls.get(edge, 0) + 1

@@ -152,6 +152,17 @@ class PriceChange:
 
 
 @dataclass(slots=True)
+class Purge:
+    """One purge that the run ordered."""
+
+    at_s: float
+    tags: int
+    """How many it named; everything is one."""
+    live_ms: float | None
+    """From the order to the report that it is live; None: never, within the run's patience."""
+
+
+@dataclass(slots=True)
 class Prices:
     """What the oracle found; see docs/load-testing.md."""
 
@@ -252,11 +263,12 @@ class Run:
     """Edge -> how many different URLs it was asked for, warm-up included: beside its stored objects."""
     events: list[Event] = field(default_factory=list)
     changes: list[PriceChange] = field(default_factory=list)
+    purges: list[Purge] = field(default_factory=list)
     prices: Prices = field(default_factory=Prices)
     series: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     """Figures scraped from edges and origin each second: `NAME{label=value,...}` -> (at_s, value)."""
     figures: dict[str, float] = field(default_factory=dict)
-    """Figures that belong to a scenario: `origin_fetches{edge=eu}`, ..."""
+    """Figures that belong to a scenario, by the names that thresholds give them: `origin_fetches{edge=eu}`, ..."""
     check: GeneratorCheck = field(default_factory=GeneratorCheck)
     locust: dict[str, Any] = field(default_factory=dict)
     """Locust's own statistics, kept beside ours."""

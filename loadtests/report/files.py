@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from loadtests.measures import NotMeasured, counted_purges, measure_called
 from loadtests.recorder.run import Run
 from loadtests.report.figure import NOTHING, Table
 from loadtests.report.first_screen import (
@@ -20,7 +21,8 @@ from loadtests.report.junit import junit_text
 from loadtests.report.page import render, write_page
 from loadtests.report.plots import figures_of
 from loadtests.report.tables import write_cells, write_seconds
-from loadtests.units import count_text
+from loadtests.scraped import labels_of
+from loadtests.units import count_text, text_of
 
 LOCUST = {
     "num_requests": "requests",
@@ -46,8 +48,29 @@ def report_html(run: Run) -> str:
         validity=validity_of(run),
         facts=facts_of(run),
         figures=figures_of(run),
+        own=own_figures(run),
         appendix=locust_tables(run),
     )
+
+
+def own_figures(run: Run) -> Table | None:
+    """What the run itself took of what it did to the shop, each by the name that a threshold gives it."""
+    rows = []
+    for key, value in run.figures.items():
+        measure = measure_called(labels_of(key)[0])
+        if measure is not None:
+            rows.append([key, text_of(value, measure.kind), measure.meaning])
+    for name in ("purge_live_p50", "purge_live_p99", "purge_live_max") if counted_purges(run) else ():
+        measure = measure_called(name)
+        assert measure is not None
+        try:
+            found = measure.take(run, {})
+            rows.append([name, text_of(found.value, measure.kind), f"{measure.meaning}, {found.of}"])
+        except NotMeasured as exc:
+            rows.append([name, NOTHING, f"{measure.meaning}: {exc}"])
+    if not rows:
+        return None
+    return Table("What the run did to the shop", ("figure", "measured", "meaning"), rows, frozenset({2}))
 
 
 def locust_tables(run: Run) -> list[Table]:

@@ -6,8 +6,11 @@ import threading
 
 import pytest
 
-from loadtests.conductor import Conductor, Options
+from loadtests.conductor import Conductor, Options, left_out
+from loadtests.oracle import PriceKey, Verdict
+from loadtests.sightings import Sighting, Sightings
 from tests.support.fake_shop import FakeShop
+from tests.support.load_runs import Shape, made_run
 
 BREAKS = """
 description: Nobody asks for anything; an edge is frozen at once.
@@ -39,3 +42,16 @@ def test_a_run_that_is_given_up_before_its_second_0_does_nothing_to_the_shop(sho
         assert not thread.is_alive()
     assert {"do": "freeze", "name": "eu-1"} not in shop.told
     assert not (tmp_path / "run").exists()
+
+
+def test_what_no_probe_followed_and_what_had_no_room_is_said():
+    run, sightings = made_run(Shape(seconds=20, changes=10)), Sightings(most=2)
+    assert left_out(run, sightings) == []
+    for change in run.changes[:3]:
+        change.fresh_ms = {}
+    for at in range(5):
+        seen = Sighting(float(at), "eu", "probe", "price", PriceKey("eu-eur", "A"), 1, Verdict.OK, None, "hit")
+        sightings.add(seen)
+    unfollowed, rows = left_out(run, sightings)
+    assert unfollowed.startswith("3 of 10 changes of prices had no probe")
+    assert rows == "prices.csv has 2 of the prices that were seen; 3 more were judged and had no room in it"

@@ -12,8 +12,8 @@ import pytest
 
 from cache_policies.reading import Place
 from loadtests.recorder.histogram import Histogram
-from loadtests.recorder.run import Address, Cell, Event, Label, Run, Status
-from loadtests.report.files import report_html, write_reports
+from loadtests.recorder.run import Address, Cell, Event, Label, Purge, Run, Status
+from loadtests.report.files import own_figures, report_html, write_reports
 from loadtests.report.plots import figures_of
 from loadtests.report.terminal import exit_status, lines_of
 from loadtests.thresholds import judge, parse_threshold
@@ -235,6 +235,14 @@ def test_a_price_that_a_probe_never_saw_counts_as_longer_than_all_that_were():
     assert "never" not in rows["fresh at us"]
 
 
+def test_changes_that_no_probe_followed_are_told_beside_purge_to_fresh():
+    run = made_run(Shape(seconds=20, changes=10))
+    assert "no probe" not in plain(figures_of(run)[3].finding)
+    for change in run.changes[:4]:
+        change.fresh_ms = {}
+    assert "4 of 10 changes had no probe: fresh is of the others." in plain(figures_of(run)[3].finding)
+
+
 def test_locust_s_own_statistics_stand_beside_ours():
     run = made_run(Shape(seconds=6, warmup=1))
     row = {"method": "GET", "name": "eu <product>", "num_requests": 1204, "num_failures": 0, "median_response_time": 3}
@@ -311,6 +319,22 @@ def test_an_outage_says_what_share_of_requests_was_answered(whole):
     assert f"{1 - errors / requests:.1%} of {requests:,} requests".replace("%", " %").replace(",", " ") in plain(
         figure.finding
     )
+
+
+def test_what_the_run_did_to_the_shop_stands_in_a_table_by_the_names_of_thresholds():
+    run = made_run(Shape(seconds=12, warmup=2))
+    assert own_figures(run) is None
+    run.figures = {"origin_fetches{edge=eu}": 1.0, "deeds_late": 1204.0}
+    run.purges = [Purge(3.0, 1, 40.0), Purge(4.0, 2, 60.0), Purge(5.0, 1, None)]
+    table = own_figures(run)
+    assert table is not None
+    assert [plain(" ".join(row[:2])) for row in table.rows] == [
+        "origin_fetches{edge=eu} 1", "deeds_late 1 204",
+        "purge_live_p50 60.0 ms", "purge_live_p99 –", "purge_live_max –",
+    ]  # fmt: skip
+    assert plain(table.rows[2][2]).endswith("of 3 purges, 1 never live")
+    assert plain(table.rows[3][2]).endswith("1 of 3 purges never became live")
+    assert "What the run did to the shop" in report_html(run)
 
 
 # --- verdicts ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,19 @@ import pytest
 
 from cache_policies.reading import Place
 from loadtests.recorder.histogram import Histogram
-from loadtests.recorder.run import Cell, GeneratorCheck, Label, Machine, Phase, PriceChange, Prices, Run, Second, Status
+from loadtests.recorder.run import (
+    Cell,
+    GeneratorCheck,
+    Label,
+    Machine,
+    Phase,
+    PriceChange,
+    Prices,
+    Purge,
+    Run,
+    Second,
+    Status,
+)
 from loadtests.thresholds import ThresholdError, judge, parse_threshold, read_thresholds
 
 AT = Place("nightly.txt", 3, 5)
@@ -46,6 +58,7 @@ def run() -> Run:
             PriceChange(12, "eu-eur", "A", 5, 200.0, {"eu": 90.0, "us": 20.0}),
             PriceChange(14, "eu-eur", "B", 5, None, {"eu": 100.0, "sa": None}),
         ],
+        purges=[Purge(5, 1, 9000.0), Purge(12, 1, 40.0), Purge(13, 2, 60.0), Purge(25, 1, 80.0), Purge(31, 1, None)],
         prices=Prices(answers_checked=9, answers_telling=4),
         series={
             "nearshelf_origin_fetches_total{pop=eu,route=product,result=2xx}": [(0, 500), (10, 600), (30, 700)],
@@ -53,7 +66,7 @@ def run() -> Run:
             "nearshelf_cache_bytes{pop=eu}": [(0.0, 10.0), (20.0, 90.0), (30.0, 40.0)],
             "nearshelf_cache_max_bytes{pop=eu}": [(0.0, 100.0), (30.0, 100.0)],
         },
-        figures={"origin_fetches{edge=eu}": 1.0, "origin_fetches{edge=us}": 2.0},
+        figures={"origin_fetches{edge=eu}": 1.0, "origin_fetches{edge=us}": 2.0, "purged_tags": 5, "deeds_late": 0},
         check=GeneratorCheck(),
     )  # fmt: skip
 
@@ -84,6 +97,10 @@ def run() -> Run:
         ("achieved >= 0.98", False, 0.75),
         ("mean_bytes{route=product} < 1kB", True, 9 / 13),
         ("live_p50 < 300ms", True, 200),
+        ("purge_live_p75 < 100ms", True, 80),
+        ("purge_live_max{phase=rest} < 50ms", False, 60),
+        ("purged_tags == 5", True, 5),
+        ("deeds_late == 0", True, 0),
         ("purge_to_fresh_p75 < 2s", True, 0.1),
         ("purge_to_fresh_max{edge=us} <= 20ms", True, 20),
         ("origin_rps < 7.1", True, (100 + 40) / 20),
@@ -114,6 +131,9 @@ def test_a_threshold_is_judged_by_what_was_measured(run, text, met, measured):
         ("requests{route=listing} == 0", "no request with route=listing"),
         ("p99{phase=strom} < 1s", "did you mean storm?"),
         ("live_p99 < 300ms", "1 of 2 changes never became live"),
+        ("purge_live_p99 < 2s", "1 of 4 purges never became live"),
+        ("purge_live_p99{phase=strom} < 2s", "nothing was purged there and then"),
+        ("leases_waited_out == 0", "the scenario took no such figure"),
         ("purge_to_fresh_p99 < 2s", "1 of 4 probes never saw the new price"),
         ("purge_to_fresh_p99{edge=ap} < 2s", "no probe looked for a new price there"),
         ("coalesced > 0", "nearshelf_edge_coalesced_total was not scraped"),

@@ -141,6 +141,9 @@ def _finding(times: dict[str, list[float]], changes: Sequence[PriceChange]) -> s
     unseen = sum(ms is None for change in changes for ms in change.fresh_ms.values())
     if unseen:
         text += f" {plural(unseen, 'probe')} never saw the new price."
+    unfollowed = sum(not change.fresh_ms for change in changes)
+    if fresh and unfollowed:
+        text += f" {count_text(unfollowed)} of {plural(len(changes), 'change')} had no probe: fresh is of the others."
     return text
 
 
