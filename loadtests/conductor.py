@@ -312,10 +312,13 @@ class Conductor:
             answers_checked=findings.answers_checked,
             answers_telling=findings.answers_telling,
             old_after_live=findings.old_prices_after_live,
-            wrong=findings.wrong_prices + len(findings.unreadable),
+            wrong=findings.wrong_prices + findings.unreadable,
             marked=findings.marked_pages,
             staleness=self.judge.staleness,
-            violations=[*map(violation_line, findings.violations), *(f"UNREADABLE: {x}" for x in findings.unreadable)],
+            violations=[
+                *map(violation_line, findings.violations),
+                *(f"UNREADABLE: {said}" for said in findings.unreadable_said),
+            ],
         )
 
     def _figures(self) -> dict[str, float]:

@@ -352,6 +352,7 @@ def render(report: Report) -> str:
         f"  of a price changed and live  {report.answers_telling}",
         f"old prices shown after live    {report.old_prices_after_live}",
         f"prices never set               {report.wrong_prices}",
+        f"answers that nobody can read   {report.unreadable}",
         f"pages marked as unconfirmed    {report.marked_pages}",
         f"change to live, ms             {percentile_text(report.live_ms)}",
         f"  after its commit, ms         {percentile_text(report.after_commit_ms)}",
@@ -363,7 +364,7 @@ def render(report: Report) -> str:
         f"seed {report.seed}, {report.duration_s:.1f} s" + "".join(f", {fault}" for fault in report.faults),
     ]
     lines += [f"failed: {text}" for text in report.changes_failed]
-    lines += [f"unreadable: {text}" for text in report.unreadable]
+    lines += [f"unreadable: {text}" for text in report.unreadable_said]
     lines += [violation_line(violation) for violation in report.violations]
     if report.changes and not report.answers_telling:
         lines.append("nothing was proved: no answer showed a price that had changed")

@@ -54,13 +54,17 @@ class Findings:
     by_status: dict[str, int] = field(default_factory=dict)
     by_code: dict[str, int] = field(default_factory=dict)
     by_edge: dict[str, int] = field(default_factory=dict)
-    unreadable: list[str] = field(default_factory=list)
+    unreadable: int = 0
+    """Answers that hid what they showed."""
+    unreadable_said: list[str] = field(default_factory=list)
+    """The first of them, and why."""
     violations: list[Violation] = field(default_factory=list)
+    """The first of old and wrong prices."""
 
     @property
     def broken(self) -> int:
         """How often an answer broke the promise, or hid what it showed."""
-        return self.old_prices_after_live + self.wrong_prices + len(self.unreadable)
+        return self.old_prices_after_live + self.wrong_prices + self.unreadable
 
     @property
     def is_clean(self) -> bool:
@@ -112,8 +116,9 @@ class Judge:
             try:
                 shown = self._shown(visit, answer, etag)
             except (Unreadable, ValueError) as exc:
-                if len(findings.unreadable) < KEPT_VIOLATIONS:
-                    findings.unreadable.append(f"{edge} {visit.target}: {exc}")
+                findings.unreadable += 1
+                if len(findings.unreadable_said) < KEPT_VIOLATIONS:
+                    findings.unreadable_said.append(f"{edge} {visit.target}: {exc}")
                 return []
             if shown is None:
                 findings.marked_pages += 1

@@ -8,7 +8,7 @@ import pytest
 
 from loadtests import people
 from loadtests.http1 import Answer
-from loadtests.judge import Findings, Judge, violation_line
+from loadtests.judge import KEPT_VIOLATIONS, Findings, Judge, violation_line
 from loadtests.oracle import Oracle, PriceKey, Verdict
 from loadtests.sightings import Sightings
 
@@ -72,8 +72,11 @@ def test_an_answer_after_live(method, answer, old_prices, judge):
 
 
 def test_an_unreadable_page_is_never_clean(judge):
-    judge.answered("eu", "GET", VISIT, Answer(200, {"content-type": "application/json"}, b"{", 12.0, 12.1))
+    for _ in range(KEPT_VIOLATIONS + 7):
+        judge.answered("eu", "GET", VISIT, Answer(200, {"content-type": "application/json"}, b"{", 12.0, 12.1))
     assert not judge.findings.is_clean
+    assert judge.findings.unreadable == judge.findings.broken == KEPT_VIOLATIONS + 7
+    assert len(judge.findings.unreadable_said) == KEPT_VIOLATIONS
 
 
 def test_answers_are_counted_by_what_they_could_have_shown(judge):
