@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -86,8 +86,8 @@ class Execution:
         self._opened = dict.fromkeys(edges, 0)
         self.waited = 0
         """Requests sent late because no user of their kind was free."""
-        self._taken: set[Arrival] = set()
-        """Waiting to be due, or for their answers."""
+        self._taken: Counter[Arrival] = Counter()
+        """Waiting to be due, or for their answers; two that are alike are two."""
         self._left = len(plan.arrivals)
         # ETags are kept only where somebody is going to need one.
         self._etags: dict[tuple[Person, int, str], str | None] = {}
@@ -124,12 +124,14 @@ class Execution:
         if not waiting:
             return None
         arrival = waiting.popleft()
-        self._taken.add(arrival)
+        self._taken[arrival] += 1
         return arrival
 
     def let_go(self, arrival: Arrival) -> None:
         """Whoever took it has done with it what there was to be done."""
-        self._taken.discard(arrival)
+        self._taken[arrival] -= 1
+        if not self._taken[arrival]:
+            del self._taken[arrival]
 
     def has_unfinished(self) -> bool:
         """Whether something that was due by `stopped_at` is not over yet."""

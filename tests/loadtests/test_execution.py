@@ -209,6 +209,17 @@ def test_after_a_stop_nothing_more_is_sent():
     assert len(told) == 1
 
 
+def test_of_two_requests_that_are_alike_each_has_to_come_to_its_end():
+    execution, _ = execution_of(arrival(1), arrival(1))
+    execution.stopped_at = BEGUN_AT + 2
+    one, other = execution.take(Person.BROWSER), execution.take(Person.BROWSER)
+    assert one == other is not None
+    execution.let_go(arrival(1))
+    assert execution.has_unfinished()
+    execution.let_go(arrival(1))
+    assert not execution.has_unfinished()
+
+
 def test_a_user_that_is_told_to_stop_in_the_middle_tells_of_what_it_had_sent():
     class Stop(BaseException):
         """As gevent ends a greenlet."""
