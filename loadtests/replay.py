@@ -43,6 +43,11 @@ LOOKED_AT_S = 0.4
 _ALIASES = {"eire": "IE", "usa": "US", "rsa": "ZA", "channel islands": "JE", "korea": "KR", "czech republic": "CZ"}
 """Names of countries that are not those of the CLDR."""
 
+NOT_SOLD = "with nothing that is sold here"
+NOBODY_PAYS = "in a currency of no market here"
+TOO_LATE = "after the end of the run"
+"""Why something recorded is not played."""
+
 T = TypeVar("T")
 
 
@@ -194,13 +199,17 @@ def replayed(
     if recordings.orders:
         placed = [order.placed_at for order in recordings.orders]
         times = _Times(placed[0], placed[-1], span, recordings.speed)
-        played = 0
+        played, unsold = 0, 0
         for number, (order, at_s) in enumerate(zip(recordings.orders, times.of(placed), strict=False)):
             items = [item for sku in order.skus if (item := known.get(sku.lower())) is not None]
             unknown.update(sku for sku in order.skus if sku.lower() not in known)
+            if not items:
+                unsold += 1
+                continue
             played += 1
             arrivals += _bought(number, items, market_of(order.country, front, rng), edge_of, at_s, span[0], rng)
-        remarks.append(_said("recorded orders", played, len(recordings.orders), times.speed))
+        left_out = {NOT_SOLD: unsold, TOO_LATE: len(recordings.orders) - played - unsold}
+        remarks.append(_said("recorded orders", played, left_out, times.speed))
     if recordings.price_changes:
         begins, ends = recordings.price_changes[0].at, max(each.at + each.within for each in recordings.price_changes)
         times = _Times(begins, ends, span, recordings.speed)
@@ -209,12 +218,13 @@ def replayed(
             ((each.at + rng.random() * each.within, each) for each in recordings.price_changes),
             key=lambda pair: pair[0],
         )
-        changes, elsewhere = 0, 0
+        played, unsold, elsewhere = 0, 0, 0
         for (_, change), at_s in zip(happened, times.of(moment for moment, _ in happened), strict=False):
             markets = _markets_paying(change.currency, front)
             item = known.get(change.sku.lower())
             if item is None:
                 unknown[change.sku] += 1
+                unsold += 1
             elif not markets:
                 elsewhere += 1
             else:
@@ -222,10 +232,10 @@ def replayed(
                     Deed(at_s, Doing.PRICE, key=PriceKey(market, item.sku), amount=_written(change))
                     for market in markets
                 ]
-            changes += 1
-        remarks.append(_said("recorded price changes", changes, len(recordings.price_changes), times.speed))
-        if elsewhere:
-            remarks.append(f"{elsewhere} price changes left out: no market of this shop pays in their currency")
+                played += 1
+        too_late = len(recordings.price_changes) - played - unsold - elsewhere
+        left_out = {NOT_SOLD: unsold, NOBODY_PAYS: elsewhere, TOO_LATE: too_late}
+        remarks.append(_said("recorded price changes", played, left_out, times.speed))
     if unknown:
         named = ", ".join(sku for sku, _ in unknown.most_common(NAMED))
         more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
@@ -252,9 +262,13 @@ class _Times:
             yield at_s
 
 
-def _said(what: str, played: int, recorded: int, speed: float) -> str:
+def _said(what: str, played: int, left_out: Mapping[str, int], speed: float) -> str:
+    """`left_out`: why -> how many."""
+    recorded = played + sum(left_out.values())
     share = f"{played} of {recorded}" if played < recorded else f"all {recorded}"
-    return f"{share} {what} played, {speed:,.4g} recorded seconds in one"
+    why = [f"{count} {reason}" for reason, count in left_out.items() if count]
+    beside = f" ({', '.join(why)})" if why else ""
+    return f"{share} {what} played{beside}, {speed:,.4g} recorded seconds in one"
 
 
 def _bought(

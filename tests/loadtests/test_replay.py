@@ -95,7 +95,7 @@ def test_a_recording_takes_as_long_as_the_run_unless_a_speed_says_otherwise(tmp_
     fast = played(tmp_path, speed="86400")
     assert max(arrival.at_s for arrival in fast.arrivals if arrival.visitor >= BUYERS_FROM) == pytest.approx(21)
     slow = played(tmp_path, speed="600")
-    assert "2 of 3 recorded orders played, 600 recorded seconds in one" in slow.remarks
+    assert "2 of 3 recorded orders played (1 after the end of the run), 600 recorded seconds in one" in slow.remarks
 
 
 def test_price_changes_go_to_the_markets_that_pay_in_their_currency(tmp_path):
@@ -120,9 +120,24 @@ def test_a_change_that_only_its_week_is_known_of_falls_somewhere_in_that_week(tm
 def test_what_the_shop_does_not_sell_is_counted_and_said(tmp_path):
     assert played(tmp_path).remarks == (
         "all 3 recorded orders played, 864 recorded seconds in one",
-        "all 4 recorded price changes played, 1.814e+04 recorded seconds in one",
-        "1 price changes left out: no market of this shop pays in their currency",
+        (
+            "2 of 4 recorded price changes played (1 with nothing that is sold here, "
+            "1 in a currency of no market here), 1.814e+04 recorded seconds in one"
+        ),
         "2 SKUs of the recordings are not sold here, 3 lines left out: GONE, LOST",
+    )
+
+
+def test_an_order_of_nothing_that_is_sold_here_is_not_played(tmp_path):
+    gone = [
+        {"placed_at": "2011-11-14T08:00:00Z", "lines": [{"sku": "MUG1"}]},
+        {"placed_at": "2011-11-14T09:00:00Z", "lines": [{"sku": "GONE"}]},
+    ]
+    settings = {"replay.orders": str(lines(tmp_path / "gone.jsonl", gone)), "duration": "100s", "rate": "0.1"}
+    plan = make_plan(load_scenario("replay", settings), FRONT, ("eu",), 1)
+    assert set(buyers(plan)) == {0}
+    assert plan.remarks[0] == (
+        "1 of 2 recorded orders played (1 with nothing that is sold here), 36 recorded seconds in one"
     )
 
 
