@@ -195,7 +195,7 @@ def _of_seconds(before: Run, after: Run, seed: int, draws: int) -> list[Change]:
             add(f"{name}, of requests", Kind.SHARE, better, [_share(seconds, status) for seconds in (one, other)])
     if before.open_loop and after.open_loop:
         sent = [
-            ratio([float(second.sent) for second in seconds], [float(second.intended) for second in seconds])
+            ratio([float(second.in_time) for second in seconds], [float(second.intended) for second in seconds])
             for seconds in (one, other)
         ]
         add("achieved", Kind.SHARE, Better.MORE, sent)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from cache_policies.reading import did_you_mean
 from loadtests import scraped
+from loadtests.recorder.check import achieved
 from loadtests.recorder.histogram import Histogram
 from loadtests.recorder.run import HIT_STATUSES, MISS_STATUSES, Cell, PriceChange, Purge, Run, Second, Status
 from loadtests.units import Kind, in_words, plural
@@ -311,7 +312,8 @@ def _achieved(run: Run, labels: Labels) -> Measured:
     intended = sum(second.intended for second in seconds)
     if not intended:
         raise NotMeasured("the generator has no intended times" if not run.open_loop else "no request was intended")
-    return Measured(sum(second.sent for second in seconds) / intended, f"of {plural(intended, 'request')}")
+    in_time = sum(second.in_time for second in seconds)
+    return Measured(achieved(in_time, intended), f"of {plural(intended, 'request')}")
 
 
 def _store_bytes(run: Run, labels: Labels) -> Measured:
@@ -388,7 +390,7 @@ MEASURES: dict[str, Measure] = {
     "errors": Measure(Kind.COUNT, _OF_ANY_STATUS, _errors, "requests without an answer or with a 5xx"),
     "requests": Measure(Kind.COUNT, LABELS, _requests, "requests"),
     "rps": Measure(Kind.RATE, LABELS, _rate, "requests a second"),
-    "achieved": Measure(Kind.SHARE, ("phase",), _achieved, "requests sent over requests meant to be sent"),
+    "achieved": Measure(Kind.SHARE, ("phase",), _achieved, "requests sent before the run's end, of those meant to be"),
     "mean_bytes": Measure(Kind.BYTES, LABELS, _mean_bytes, "bytes of a body on the wire, on average"),
     "origin_rps": Measure(
         Kind.RATE,

@@ -70,6 +70,14 @@ class Evidence:
     steal_share: float
 
 
+def achieved(in_time: int, intended: int) -> float:
+    """Which share of the requests that were meant to be sent was sent before the run's planned end: at most 1.
+
+    What was meant for a warm-up and sent after it is the warm-up's; what nobody had meant to be sent is no achievement.
+    """
+    return min(1.0, in_time / intended)
+
+
 def judged(found: Evidence) -> GeneratorCheck:
     """The figures with every reason why the run is invalid, and what else a reader should know."""
     faults: list[str] = []
@@ -111,10 +119,10 @@ def _rate_faults(found: Evidence) -> list[str]:
     if not found.intended:
         return ["nothing was meant to be sent"]
     faults: list[str] = []
-    achieved = found.in_time / found.intended
-    if achieved < MIN_ACHIEVED:
+    share = achieved(found.in_time, found.intended)
+    if share < MIN_ACHIEVED:
         faults.append(
-            f"{achieved:.1%} of the requests were sent before the end ({found.in_time:,} of {found.intended:,}, at "
+            f"{share:.1%} of the requests were sent before the end ({found.in_time:,} of {found.intended:,}, at "
             f"least {MIN_ACHIEVED:.0%}): fewer requests a second, or more users"
         )
     never_sent = found.intended + found.unforeseen - found.sent - found.unaccounted

@@ -139,9 +139,11 @@ class Recorder:
         if sent_at_s is not None:
             cell.uncorrected.add((received_at_s - sent_at_s) * 1e6)
             self._second(sent_at_s).sent += 1
+            in_time = sent_at_s <= self.duration_s + check.LATE_S
+            self._second(arrival_at_s).in_time += in_time
             if counts:
                 self._sent += 1
-                self._in_time += sent_at_s <= self.duration_s + check.LATE_S
+                self._in_time += in_time
                 self._late += was_free and sent_at_s - arrival_at_s > check.LATE_S
         if code is not None:
             self._second(received_at_s).done += 1

@@ -93,6 +93,8 @@ class Second:
     """Requests meant to be sent in it."""
     sent: int = 0
     """Requests really sent in it, whenever they were meant to be."""
+    in_time: int = 0
+    """Of those meant to be sent in it, how many were before the run's planned end."""
     done: int = 0
     """Answers that were complete in it, whenever they were asked for."""
     requests: dict[str, dict[str, int]] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from loadtests.measures import take
 from loadtests.recorder.machine import Reading
 from loadtests.recorder.pulses import PULSE_S
 from loadtests.recorder.recorder import Recorder
@@ -185,6 +186,18 @@ def test_a_run_that_fell_behind_is_invalid_even_if_everything_was_sent_in_the_en
     assert run.check.sent == run.check.intended == 1000
     assert len(run.check.faults) == 1
     assert run.check.faults[0].startswith("50.1% of the requests were sent before the end (501 of 1,000, at least 98%)")
+
+
+def test_what_a_warm_up_left_over_is_not_achieved_by_the_phase_after_it():
+    phases = (Phase("warm-up", 0.0, 2.0, counts=False), Phase("rest", 2.0, 10.0))
+    late = Bench(phases).run(every(0.01), lambda at: 3.0 if at < 2.0 else at, was_free=False)
+    assert sum(second.sent for second in late.seconds[2:]) == 1000
+    assert take(late, "achieved") == take(late, "achieved", phase="warm-up") == 1.0
+
+
+def test_achieved_is_what_the_run_is_judged_by():
+    run = Bench().run(every(0.01), lambda at: at * 2, ended_s=20.0, was_free=False)
+    assert run.check.faults[0].startswith(f"{take(run, 'achieved'):.1%} of the requests were sent before the end")
 
 
 def test_the_rate_is_intended_against_achieved_second_by_second():

@@ -53,7 +53,7 @@ def run() -> Run:
             cell("storm", Status.HIT, "product", "eu", 6.0, 7.0, body_bytes=0),
             cell("storm", Status.ERROR, "product", "eu", 1.0, body_bytes=0),
         ],
-        seconds=[Second(at_s, intended=4, sent=3) for at_s in range(30)],
+        seconds=[Second(at_s, intended=4, sent=5, in_time=3) for at_s in range(30)],
         changes=[
             PriceChange(12, "eu-eur", "A", 5, 200.0, {"eu": 90.0, "us": 20.0}),
             PriceChange(14, "eu-eur", "B", 5, None, {"eu": 100.0, "sa": None}),

@@ -118,6 +118,7 @@ def _requests(run: Run, shape: Shape, plan: random.Random, dice: random.Random) 
             cell.corrected.add(took + (sent - at_s) * 1e6)
         second, really = run.seconds[int(at_s)], run.seconds[min(int(sent), shape.seconds - 1)]
         second.intended += int(shape.open_loop)
+        second.in_time += int(shape.open_loop)
         really.sent += 1
         run.seconds[min(int(sent + took / 1e6), shape.seconds - 1)].done += 1
         by_edge = second.requests.setdefault(status, {})

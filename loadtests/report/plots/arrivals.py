@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtests.measures import counted_seconds
+from loadtests.measures import counted_seconds, take
 from loadtests.recorder.run import Run
 from loadtests.report.charts import Area, Line, Mark, Panel, timeline
 from loadtests.report.figure import NOTHING, Figure, Table, below, bins_of, highest, means, points, unmeasured
@@ -12,8 +12,8 @@ from loadtests.units import count_text, digits, plural, share_text
 TITLE = "Intended against achieved rate"
 DEFINITION = (
     "Intended: requests that the plan put into a second. Sent: those that left in it, whenever they were meant to. "
-    "Answered: answers that were complete in it. Where the lines part for long, the run did not do what it "
-    "says, and is invalid."
+    "Answered: answers that were complete in it. Achieved: of those that were meant for a phase, the share that was "
+    "sent before the end of the run. Where the lines part for long, the run did not do what it says, and is invalid."
 )
 
 
@@ -66,11 +66,12 @@ def _finding(run: Run) -> str:
             f"{run.generator} is a closed loop: it sends when an answer has come, so there is no intended rate to "
             "keep, and a slow server is asked less."
         )
-    check = run.check
-    if not check.intended:
+    share = take(run, "achieved")
+    if share is None:
         return "Nothing was meant to be sent."
-    said = f"{share_text(check.sent / check.intended)} of {plural(check.intended, 'intended request')} were sent"
-    return said + (", and the run is valid." if check.valid else "; the run is invalid.")
+    intended = sum(second.intended for second in counted_seconds(run))
+    said = f"{share_text(share)} of {plural(intended, 'intended request')} were sent before the end"
+    return said + (", and the run is valid." if run.check.valid else "; the run is invalid.")
 
 
 def _table(run: Run) -> Table:
@@ -79,12 +80,13 @@ def _table(run: Run) -> Table:
         seconds = counted_seconds(run, phase.name)
         length = max(phase.to_s - phase.from_s, 1e-9)
         intended, sent = sum(second.intended for second in seconds), sum(second.sent for second in seconds)
+        achieved = take(run, "achieved", phase=phase.name)
         rows.append(
             [
                 phase.name if phase.counts else f"{phase.name} (not counted)",
                 digits(intended / length) if run.open_loop else NOTHING,
                 digits(sent / length),
-                share_text(sent / intended) if intended else NOTHING,
+                NOTHING if achieved is None else share_text(achieved),
             ]
         )
     return Table("Requests a second", ("phase", "intended", "sent", "achieved"), rows)
