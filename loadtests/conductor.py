@@ -22,7 +22,7 @@ from loadtests.client import Connection
 from loadtests.deeds import Deeds, Operator
 from loadtests.discovery import looking_around
 from loadtests.execution import PATIENCE_S, Execution, Told
-from loadtests.faults import Breakage, FaultsUnavailable
+from loadtests.faults import STARTING_S, Breakage, FaultsUnavailable
 from loadtests.http1 import NoAnswer
 from loadtests.judge import Findings, Judge, violation_line
 from loadtests.oracle import Oracle, PriceKey
@@ -155,6 +155,7 @@ class Conductor:
         self._scraper: Scraper | None = None
         self._remarks: list[str] = list(plan.remarks)
         self._ended = threading.Event()
+        self._operator = threading.Thread(target=self._operate, daemon=True)
 
     @classmethod
     def prepare(
@@ -212,7 +213,7 @@ class Conductor:
         self.execution.begin(time.monotonic())
         self.deeds.begun_at = self.execution.begun_at
         threading.Thread(target=self._pulse, daemon=True).start()
-        threading.Thread(target=self._operate, daemon=True).start()
+        self._operator.start()
 
     def _pulse(self) -> None:
         if self._ended.wait(max(0.0, self.execution.begun_at - time.monotonic())):
@@ -264,6 +265,8 @@ class Conductor:
         now = min(time.monotonic(), self.execution.stopped_at)
         self._ended.set()
         self.execution.give_up(now)
+        # A command on its way might be obeyed after the one that mends it: it comes to its end first.
+        self._operator.join(STARTING_S)
         for text in self.breakage.mend():
             self._say(f"the shop could not be mended: {text}")
             self._remarks.append(f"the shop could not be mended: {text}")

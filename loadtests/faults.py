@@ -14,6 +14,7 @@ from loadtests.target import Target
 ANSWER_S = 30.0
 STARTING_S = 120.0
 """How long a blocking command may take: starting the origin again is one."""
+NO_CONTROL = "this shop's ready file names no control socket: faults need a local shop"
 _MENDED_BY: Mapping[str, Callable[[Mapping[str, str]], dict[str, Any]]] = {
     "stop": lambda broken: {"do": "start", "name": broken["name"]},
     "freeze": lambda broken: {"do": "thaw", "name": broken["name"]},
@@ -30,6 +31,27 @@ class FaultsUnavailable(Exception):
     """A fault could not be made or mended. Says which and why."""
 
 
+def _asked(command: Mapping[str, Any]) -> bytes:
+    """A command as the control socket takes it: a line of JSON."""
+    return json.dumps(dict(command)).encode() + b"\n"
+
+
+def _answered(command: Mapping[str, Any], line: bytes) -> dict[str, Any]:
+    """The answer, a line of JSON as well. Raises FaultsUnavailable where the command was not obeyed."""
+    try:
+        answer = dict(json.loads(line))
+    except (ValueError, TypeError) as exc:
+        raise _unreachable(command, exc) from exc
+    if not answer.get("ok"):
+        raise FaultsUnavailable(f"{command['do']}: {answer.get('error')}")
+    return answer
+
+
+def _unreachable(command: Mapping[str, Any], exc: Exception) -> FaultsUnavailable:
+    """Without the path of the socket: this is told in reports, which go to others."""
+    return FaultsUnavailable(f"{command['do']}: the shop's control socket: {str(exc) or type(exc).__name__}")
+
+
 class Faults:
     """The faults that a run may ask for."""
 
@@ -40,7 +62,7 @@ class Faults:
     def of(cls, target: Target) -> Faults:
         """Raises FaultsUnavailable where the shop has no control socket on this machine."""
         if target.control is None:
-            raise FaultsUnavailable("this shop's ready file names no control socket: faults need a local shop")
+            raise FaultsUnavailable(NO_CONTROL)
         return cls(target.control)
 
     async def pause_replay(self) -> None:
@@ -62,14 +84,12 @@ class Faults:
             async with asyncio.timeout(ANSWER_S):
                 reader, writer = await asyncio.open_unix_connection(str(self._control))
                 try:
-                    writer.write(json.dumps(command).encode() + b"\n")
-                    answer = json.loads(await reader.readline())
+                    writer.write(_asked(command))
+                    _answered(command, await reader.readline())
                 finally:
                     writer.close()
-        except (OSError, TimeoutError, ValueError) as exc:
-            raise FaultsUnavailable(f"{command['do']}: {self._control}: {str(exc) or type(exc).__name__}") from exc
-        if not answer.get("ok"):
-            raise FaultsUnavailable(f"{command['do']}: {answer.get('error')}")
+        except (OSError, ValueError) as exc:
+            raise _unreachable(command, exc) from exc
 
 
 class Breakage:
@@ -105,18 +125,13 @@ class Breakage:
     def ask(self, command: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to one command. Raises FaultsUnavailable."""
         if self._control is None:
-            raise FaultsUnavailable("this shop's ready file names no control socket: faults need a local shop")
+            raise FaultsUnavailable(NO_CONTROL)
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(STARTING_S)
                 connection.connect(str(self._control))
-                connection.sendall(json.dumps(dict(command)).encode() + b"\n")
+                connection.sendall(_asked(command))
                 with connection.makefile("rb") as lines:
-                    answer = json.loads(lines.readline())
-        except (OSError, ValueError) as exc:
-            # Without its path: this is told in reports, which go to others.
-            why = str(exc) or type(exc).__name__
-            raise FaultsUnavailable(f"{command['do']}: the shop's control socket: {why}") from exc
-        if not answer.get("ok"):
-            raise FaultsUnavailable(f"{command['do']}: {answer.get('error')}")
-        return dict(answer)
+                    return _answered(command, lines.readline())
+        except OSError as exc:
+            raise _unreachable(command, exc) from exc

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,18 @@ warmup: 0s
 rate: 1
 deeds:
   - {do: fault, phase: run, command: freeze, name: eu-1}
+"""
+
+BREAKS_LATER = """
+description: Nobody asks for anything; an edge is frozen a second after the run has begun.
+duration: 3s
+warmup: 0s
+rate: 1
+phases:
+  - {name: rest, from: 0s}
+  - {name: late, from: 1s}
+deeds:
+  - {do: fault, phase: late, command: freeze, name: eu-1}
 """
 
 
@@ -42,6 +56,37 @@ def test_a_run_that_is_given_up_before_its_second_0_does_nothing_to_the_shop(sho
         assert not thread.is_alive()
     assert {"do": "freeze", "name": "eu-1"} not in shop.told
     assert not (tmp_path / "run").exists()
+
+
+def test_a_fault_that_is_being_made_when_the_run_ends_is_mended_after_it(shop, tmp_path, monkeypatch):
+    scenario = tmp_path / "mine.yaml"
+    scenario.write_text(BREAKS_LATER)
+    conductor = Conductor.prepare(Options(str(scenario), state=tmp_path, out=tmp_path / "run"), say=lambda _: None)
+    freezing, ended, thawed = threading.Event(), threading.Event(), threading.Event()
+    obeyed: list[str] = []
+
+    def ask(command: Mapping[str, str]) -> dict[str, Any]:
+        if command["do"] == "freeze":
+            freezing.set()
+            assert ended.wait(30)
+            thawed.wait(0.3)  # all the time in the world for whoever does not wait
+        else:
+            thawed.set()
+        obeyed.append(command["do"])
+        return {"ok": True}
+
+    monkeypatch.setattr(conductor.breakage, "ask", ask)
+    give_up = conductor.execution.give_up
+
+    def giving_up(now: float) -> None:
+        give_up(now)
+        ended.set()
+
+    monkeypatch.setattr(conductor.execution, "give_up", giving_up)
+    conductor.begin()
+    assert freezing.wait(30)
+    conductor.conclude(cut_short="it was stopped")
+    assert obeyed == ["freeze", "thaw"]
 
 
 def test_what_no_probe_followed_and_what_had_no_room_is_said():
