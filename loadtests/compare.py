@@ -12,10 +12,11 @@ from enum import StrEnum
 
 from loadtests import scraped
 from loadtests.bootstrap import DRAWS, Interval, Tails, Weights, draws_of, interval_of, mean, ratio
-from loadtests.measures import counted_changes, exact_percentile, in_windows, take, windows
+from loadtests.measures import counted_changes, in_windows, take, windows
 from loadtests.recorder.run import HIT_STATUSES, MISS_STATUSES, PriceChange, Run, Second, Status
 from loadtests.report.first_screen import started_text
 from loadtests.report.terminal import columns
+from loadtests.statistics import exact_percentile
 from loadtests.units import MINUS, NO_BREAK, Kind, digits, plural, share_text, text_of
 
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}

@@ -15,6 +15,7 @@ from loadtests import scraped
 from loadtests.recorder.check import achieved
 from loadtests.recorder.histogram import Histogram
 from loadtests.recorder.run import HIT_STATUSES, MISS_STATUSES, Cell, PriceChange, Purge, Run, Second, Status
+from loadtests.statistics import exact_percentile
 from loadtests.units import Kind, in_words, plural
 
 LABELS = ("phase", "status", "route", "edge", "market")
@@ -121,12 +122,6 @@ def ratio_of(cells: Iterable[Cell], *, by_byte: bool = False) -> Ratio:
     for cell in cells:
         found.add(cell.label.status, cell.body_bytes if by_byte else cell.requests)
     return found
-
-
-def exact_percentile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of all do not exceed: one of them, never between two. For the few that are kept whole."""
-    ordered = sorted(values)
-    return ordered[max(1, math.ceil(share * len(ordered))) - 1]
 
 
 def counted_changes(run: Run, phase: str = "") -> list[PriceChange]:

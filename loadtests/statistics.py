@@ -1,20 +1,23 @@
-"""Percentiles of what was measured."""
+"""Percentiles of values that are kept whole; of the many there are histograms (recorder/histogram.py)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+
+
+def exact_percentile(values: Sequence[float], share: float) -> float:
+    """The value that `share` of all do not exceed: one of them, never between two. `values`: at least one."""
+    ordered = sorted(values)
+    return ordered[max(1, math.ceil(share * len(ordered))) - 1]
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
     """p50, p99 and max, to a tenth; empty for nothing."""
     if not values:
         return {}
-    ordered = sorted(values)
-    last = len(ordered) - 1
     return {
-        "p50": round(ordered[round(last * 0.5)], 1),
-        "p99": round(ordered[round(last * 0.99)], 1),
-        "max": round(ordered[last], 1),
+        name: round(exact_percentile(values, share), 1) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
     }
 
 

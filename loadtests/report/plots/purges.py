@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from loadtests.measures import counted_changes, exact_percentile, fresh_times_ms
+from loadtests.measures import counted_changes, fresh_times_ms
 from loadtests.recorder.run import PriceChange, Run
 from loadtests.report.charts import Chart, Dots, Line, Panel, Rule, plot, timeline
 from loadtests.report.figure import NOTHING, Figure, Table, unmeasured
 from loadtests.report.scales import Linear, Log, log_ends, micros_text, percent_text
+from loadtests.statistics import exact_percentile
 from loadtests.units import count_text, plural, time_text
 
 TITLE = "Purge to fresh"
