@@ -42,6 +42,7 @@ def test_hits_are_measured_in_the_process_and_so_is_a_scrape():
     found = run("hit_metrics", "--rounds", "1", "--seconds", "0.2")
     assert found.stderr == ""
     assert "| a hit, with the access log |" in found.stdout
+    assert "CPU ns a hit in the quickest 2 % of blocks of each round" in found.stdout
     assert "ms that a scrape of 1," in found.stdout
 
 
