@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from loadtests.oracle import PriceKey
-from loadtests.recorder import run
+from loadtests.recorder.run import Status
 
 _DATA = re.compile(r"<data\s([^>]*)>")
 _ATTRIBUTE = re.compile(r'([a-z-]+)="([^"]*)"')
@@ -92,7 +92,7 @@ def products_on(market: str, page: bytes) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class CacheStatus:
     """Where an answer came from, by the member of Cache-Status nearest to the viewer (RFC 9211)."""
 
     name: str
@@ -103,7 +103,7 @@ class Status:
         return f"{self.name} ({self.detail})" if self.detail else self.name
 
 
-def cache_status(headers: Mapping[str, str]) -> Status:
+def cache_status(headers: Mapping[str, str]) -> CacheStatus:
     """The last member of Cache-Status; `none` where there is no such field (the origin itself, a refusal).
 
     A stored response served although it is not fresh has a detail that names staleness, or a negative ttl. `edge` is
@@ -111,17 +111,17 @@ def cache_status(headers: Mapping[str, str]) -> Status:
     """
     parameters = _nearest_member(headers)
     if parameters is None:
-        return Status("none")
+        return CacheStatus("none")
     detail = parameters.get("detail", "")
     if "hit" in parameters:
         stale = detail.startswith("stale") or parameters.get("ttl", "0").startswith("-")
-        return Status("hit, stale" if stale else "hit", detail if stale else "")
+        return CacheStatus("hit, stale" if stale else "hit", detail if stale else "")
     if "fwd" in parameters:
-        return Status(f"fwd={parameters['fwd']}", detail)
-    return Status("edge", detail)
+        return CacheStatus(f"fwd={parameters['fwd']}", detail)
+    return CacheStatus("edge", detail)
 
 
-def status_of(headers: Mapping[str, str], code: int | None) -> run.Status:
+def status_of(headers: Mapping[str, str], code: int | None) -> Status:
     """The class that an answer is counted in, by its code and the member of Cache-Status nearest to the viewer.
 
     `headers`: names in lower case, repeated lines joined by a comma. `code`: None when there was no complete answer.
@@ -129,20 +129,20 @@ def status_of(headers: Mapping[str, str], code: int | None) -> run.Status:
     behind it, or by another viewer's request, is a MISS of its own store.
     """
     if code is None or code >= 500:
-        return run.Status.ERROR
+        return Status.ERROR
     parameters = _nearest_member(headers)
     if parameters is None:
-        return run.Status.DIRECT
+        return Status.DIRECT
     if "hit" in parameters:
         stale = parameters.get("detail", "").startswith("stale") or parameters.get("ttl", "0").startswith("-")
-        return run.Status.STALE if stale else run.Status.HIT
+        return Status.STALE if stale else Status.HIT
     if "fwd" not in parameters:
-        return run.Status.EDGE
+        return Status.EDGE
     if parameters["fwd"] in _PASSED:
-        return run.Status.PASS
+        return Status.PASS
     if parameters.get("detail", "").startswith("stale"):
-        return run.Status.STALE
-    return run.Status.REVALIDATED if parameters.get("fwd-status") == "304" else run.Status.MISS
+        return Status.STALE
+    return Status.REVALIDATED if parameters.get("fwd-status") == "304" else Status.MISS
 
 
 def _nearest_member(headers: Mapping[str, str]) -> dict[str, str] | None:

@@ -248,7 +248,8 @@ class Run:
     """`locust`, `paced` or `wrk`."""
     open_loop: bool
     duration_s: float
-    """From the first intended request to the last, warm-up included."""
+    """From second 0 to the end of the last phase, or to where the run was cut short: for so long requests are meant to
+    be sent. With the warm-up, where that is a phase; wrk's is a run of its own before this one."""
     request_digest: str
     """Of everything that was meant to be sent, in its order: the same seed over the same shop gives the same."""
     machine: Machine

@@ -7,8 +7,17 @@ import json
 import pytest
 
 from loadtests.oracle import PriceKey
-from loadtests.reading import Status, Unreadable, cache_status, is_marked, links, products_on, shown_prices, status_of
-from loadtests.recorder import run
+from loadtests.reading import (
+    CacheStatus,
+    Unreadable,
+    cache_status,
+    is_marked,
+    links,
+    products_on,
+    shown_prices,
+    status_of,
+)
+from loadtests.recorder.run import Status
 
 LISTING = b"""<!doctype html><!--nearshelf:notice-->
 <a href="/eu-eur/c/shoes?sort=price">sort</a>
@@ -76,12 +85,12 @@ def test_products_of_a_listing_and_its_links():
 @pytest.mark.parametrize(
     ("field", "expected"),
     [
-        ("eu-1; hit; ttl=12", Status("hit")),
-        ("eu-1; hit; ttl=-3; detail=stale-while-revalidate", Status("hit, stale", "stale-while-revalidate")),
-        ("eu-1; hit; detail=stale-marked", Status("hit, stale", "stale-marked")),
-        ("eu-1; fwd=stale; fwd-status=200; detail=purged-hard", Status("fwd=stale", "purged-hard")),
-        ("origin; hit, eu-1; fwd=uri-miss; stored", Status("fwd=uri-miss")),
-        ('eu-1; fwd=bypass; detail="policy-never-stores"', Status("fwd=bypass", "policy-never-stores")),
+        ("eu-1; hit; ttl=12", CacheStatus("hit")),
+        ("eu-1; hit; ttl=-3; detail=stale-while-revalidate", CacheStatus("hit, stale", "stale-while-revalidate")),
+        ("eu-1; hit; detail=stale-marked", CacheStatus("hit, stale", "stale-marked")),
+        ("eu-1; fwd=stale; fwd-status=200; detail=purged-hard", CacheStatus("fwd=stale", "purged-hard")),
+        ("origin; hit, eu-1; fwd=uri-miss; stored", CacheStatus("fwd=uri-miss")),
+        ('eu-1; fwd=bypass; detail="policy-never-stores"', CacheStatus("fwd=bypass", "policy-never-stores")),
     ],
 )
 def test_cache_status(field, expected):
@@ -89,7 +98,7 @@ def test_cache_status(field, expected):
 
 
 def test_no_cache_status_is_said():
-    assert cache_status({}) == Status("none")
+    assert cache_status({}) == CacheStatus("none")
 
 
 def test_only_a_page_whose_notice_is_filled_counts_as_marked():
@@ -102,31 +111,31 @@ def test_only_a_page_whose_notice_is_filled_counts_as_marked():
 @pytest.mark.parametrize(
     ("field", "code", "expected"),
     [
-        pytest.param("eu-1; hit; ttl=12", 200, run.Status.HIT, id="a hit"),
-        pytest.param("eu-1; hit; ttl=12", 304, run.Status.HIT, id="a hit that the browser had"),
-        pytest.param("eu-1; hit; ttl=-3", 200, run.Status.STALE, id="stale by its ttl"),
-        pytest.param("eu-1; hit; ttl=-3; detail=stale-while-revalidate", 200, run.Status.STALE, id="stale by its word"),
+        pytest.param("eu-1; hit; ttl=12", 200, Status.HIT, id="a hit"),
+        pytest.param("eu-1; hit; ttl=12", 304, Status.HIT, id="a hit that the browser had"),
+        pytest.param("eu-1; hit; ttl=-3", 200, Status.STALE, id="stale by its ttl"),
+        pytest.param("eu-1; hit; ttl=-3; detail=stale-while-revalidate", 200, Status.STALE, id="stale by its word"),
         pytest.param(
             "eu-1; fwd=stale; fwd-status=502; ttl=-9; detail=stale-if-error",
             200,
-            run.Status.STALE,
+            Status.STALE,
             id="stale after the origin was asked in vain",
         ),
-        pytest.param("eu-1; fwd=stale; fwd-status=304; detail=expired", 200, run.Status.REVALIDATED, id="confirmed"),
-        pytest.param("eu-1; fwd=stale; fwd-status=200; detail=purged-hard", 200, run.Status.MISS, id="replaced"),
-        pytest.param("eu-1; fwd=uri-miss; stored", 200, run.Status.MISS, id="a miss"),
-        pytest.param("eu-1; fwd=uri-miss; collapsed", 200, run.Status.MISS, id="a follower"),
-        pytest.param("eu-1; fwd=uri-miss; detail=regional", 200, run.Status.MISS, id="from the tier"),
-        pytest.param("origin; hit, eu-1; fwd=uri-miss", 200, run.Status.MISS, id="a hit further away"),
-        pytest.param("eu-1; fwd=uri-miss", 404, run.Status.MISS, id="a missing page of the origin"),
-        pytest.param("eu-1; fwd=bypass; fwd-status=304", 304, run.Status.PASS, id="never stored"),
-        pytest.param("eu-1; fwd=method", 303, run.Status.PASS, id="a write"),
-        pytest.param('eu-1; detail="too-long"', 414, run.Status.EDGE, id="a refusal"),
-        pytest.param("eu-1", 302, run.Status.EDGE, id="a redirect"),
-        pytest.param("eu-1; hit", 503, run.Status.ERROR, id="a failure, wherever it was kept"),
-        pytest.param("", 502, run.Status.ERROR, id="a failure of the origin"),
-        pytest.param("", None, run.Status.ERROR, id="no answer"),
-        pytest.param("", 200, run.Status.DIRECT, id="the origin itself"),
+        pytest.param("eu-1; fwd=stale; fwd-status=304; detail=expired", 200, Status.REVALIDATED, id="confirmed"),
+        pytest.param("eu-1; fwd=stale; fwd-status=200; detail=purged-hard", 200, Status.MISS, id="replaced"),
+        pytest.param("eu-1; fwd=uri-miss; stored", 200, Status.MISS, id="a miss"),
+        pytest.param("eu-1; fwd=uri-miss; collapsed", 200, Status.MISS, id="a follower"),
+        pytest.param("eu-1; fwd=uri-miss; detail=regional", 200, Status.MISS, id="from the tier"),
+        pytest.param("origin; hit, eu-1; fwd=uri-miss", 200, Status.MISS, id="a hit further away"),
+        pytest.param("eu-1; fwd=uri-miss", 404, Status.MISS, id="a missing page of the origin"),
+        pytest.param("eu-1; fwd=bypass; fwd-status=304", 304, Status.PASS, id="never stored"),
+        pytest.param("eu-1; fwd=method", 303, Status.PASS, id="a write"),
+        pytest.param('eu-1; detail="too-long"', 414, Status.EDGE, id="a refusal"),
+        pytest.param("eu-1", 302, Status.EDGE, id="a redirect"),
+        pytest.param("eu-1; hit", 503, Status.ERROR, id="a failure, wherever it was kept"),
+        pytest.param("", 502, Status.ERROR, id="a failure of the origin"),
+        pytest.param("", None, Status.ERROR, id="no answer"),
+        pytest.param("", 200, Status.DIRECT, id="the origin itself"),
     ],
 )
 def test_every_answer_is_counted_in_one_class(field, code, expected):
