@@ -94,6 +94,7 @@ class Session:
         """Make everything ready for a run; `users` None: as many as it needs. Raises CannotStart."""
         if self.conductor is not None:
             self.conductor.abandon()
+            gc.unfreeze()
         self.conductor = None
         self.begun.clear()
         made = Conductor.prepare(options, say=_say, tell=self.tell)
@@ -170,14 +171,16 @@ class Session:
             conductor, self.conductor = self.conductor, None
             if conductor is None:
                 return
-            if not conductor.is_begun:
-                conductor.abandon()
-                self.status = CANNOT_START
-                return
-            run = conductor.conclude(cut_short=cut_short, locust=_locust_figures(self.environment))
-            _write_locust_csv(self.environment, conductor.folder)
-            self.status = exit_status(run)
-            gc.unfreeze()
+            try:
+                if not conductor.is_begun:
+                    conductor.abandon()
+                    self.status = CANNOT_START
+                    return
+                run = conductor.conclude(cut_short=cut_short, locust=_locust_figures(self.environment))
+                _write_locust_csv(self.environment, conductor.folder)
+                self.status = exit_status(run)
+            finally:
+                gc.unfreeze()
         for line in lines_of(run):
             print(line)
         print(f"report: {conductor.folder / REPORT_FILE}", flush=True)
