@@ -156,7 +156,10 @@ class Line:
 
     @property
     def good(self) -> bool:
-        return not self.judged or self.off_points is None or abs(self.off_points) <= OFF_BY_POINTS
+        if self.off_points is None:
+            # A route may have no ratio before and after; a run of which nothing has one proves nothing.
+            return self.route != "all"
+        return not self.judged or abs(self.off_points) <= OFF_BY_POINTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,13 @@ def test_the_scenario_can_be_read():
     assert scenario.phases[0].busting > 0
 
 
+def test_a_run_of_which_nothing_has_a_ratio_proves_nothing():
+    nothing = whatif.Line("longer", "all", 0, None, None, None)
+    assert not nothing.good
+    assert whatif.Line("longer", "search", 900, None, None, None).good
+    assert not whatif.Line("longer", "all", 900, 0.5, 0.5, None).good
+
+
 def route(before: float | None, after: float | None, requests: int = 1_000, recorded: float | None = None) -> Any:
     return {
         "recorded": before if recorded is None else recorded,
