@@ -239,6 +239,7 @@ _LOGGED = frozenset(
         "time", "edge", "worker", "method", "route", "path", "query", "status", "bytes", "cache", "reason", "fwd",
         "fwd_status",
         "stored", "collapsed", "ttl", "age", "ms", "origin_ms",
+        "position", "size", "aged", "said", "vary", "variant", "floor",
     }
 )  # fmt: skip
 _PERSONAL = "person-4711"
