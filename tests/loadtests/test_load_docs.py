@@ -95,8 +95,9 @@ def test_the_page_has_what_the_code_says(name):
 def write() -> None:
     text = PAGE.read_text("utf-8")
     for name, rows in TABLES.items():
-        body = "\n".join(rows)
-        text = marked(name).sub(lambda found, body=body: f"{found[1]}{body}\n{found[2]}", text)
+        found = marked(name).search(text)
+        assert found is not None
+        text = text[: found.end(1)] + "\n".join(rows) + "\n" + text[found.start(2) :]
     PAGE.write_text(text, "utf-8")
 
 

@@ -44,6 +44,11 @@ def held_to(run: Run, *texts: str) -> Run:
     return run
 
 
+def late_and_wrong(run: Run) -> None:
+    run.check.faults.append("late")
+    run.prices.old_after_live = 1
+
+
 def bare_run(**changes) -> Run:
     """One that measured nothing but itself."""
     run = made_run(Shape(seconds=10, warmup=2, changes=0, scraped=False))
@@ -350,11 +355,7 @@ def test_what_the_run_did_to_the_shop_stands_in_a_table_by_the_names_of_threshol
         (lambda run: setattr(run.prices, "wrong", 1), 1, "FAILED"),
         (lambda run: run.check.faults.append("97 % of the intended requests were sent"), 3, "INVALID"),
         (lambda run: (run.check.faults.append("late"), held_to(run, "hit_ratio > 2")), 3, "INVALID"),
-        (
-            lambda run: (run.check.faults.append("late"), setattr(run.prices, "old_after_live", 1)),
-            1,
-            "FAILED. The promise was broken: 1 old price after",
-        ),
+        (late_and_wrong, 1, "FAILED. The promise was broken: 1 old price after"),
     ],
 )  # fmt: skip
 def test_the_exit_status_is_the_verdict(spoil, status, word):
