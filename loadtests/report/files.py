@@ -70,7 +70,7 @@ def own_figures(run: Run) -> Table | None:
             rows.append([name, NOTHING, f"{measure.meaning}: {exc}"])
     if not rows:
         return None
-    return Table("What the run did to the shop", ("figure", "measured", "meaning"), rows, frozenset({2}))
+    return Table("By the names that thresholds give them", ("figure", "measured", "meaning"), rows, frozenset({2}))
 
 
 def locust_tables(run: Run) -> list[Table]:
