@@ -133,6 +133,7 @@ def test_a_disturbed_load_shows():
     assert "**Disturbed**" in text
 
 
+@pytest.mark.long
 @pytest.mark.chromium
 @pytest.mark.database
 @pytest.mark.timeout(180)
