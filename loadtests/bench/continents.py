@@ -1,8 +1,8 @@
 """Shoppers on three continents, each 20 ms from an edge, beside the same shoppers without one. Part of `documents`.
 
 The origin is in Virginia: 2 ms from the edge in the United States, 80 ms from the one in Europe, 180 ms from the one in
-Asia. Distance is simulated on both sides of the edge (`loadtests/distance.py`, `nearshelf up`). The popular part of the
-shop is warm at each edge, the rest is not.
+Asia. Distance is simulated on both sides of the edge (`loadtests/distance.py`, `nearshelf up`). Every page was asked
+for at each edge before, as in a shop where nothing has changed for some minutes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
+from loadtests.bench.asking import ask_for
 from loadtests.bench.lines import Line, Options
 from loadtests.bench.measuring import BenchError, Verdict, free_port
 from loadtests.bench.shops import port_of, running_shop
@@ -70,6 +71,10 @@ def lines(options: Options) -> list[Line]:
             names = [*(each.edge for each in CONTINENTS), *(direct_name(each) for each in CONTINENTS)]
             ways = {name: f"http://127.0.0.1:{port}" for name, port in zip(names, relay.ports, strict=True)}
             asked, weights = requests(front)
+            for continent in CONTINENTS:
+                edge = shop.listener(continent.edge, ways[continent.edge])
+                for _ in range(2):  # once for each of the edge's workers that has not heard of it from the other
+                    ask_for(edge, [each.target for each in asked if each.edge == continent.edge], connections=16)
             schedule = steady(
                 ways, asked, rate_per_s=RATE_PER_S, duration_s=options.seconds, warmup_s=WARM_UP_S, seed=SEED,
                 weights=weights,
