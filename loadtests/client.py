@@ -12,15 +12,12 @@ import time
 import zlib
 from collections.abc import Iterable
 from typing import Self
-from urllib.parse import urlsplit
 
 import brotli  # type: ignore[import-untyped]
 
-from loadtests.http1 import Answer, NoAnswer, parse_head
+from loadtests.http1 import CONNECT_TIMEOUT_S, MAX_HEAD_BYTES, Answer, NoAnswer, parse_head, parts_of
 
 RECEIVE_BYTES = 262_144
-MAX_HEAD_BYTES = 65_536
-CONNECT_TIMEOUT_S = 5.0
 CODINGS = "br, gzip"
 """What `decoded` can undo, as a value of Accept-Encoding."""
 
@@ -33,13 +30,11 @@ class Connection:
     """A kept-alive connection to one authority; opened when first used, opened again after a failure."""
 
     def __init__(self, base_url: str, timeout_s: float = 15.0) -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme != "http" or parts.hostname is None:
-            raise ValueError(f"{base_url}: expected http://HOST:PORT")
+        host, port, authority = parts_of(base_url)
         self.base_url = base_url.rstrip("/")
         self.timeout_s = timeout_s
-        self._address = (parts.hostname, parts.port or 80)
-        self._host_line = f"Host: {parts.netloc}\r\n"
+        self._address = (host, port)
+        self._host_line = f"Host: {authority}\r\n"
         self._socket: socket.socket | None = None
         self._unread = b""
         self._read_at = 0.0

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from loadtests import people, staff
 from loadtests.client import Connection
 from loadtests.deeds import Deeds, Operator
-from loadtests.discovery import looking_around
+from loadtests.discovery import following, looking_around
 from loadtests.execution import PATIENCE_S, Execution, Told
 from loadtests.faults import STARTING_S, Breakage, FaultsUnavailable
 from loadtests.http1 import NoAnswer
@@ -53,7 +53,6 @@ PROBES_PATIENCE_S = 3.0
 STOPPING_S = 1.0
 """How long answers on their way are waited for when a run is stopped."""
 STOPPING_STEP_S = 0.01
-REDIRECTS = 4
 REMARKABLE_WAITING = 0.001
 """Share of requests that waited for a user."""
 MOST_FAILURES = 5
@@ -377,17 +376,16 @@ def look_around(connection: Connection, products: int) -> ShopFront:
 
 def _get(connection: Connection, target: str) -> bytes:
     """A page of the shop, redirects followed. Raises BadTarget."""
-    for _ in range(REDIRECTS):
+    way = following(connection.base_url, target)
+    asked = next(way)
+    while True:
         try:
-            answer = connection.request("GET", target)
+            asked = way.send(connection.request("GET", asked))
         except NoAnswer as exc:
             raise BadTarget(str(exc)) from exc
-        if answer.status == 200:
-            return answer.body
-        if not 300 <= answer.status < 400 or "location" not in answer.headers:
-            raise BadTarget(f"{connection.base_url}{target}: {answer.status}, expected a page")
-        target = answer.headers["location"].removeprefix(connection.base_url)
-    raise BadTarget(f"{connection.base_url}{target}: redirects in a circle")
+        except StopIteration as found:
+            page: bytes = found.value
+            return page
 
 
 def folder_of(target: Target, scenario: Scenario) -> Path:

@@ -8,13 +8,14 @@ from collections.abc import Generator
 from html import unescape
 from urllib.parse import unquote
 
-from loadtests.http1 import Connection, NoAnswer
+from loadtests.http1 import Answer, Connection, NoAnswer
 from loadtests.people import ShopFront, ShownProduct, home, listing
 from loadtests.reading import links, products_on
 from loadtests.target import BadTarget
 
 MAX_LISTINGS = 2_000
 """Pages of listings looked at, whatever is still to be found: some seconds, and a shop of 48,000 products."""
+MOST_REDIRECTS = 4
 _MARKET = re.compile(r'(?:href="/|value=")([a-z]{2}-[a-z]{3})(?=["/])')
 _PAGE = re.compile(r"[?&;]page=(\d+)")
 _SORT_LINK = re.compile(r"[?&;]sort=([a-z0-9_-]+)")
@@ -118,14 +119,26 @@ async def discover(connection: Connection, products: int) -> ShopFront:
 
 
 async def _page(connection: Connection, target: str) -> bytes:
-    for _ in range(4):
+    way = following(connection.base_url, target)
+    asked = next(way)
+    while True:
         try:
-            answer = await connection.request("GET", target)
+            asked = way.send(await connection.request("GET", asked))
         except NoAnswer as exc:
             raise BadTarget(str(exc)) from exc
+        except StopIteration as found:
+            page: bytes = found.value
+            return page
+
+
+def following(base_url: str, target: str) -> Generator[str, Answer, bytes]:
+    """The page at a target, redirects followed, without I/O: yields targets to GET, is sent their answers. Raises
+    BadTarget."""
+    for _ in range(MOST_REDIRECTS):
+        answer = yield target
         if answer.status == 200:
             return answer.body
         if not 300 <= answer.status < 400 or "location" not in answer.headers:
-            raise BadTarget(f"{connection.base_url}{target}: {answer.status}, expected a page")
-        target = answer.headers["location"].removeprefix(connection.base_url)
-    raise BadTarget(f"{connection.base_url}{target}: redirects in a circle")
+            raise BadTarget(f"{base_url}{target}: {answer.status}, expected a page")
+        target = answer.headers["location"].removeprefix(base_url)
+    raise BadTarget(f"{base_url}{target}: redirects in a circle")

@@ -38,13 +38,9 @@ class Connection:
     """A kept-alive connection to one authority; opened when first used, opened again after a failure."""
 
     def __init__(self, base_url: str, timeout_s: float = 15.0) -> None:
-        parts = urlsplit(base_url)
-        if parts.scheme != "http" or parts.hostname is None:
-            raise ValueError(f"{base_url}: expected http://HOST:PORT")
+        self._host, self._port, self._authority = parts_of(base_url)
         self.base_url = base_url.rstrip("/")
         self.timeout_s = timeout_s
-        self._host, self._port = parts.hostname, parts.port or 80
-        self._authority = parts.netloc
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -118,6 +114,14 @@ class Connection:
         if not keep:
             await self.close()
         return Answer(status, headers, body, sent_at, received_at)
+
+
+def parts_of(base_url: str) -> tuple[str, int, str]:
+    """Host, port and authority of `http://HOST:PORT`. Raises ValueError for anything else."""
+    parts = urlsplit(base_url)
+    if parts.scheme != "http" or parts.hostname is None:
+        raise ValueError(f"{base_url}: expected http://HOST:PORT")
+    return parts.hostname, parts.port or 80, parts.netloc
 
 
 def parse_head(head: bytes) -> tuple[int, dict[str, str]]:

@@ -29,28 +29,28 @@ PATIENCE_S = 10
 """What takes longer is not told by wrk but for that it did; its histogram has a place for every microsecond of it."""
 _ENDING_S = 120.0
 
-SCRIPT = """\
-local requests, threads, at = {}, {}, 0
-answers, octets = {}, {}
-
-function setup(thread)
-  threads[#threads + 1] = thread
+_REQUESTS = """\
+local requests, at = {}, 0
+local file = assert(io.open(REQUESTS, "rb"))
+while true do
+  local length = file:read("*n")
+  if not length then break end
+  file:read(1)
+  requests[#requests + 1] = file:read(length)
 end
-
-function init()
-  local file = assert(io.open(REQUESTS, "rb"))
-  while true do
-    local length = file:read("*n")
-    if not length then break end
-    file:read(1)
-    requests[#requests + 1] = file:read(length)
-  end
-  file:close()
-end
+file:close()
 
 function request()
   at = at % #requests + 1
   return requests[at]
+end
+"""
+_MEASURING = """\
+local threads = {}
+answers, octets = {}, {}
+
+function setup(thread)
+  threads[#threads + 1] = thread
 end
 
 function response(status, headers, body)
@@ -119,6 +119,13 @@ def version() -> str:
     return " ".join(said.split()[1:2]) or "unknown"
 
 
+def asking(requests: Sequence[bytes], path: Path) -> str:
+    """The part of a script that sends these whole requests one after the other, and again from the first. They are
+    written to `path`, where wrk reads them."""
+    path.write_bytes(b"".join(b"%d\n%b" % (len(request), request) for request in requests))
+    return f"local REQUESTS = {json.dumps(str(path))}\n{_REQUESTS}"
+
+
 def run(address: str, requests: Sequence[bytes], *, seconds: int, connections: int, core: int | None) -> Measured:
     """Whole requests, one after the other and again from the first, over so many connections. Raises WrkFailed.
 
@@ -126,10 +133,9 @@ def run(address: str, requests: Sequence[bytes], *, seconds: int, connections: i
     """
     with tempfile.TemporaryDirectory(prefix="nearshelf-wrk-") as name:
         folder = Path(name)
-        (folder / "requests").write_bytes(b"".join(b"%d\n%b" % (len(request), request) for request in requests))
         said = folder / "measured"
-        places = f"local REQUESTS, MEASURED = {json.dumps(str(folder / 'requests'))}, {json.dumps(str(said))}\n"
-        (folder / "script.lua").write_text(places + SCRIPT)
+        script = f"{asking(requests, folder / 'requests')}local MEASURED = {json.dumps(str(said))}\n{_MEASURING}"
+        (folder / "script.lua").write_text(script)
         command = [_path(), "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={PATIENCE_S}s"]
         command += ["-s", str(folder / "script.lua"), address]
         if core is not None:

@@ -201,7 +201,7 @@ class Exchange:
         candidates = self._store.get(visit.key) if policy.store else ()
         match decide_reuse(request, candidates, policy, self._floors, self._lease, now):
             case Fresh(stored):
-                if stored.vary:
+                if stored.vary and self._book.log is not None:
                     visit.record.retold = retold.shown(request, stored, policy)
                 answer = self._hand.from_store(visit, stored, now, None)
                 return answer if in_task or isinstance(answer, bytes) else partial(self._again, visit)
@@ -209,7 +209,9 @@ class Exchange:
                 if refresh:
                     self._flights.refresh_later(self._errand(visit, stored, candidates))
                     self._hits.refreshing(visit.parsed, now)
-                visit.record.retold = retold.shown(request, stored, policy) + retold.purged(stored, why, self._floors)
+                if self._book.log is not None:
+                    floor = retold.purged(stored, why, self._floors)
+                    visit.record.retold = retold.shown(request, stored, policy) + floor
                 answer = self._hand.from_store(visit, stored, now, why)
                 return answer if in_task or isinstance(answer, bytes) else partial(self._again, visit)
             case Unsatisfiable(why):

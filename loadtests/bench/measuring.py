@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from loadtests.wrk import asking
+
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 MAX_FOREIGN_CORES = 0.12
@@ -250,24 +252,7 @@ def wrk(server: Server, script: Path, *, seconds: int, connections: int, helpers
 
 def wrk_script(path: Path, requests: Sequence[bytes]) -> Path:
     """Write a script that sends these whole requests one after the other, and again from the first."""
-    folder = path.with_suffix(".requests")
-    folder.write_bytes(b"".join(b"%d\n%b" % (len(request), request) for request in requests))
-    path.write_text(f"""\
-local requests = {{}}
-local file = assert(io.open("{folder}", "rb"))
-while true do
-  local length = file:read("*n")
-  if not length then break end
-  file:read(1)
-  requests[#requests + 1] = file:read(length)
-end
-file:close()
-local count, at = #requests, 0
-function request()
-  at = at % count + 1
-  return requests[at]
-end
-""")
+    path.write_text(asking(requests, path.with_suffix(".requests")))
     return path
 
 
