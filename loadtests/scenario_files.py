@@ -193,7 +193,7 @@ def _one_of(value: Value, known: Sequence[str]) -> str:
     text = value.text(expected, "NS104")
     if text not in known:
         meant = closest(text, known)
-        hint = f"; did you mean {meant}?" if meant else ""
+        hint = f"; did you mean {meant}?" if meant else "."
         raise value.refuse(f"{expected}{hint}", "NS104", f"Write {meant or known[0]}.")
     return text
 
@@ -424,7 +424,7 @@ def _path_of(name_or_path: str) -> Path:
     if path.suffix in {".yaml", ".yml"} or "/" in name_or_path:
         return path
     meant = closest(name_or_path, names)
-    hint = f"; did you mean {meant}?" if meant else ""
+    hint = f"; did you mean {meant}?" if meant else "."
     raise BadScenario(
         f"{name_or_path}: no scenario of that name{hint} There are {', '.join(names)}; a file of your own is named by "
         "its path: ./my.yaml"

@@ -299,7 +299,7 @@ def _judge_one(run: Run, threshold: Threshold) -> Verdict:
 def _told(value: float, limit: float, threshold: Threshold) -> str:
     """The figure in the threshold's own unit, with as many digits as it takes to tell it from the limit."""
     kind = threshold.figure.measure.kind
-    if not threshold.unit and kind in {Kind.TIME, Kind.BYTES}:
+    if not threshold.unit and (threshold.against is not None or kind in {Kind.TIME, Kind.BYTES}):
         return text_of(value, kind)
     one = UNITS[threshold.unit][1] if threshold.unit else 1.0
     unit = f"{NO_BREAK}{threshold.unit}" if threshold.unit else ""

@@ -17,6 +17,8 @@ from loadtests.bench.hits import Shop
 from loadtests.bench.measuring import BenchError, Row, Run, Verdict
 from loadtests.bench.origins import BenchOrigin, Page, running
 
+pytestmark = pytest.mark.alone
+
 COMMAND = [sys.executable, "-m", "loadtests.bench"]
 
 

@@ -19,6 +19,8 @@ from loadtests.people import ShopFront, ShownProduct
 from loadtests.recorder.histogram import Histogram
 from loadtests.recorder.run import Cell, Label, Machine, Phase, Run, Status
 
+pytestmark = pytest.mark.alone
+
 COMMAND = [sys.executable, "-m", "loadtests.bench"]
 CANNOT_RUN = measuring.cannot_run(["taskset", "wrk"])
 

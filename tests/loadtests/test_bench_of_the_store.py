@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 needs_two_cores = pytest.mark.skipif(
     shutil.which("taskset") is None or shutil.which("varnishd") is None, reason="needs taskset and varnishd"
 )

@@ -15,6 +15,8 @@ from loadtests import distance
 from loadtests.distance import BadPath, Path, read_path
 from loadtests.wire import FIRST_WINDOW_BYTES, Wire
 
+pytestmark = pytest.mark.alone
+
 WINDOW = FIRST_WINDOW_BYTES
 
 

@@ -33,6 +33,7 @@ pytestmark = [
         importlib.util.find_spec("locust") is None, reason="locust is not installed: the group `load` of pyproject.toml"
     ),
     pytest.mark.timeout(180),
+    pytest.mark.alone,
 ]
 
 ROOT = Path(__file__).parents[2]

@@ -18,6 +18,8 @@ from loadtests.recorder.histogram import Histogram
 from loadtests.recorder.recorder import Recorder
 from loadtests.recorder.run import Phase, Run
 
+pytestmark = pytest.mark.alone
+
 HIT = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nCache-Status: eu-1; hit; ttl=9\r\n\r\nhello"
 MISS = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nCache-Status: eu-1; fwd=uri-miss\r\n\r\nno"
 

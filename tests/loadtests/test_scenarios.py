@@ -190,6 +190,11 @@ def test_a_misspelt_name_is_met_with_the_nearest():
         load_scenario("stedy-day")
 
 
+def test_a_name_like_no_other_is_met_with_all_names():
+    with pytest.raises(BadScenario, match=r"nope: no scenario of that name\. There are bot-crawl, .*; a file of"):
+        load_scenario("nope")
+
+
 def test_a_file_that_is_not_there_is_said_so(tmp_path):
     with pytest.raises(BadScenario, match=r"none\.yaml:1:1: cannot be read: No such file or directory"):
         load_scenario(str(tmp_path / "none.yaml"))

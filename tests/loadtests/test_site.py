@@ -11,6 +11,8 @@ import pytest
 
 from loadtests.site import Missing, valkey_program
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -14,6 +14,8 @@ from loadtests.recorder.run import Phase, Status, read_run, write_run
 from loadtests.volume import Figures, VolumeFailed, schedule_of, steady, volume_run
 from tests.loadtests.test_paced import HIT, MISS, ask, edge
 
+pytestmark = pytest.mark.alone
+
 FIGURES = (
     b'nearshelf_edge_requests_total{pop="eu",status="hit"} 7\nnearshelf_policy_info{digest="ab12"} 1\n'
     b'nearshelf_build_info{version="0.1.0"} 1\n'

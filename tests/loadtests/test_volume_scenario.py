@@ -15,6 +15,8 @@ from loadtests.volume import Generator
 from loadtests.volume_scenario import carry_out
 from tests.support.fake_shop import FakeShop
 
+pytestmark = pytest.mark.alone
+
 ONLY_SHOPPING = """
 description: Nobody does anything to the shop.
 duration: 1s

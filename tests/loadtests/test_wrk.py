@@ -14,6 +14,8 @@ from loadtests.recorder.run import Status
 from loadtests.volume import Generator, VolumeFailed, steady, volume_run
 from tests.loadtests.test_paced import HIT, MISS, ask, edge
 
+pytestmark = pytest.mark.alone
+
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not on this machine")
 
 

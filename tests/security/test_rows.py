@@ -8,6 +8,8 @@ from tests.security.__main__ import run
 from tests.security.oracle import in_words
 from tests.security.rows import ROWS
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.timeout(180)
 async def test_a_sample_of_every_row_makes_no_difference_to_a_fresh_edge():
