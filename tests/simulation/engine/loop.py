@@ -1,0 +1,580 @@
+"""A seeded event loop on virtual time, whose every step belongs to a process that can be killed, frozen or stopped.
+
+The code that runs on it is asyncio's and ours, unchanged. What happens next is decided here alone: timers and messages
+by their times, and among processes that could go on at the same moment by the seed. Nothing waits, no thread runs, and
+what a seed does it does again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import random
+import sys
+import traceback
+import zlib
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+TURN_S = 1e-7
+"""The least by which a timer is away."""
+MOST_STEPS_AT_ONE_MOMENT = 200_000
+"""More of them without time passing: somebody goes round in a circle."""
+DEEPEST_STALL = 3
+"""How many processes may be stopped in the middle of a step at the same time."""
+THREAD_S = (0.0001, 0.005)
+"""How long what is meant for a thread takes, in virtual seconds."""
+
+_TRACE_BITS = (1 << 64) - 1
+_MIX, _STEP = 6_364_136_223_846_793_005, 1_442_695_040_888_963_407
+"""Knuth's multiplier and increment for 64 bits."""
+
+
+class Stuck(Exception):
+    """The simulated program goes round in a circle at one moment of virtual time."""
+
+
+class Handle:
+    """One callback to come. Looks like asyncio's, as far as anybody asks."""
+
+    __slots__ = ("args", "callback", "context", "is_cancelled", "is_message", "process", "virtual")
+
+    def __init__(
+        self,
+        process: Process,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: contextvars.Context,
+        virtual: float = 0.0,
+        is_message: bool = False,
+    ) -> None:
+        self.process = process
+        self.callback = callback
+        self.args = args
+        self.context = context
+        self.virtual = virtual
+        """When, on the loop's own time; of timers and messages."""
+        self.is_message = is_message
+        """Comes from outside of the process: from the network, a disk, a thread."""
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        if not self.is_cancelled:
+            self.is_cancelled = True
+            # What it would have been called with may be large, and the heap keeps it until its time.
+            self.callback, self.args = _nothing, ()
+
+    def cancelled(self) -> bool:
+        return self.is_cancelled
+
+    def when(self) -> float:
+        """On the clock of its process, as `loop.time()` shows it there."""
+        return self.process.on_its_clock(self.virtual)
+
+
+class Dies(Protocol):
+    """Whatever ends with its process, and must be told."""
+
+    def process_died(self) -> None: ...
+
+
+class Process:
+    """One process of the simulated world; made by `SimLoop.process`."""
+
+    def __init__(
+        self, loop: SimLoop, name: str, index: int, incarnation: int, rate: float, offset_s: float, wall_offset_s: float
+    ) -> None:
+        self.loop = loop
+        self.name = name
+        """What this place in the world is called; the next incarnation has the same."""
+        self.index = index
+        self.incarnation = incarnation
+        self.rate = rate
+        """Seconds of its clock in one virtual second."""
+        self.offset_s = offset_s
+        self.wall_offset_s = wall_offset_s
+        """What its wall clock shows when the simulation begins, in seconds since the epoch; may be stepped."""
+        self.alive = True
+        self.stalls: tuple[float, float] | None = None
+        """The chance that it is stopped where it reads its clock, and for how long at the most, in virtual seconds."""
+        self.context = contextvars.copy_context()
+        self.context.run(_owner.set, self)
+        self.dependents: dict[Dies, None] = {}
+        """Told, in order, when it is killed."""
+        self.ready: deque[Handle] = deque()
+        self.is_queued = False
+        self._frozen_since: float | None = None
+        self._suspended = False
+        self._stalled = 0
+        self.is_doomed = False
+        self._slept_s = 0.0
+        """How much less its monotonic clock shows than `clock`: what its machine has slept, in virtual seconds."""
+        self._held_messages: list[Handle] = []
+        self._held_timers: list[Handle] = []
+
+    def __repr__(self) -> str:
+        return f"{self.name}#{self.incarnation}"
+
+    # -- its clocks ----------------------------------------------------------------------------------------------------
+
+    def clock(self) -> float:
+        """Seconds of its clock that counts suspension: the edge's, and time.monotonic() of the origin's modules."""
+        loop = self.loop
+        if self.stalls is not None and loop.current is self and loop.chance(self.stalls[0]):
+            return loop.stalled_reading(self)
+        return self.offset_s + loop.now * self.rate
+
+    def wall(self) -> float:
+        """Seconds since the epoch, as its wall clock shows them."""
+        return self.wall_offset_s + self.loop.now * self.rate
+
+    def monotonic(self) -> float:
+        """Its clock that stands still while its machine sleeps: what `loop.time()` gives there."""
+        return self.on_its_clock(self.loop.now)
+
+    def on_its_clock(self, virtual: float) -> float:
+        """A virtual moment from now on, on its monotonic clock."""
+        return self.offset_s + (virtual - self._slept_s) * self.rate
+
+    def in_virtual_time(self, moment: float) -> float:
+        """The inverse of `on_its_clock`."""
+        return (moment - self.offset_s) / self.rate + self._slept_s
+
+    # -- what it does --------------------------------------------------------------------------------------------------
+
+    def start(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> asyncio.Task[T]:
+        """`function(*args)` as a task of this process."""
+        context = self.context.copy()
+        return asyncio.Task(context.run(partial(function, *args)), loop=self.loop, context=context)
+
+    def post(self, delay_s: float, callback: Callable[..., object], *args: Any) -> Handle:
+        """Something arrives at it in `delay_s` virtual seconds; runs in its own context, once it can run."""
+        return self.loop.push(Handle(self, callback, args, self.context, self.loop.now + delay_s, True))
+
+    # -- what is done to it --------------------------------------------------------------------------------------------
+
+    @property
+    def stopped(self) -> bool:
+        """Frozen, suspended, or stopped in the middle of a step."""
+        return self._frozen_since is not None or self._stalled > 0
+
+    @property
+    def frozen(self) -> bool:
+        return self._frozen_since is not None
+
+    def freeze(self) -> None:
+        """SIGSTOP: nothing of it runs; what arrives waits. Once is enough."""
+        if self._frozen_since is None:
+            self._frozen_since = self.loop.now
+            self.loop.unqueue(self)
+
+    def suspend(self) -> None:
+        """Its machine sleeps: as `freeze`, and its monotonic clock stands still, so that its timers come later."""
+        if self._frozen_since is None:
+            self._suspended = True
+            self.freeze()
+
+    def wake(self) -> None:
+        """SIGCONT, or the machine wakes: what has arrived comes first, then the timers that are overdue."""
+        if self._frozen_since is None:
+            return
+        slept_s = self.loop.now - self._frozen_since
+        self._frozen_since = None
+        if self._suspended:
+            self._suspended = False
+            self._slept_s += slept_s
+            self.loop.postpone_timers(self, slept_s, self._held_timers)
+            self._held_timers = []
+        self.go_on()
+
+    def stop_midway(self) -> None:
+        """It stops inside of the step that is running now."""
+        self._stalled += 1
+        self.loop.unqueue(self)
+
+    def go_on_midway(self) -> None:
+        self._stalled -= 1
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Let run what waited, if nothing stops it any more."""
+        if self.stopped or not self.alive:
+            return
+        messages, timers, self._held_messages, self._held_timers = self._held_messages, self._held_timers, [], []
+        self.ready.extend(messages)
+        self.ready.extend(timers)
+        self.loop.queue(self)
+
+    def hold(self, handle: Handle) -> None:
+        """Its time has come, and its process is stopped."""
+        (self._held_messages if handle.is_message else self._held_timers).append(handle)
+
+    def kill(self) -> None:
+        """SIGKILL: nothing of it runs again, not even its `finally`. Its connections are reset by its machine.
+
+        One that is stopped in the middle of a step ends with that step.
+        """
+        if not self.alive:
+            return
+        if self._stalled:
+            self.is_doomed = True
+            return
+        self.alive = False
+        self.loop.unqueue(self)
+        self.loop.bury(self.ready, self._held_messages, self._held_timers)
+        self.ready = deque()
+        self._held_messages, self._held_timers = [], []
+        dependents, self.dependents = self.dependents, {}
+        for dependent in dependents:
+            dependent.process_died()
+
+    def die_if_doomed(self) -> None:
+        if self.is_doomed and not self._stalled:
+            self.is_doomed = False
+            self.kill()
+
+
+_owner: contextvars.ContextVar[Process] = contextvars.ContextVar("_owner")
+"""To which process the code that runs belongs; tasks and callbacks inherit it."""
+
+
+class SimLoop(asyncio.AbstractEventLoop):
+    """`seed` decides everything. `telling`: keep what `note` is told as `story`."""
+
+    def __init__(self, seed: int, *, telling: bool = False) -> None:
+        self.seed = seed
+        self.now = 0.0
+        """Virtual seconds since the beginning."""
+        self.steps = 0
+        self.trace = 0
+        """What has happened so far, and in which order, as 64 bits."""
+        self.telling = telling
+        self.story: list[tuple[float, str, str]] = []
+        """Virtual time, process, what it did."""
+        self.faults: list[str] = []
+        """What callbacks and tasks let escape."""
+        self._draws: dict[str, random.Random] = {}
+        self._random = self.draws("order").random
+        self._stall_draws = self.draws("stalls")
+        self._thread_draws = self.draws("threads")
+        self._heap: list[tuple[float, int, Handle]] = []
+        self._pushed = 0
+        self._runnable: list[Process] = []
+        self._processes = 0
+        self._incarnations: dict[str, int] = {}
+        self._graves: list[Any] = []
+        """What dead processes leave: let go, it would run their `finally`."""
+        self._stopping = False
+        self._until = 0.0
+        self._closed = False
+        self._depth = 0
+        self.connect_over: Callable[..., Coroutine[Any, Any, Any]] | None = None
+        """Set by the network."""
+        self.world = self.process("world")
+        """Who makes things happen from outside."""
+        self.current = self.world
+
+    # -- the world's side ----------------------------------------------------------------------------------------------
+
+    def process(
+        self, name: str, *, rate: float = 1.0, offset_s: float = 1_000.0, wall_offset_s: float = 1_767_225_600.0
+    ) -> Process:
+        """A new process. `rate`: how fast its clock runs; `offset_s`: what that shows at the beginning."""
+        self._processes += 1
+        incarnation = self._incarnations[name] = self._incarnations.get(name, 0) + 1
+        return Process(self, name, self._processes, incarnation, rate, offset_s, wall_offset_s)
+
+    def after(self, process: Process, delay_s: float, callback: Callable[..., object], *args: Any) -> Handle:
+        """`callback(*args)` in `process`, in `delay_s` virtual seconds, as a timer of its own."""
+        return self.push(Handle(process, callback, args, process.context, self.now + delay_s))
+
+    def draws(self, name: str) -> random.Random:
+        """The random numbers of that name, always the same object."""
+        if name not in self._draws:
+            self._draws[name] = random.Random(f"{self.seed}/{name}")
+        return self._draws[name]
+
+    def note(self, text: str) -> None:
+        """What happened, in words: part of the trace, and of the story."""
+        self.trace = (self.trace * _MIX + zlib.crc32(text.encode())) & _TRACE_BITS
+        if self.telling:
+            self.story.append((self.now, self.current.name, text))
+
+    def run(self, until: float) -> None:
+        """Let happen what happens before the virtual moment `until`, or before somebody calls `stop`, or nothing is
+        left. Raises Stuck."""
+        self._stopping = False
+        self._until = until
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(firstiter=_nothing, finalizer=self._finalize)
+        before = asyncio._get_running_loop()
+        asyncio._set_running_loop(self)
+        try:
+            self._run(until)
+        finally:
+            asyncio._set_running_loop(before)
+            sys.set_asyncgen_hooks(*hooks)
+            self.current = self.world
+
+    def stop(self) -> None:
+        """End `run` after this step."""
+        self._stopping = True
+
+    def close(self) -> None:
+        """End of the simulation: nothing happens any more, and what was under way is let go without a word."""
+        if self._closed:
+            return
+        self._closed = True
+        self._heap.clear()
+        self._runnable.clear()
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(firstiter=_nothing, finalizer=_nothing)
+        before = asyncio._get_running_loop()
+        asyncio._set_running_loop(self)
+        try:
+            for task in asyncio.all_tasks(self):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # as asyncio's own gather does
+                coroutine = task.get_coro()
+                try:
+                    coroutine.close()  # type: ignore[union-attr]  # only tasks of generators have none
+                except Exception:  # whoever waits in a `finally` waits in vain
+                    continue
+            self._graves.clear()
+        finally:
+            asyncio._set_running_loop(before)
+            sys.set_asyncgen_hooks(*hooks)
+
+    # -- the heart -----------------------------------------------------------------------------------------------------
+
+    def _run(self, until: float) -> None:
+        heap, runnable, draw, pop = self._heap, self._runnable, self._random, heapq.heappop
+        since = self.steps
+        while not self._stopping:
+            if runnable:
+                count = len(runnable)
+                at = 0 if count == 1 else int(draw() * count)
+                process = runnable[at]
+                ready = process.ready
+                handle = ready.popleft()
+                if not ready:
+                    runnable[at] = runnable[-1]
+                    runnable.pop()
+                    process.is_queued = False
+                if handle.is_cancelled:
+                    continue
+                self.current = process
+                self.steps = steps = self.steps + 1
+                self.trace = (self.trace * _MIX + process.index * _STEP) & _TRACE_BITS
+                if steps - since > MOST_STEPS_AT_ONE_MOMENT:
+                    raise Stuck(f"{process} goes round in a circle at {self.now:.6f} s: {handle.callback!r}")
+                try:
+                    handle.context.run(handle.callback, *handle.args)
+                except Exception as exc:
+                    self.call_exception_handler({"message": f"a callback of {process} failed", "exception": exc})
+                if process.is_doomed:
+                    process.die_if_doomed()
+                continue
+            if not heap or heap[0][0] > until:
+                self.now = max(self.now, until)
+                return
+            when = heap[0][0]
+            if when > self.now:
+                self.now = when
+                self.trace = (self.trace * _MIX + int(when * 1e7)) & _TRACE_BITS
+                since = self.steps
+            while heap and heap[0][0] <= when:
+                self._arrive(pop(heap)[2])
+
+    def _arrive(self, handle: Handle) -> None:
+        """The time of `handle` has come."""
+        if handle.is_cancelled:
+            return
+        process = handle.process
+        if not process.alive:
+            self._graves.append(handle)
+        elif process.stopped:
+            process.hold(handle)
+        else:
+            process.ready.append(handle)
+            if not process.is_queued:
+                process.is_queued = True
+                self._runnable.append(process)
+
+    def push(self, handle: Handle) -> Handle:
+        """Let `handle` come at its time."""
+        if not self._closed:
+            self._pushed += 1
+            heapq.heappush(self._heap, (handle.virtual, self._pushed, handle))
+        return handle
+
+    def queue(self, process: Process) -> None:
+        """`process` may go on, if it has anything to do."""
+        if process.ready and not process.is_queued:
+            process.is_queued = True
+            self._runnable.append(process)
+
+    def unqueue(self, process: Process) -> None:
+        """`process` does not go on for now."""
+        if process.is_queued:
+            process.is_queued = False
+            self._runnable.remove(process)
+
+    def postpone_timers(self, process: Process, by_s: float, held: list[Handle]) -> None:
+        """The timers of `process` come `by_s` later; `held` are those whose time had come meanwhile."""
+        heap = []
+        for when, number, handle in self._heap:
+            if handle.process is process and not handle.is_message:
+                handle.virtual += by_s
+                heap.append((handle.virtual, number, handle))
+            else:
+                heap.append((when, number, handle))
+        heapq.heapify(heap)
+        self._heap[:] = heap
+        for handle in held:
+            handle.virtual += by_s
+            self.push(handle)
+
+    def bury(self, *what: object) -> None:
+        """Keep until the end what a dead process has left."""
+        self._graves.append((what, list(asyncio.all_tasks(self))))
+
+    # -- stopped in the middle of a step -------------------------------------------------------------------------------
+
+    def chance(self, probability: float) -> bool:
+        return self._stall_draws.random() < probability
+
+    def stalled_reading(self, process: Process) -> float:
+        """What `process`, which is running, reads from its clock when it is stopped right before or after that."""
+        stale = self._stall_draws.random() < 0.5
+        reading = process.offset_s + self.now * process.rate
+        assert process.stalls is not None
+        self.stall(process, self._stall_draws.uniform(0.0, process.stalls[1]))
+        return reading if stale else process.offset_s + self.now * process.rate
+
+    def stall(self, process: Process, for_s: float) -> None:
+        """Stop `process` here, in the middle of its step, and let all others go on for `for_s` virtual seconds."""
+        if self._depth >= DEEPEST_STALL:
+            return
+        task = asyncio.current_task(self)
+        if task is not None:
+            asyncio.tasks._leave_task(self, task)
+        self._depth += 1
+        process.stop_midway()
+        self.note(f"stops in the middle of a step for {for_s:.3f} s")
+        try:
+            self._run(min(self.now + for_s, self._until))
+            while process.frozen and self.now < self._until and not self._stopping:
+                self._run(min(self.now + 0.1, self._until))
+        finally:
+            self._depth -= 1
+            self.current = process
+            if task is not None:
+                asyncio.tasks._enter_task(self, task)
+            process.go_on_midway()
+
+    # -- asyncio's side ------------------------------------------------------------------------------------------------
+
+    def time(self) -> float:
+        process = self.current
+        return process.on_its_clock(self.now)
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None) -> Any:
+        if context is None:
+            process, context = self.current, contextvars.copy_context()
+        else:
+            process = context.get(_owner, self.world)
+        handle = Handle(process, callback, args, context)
+        if self._closed:
+            return handle
+        if not process.alive:
+            self._graves.append(handle)
+            return handle
+        process.ready.append(handle)
+        if not process.is_queued and not process.stopped:
+            process.is_queued = True
+            self._runnable.append(process)
+        return handle
+
+    call_soon_threadsafe = call_soon
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> Any:
+        if context is None:
+            process, context = self.current, contextvars.copy_context()
+        else:
+            process = context.get(_owner, self.world)
+        return self.push(
+            Handle(process, callback, args, context, max(process.in_virtual_time(when), self.now + TURN_S))
+        )
+
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> Any:
+        return self.call_at(self.time() + delay, callback, *args, context=context)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(  # type: ignore[override]  # its name and context are for asyncio
+        self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: contextvars.Context | None = None
+    ) -> asyncio.Task[T]:
+        return asyncio.Task(coro, loop=self, name=name, context=context)
+
+    async def create_connection(  # type: ignore[override]  # of asyncio's many ways, the one that is used
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int, **_: Any
+    ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
+        """A connection over the simulated network. Raises ConnectionRefusedError where nobody listens."""
+        if self.connect_over is None:
+            raise ConnectionRefusedError(f"there is no network to reach {host}:{port} over")
+        made: tuple[asyncio.Transport, asyncio.BaseProtocol] = await self.connect_over(protocol_factory, host)
+        return made
+
+    def run_in_executor(  # type: ignore[override]  # a future, as there, and nobody gives an executor
+        self, executor: Any, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        """What is meant for a thread is done in a moment, all at once."""
+        future: asyncio.Future[T] = self.create_future()
+
+        def done() -> None:
+            if future.done():
+                return
+            try:
+                future.set_result(func(*args))
+            except Exception as exc:
+                future.set_exception(exc)
+
+        self.current.post(self._thread_draws.uniform(*THREAD_S), done)
+        return future
+
+    def is_running(self) -> bool:
+        return not self._closed
+
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def get_debug(self) -> bool:
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if self._closed:
+            return
+        exc = context.get("exception")
+        told = "" if exc is None else "".join(traceback.format_exception(exc))
+        self.faults.append(f"{self.now:.6f} {self.current}: {context.get('message')}\n{told}")
+
+    def _finalize(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Somebody let go of a generator that had not ended: it is closed, as asyncio does, unless its process died."""
+        if self._closed or not self.current.alive:
+            self._graves.append(generator)
+        else:
+            self.current.context.copy().run(self.create_task, generator.aclose())
+
+
+def _nothing(*_: object) -> None:
+    """In place of a callback that was called off, or of a hook."""
