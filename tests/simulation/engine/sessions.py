@@ -1,0 +1,165 @@
+"""Sessions: connections to a server (a database, say) over which calls are made; only their meaning is simulated.
+
+Reliable while it stands, and broken when either side dies. Each call, and each answer, is an event of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from tests.simulation.engine.links import End, Lane, Links
+from tests.simulation.engine.loop import Process
+
+
+class Session:
+    """Calls from `client` to `server`, one way each at a time of its own; `Sessions.open` makes it."""
+
+    def __init__(self, links: Links, client: Process, server: Process, on_close: Callable[[], object]) -> None:
+        self._links = links
+        self._client = client
+        self._server = server
+        self._on_close = on_close
+        self._there = Lane(links.link(client.name, server.name))
+        self._back = Lane(links.link(server.name, client.name))
+        self._waiting: dict[asyncio.Future[Any], None] = {}
+        self._client_end, self._server_end = End(self._client_died), End(self._server_died)
+        self.broken = False
+        """Whether this end knows that nothing can be called any more."""
+        self._closed_there = False
+        client.dependents[self._client_end] = None
+        server.dependents[self._server_end] = None
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """What `function(*args)` gives at the server, or the future that it gives there. Raises what that raises, and
+        ConnectionResetError when the server dies first: whether it was done is not known then."""
+        if self.broken:
+            raise ConnectionResetError(f"the connection to {self._server.name} is broken")
+        answer: asyncio.Future[Any] = self._links.loop.create_future()
+        self._waiting[answer] = None
+        self._links.carry(self._there, self._server, self._serve, function, args, answer)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            # What was asked may be done all the same, and its answer would be taken for another's.
+            self.close()
+            raise
+        finally:
+            self._waiting.pop(answer, None)
+
+    def close(self) -> None:
+        """Hang up; the server ends what this session had begun."""
+        if not self.broken:
+            self.broken = True
+            self._client.dependents.pop(self._client_end, None)
+            self._links.carry(self._there, self._server, self._end_there)
+
+    def break_off(self) -> None:
+        """The server ends the session by itself."""
+        self._end_there()
+        self._links.carry(self._back, self._client, self._was_reset)
+
+    # -- the server's side ---------------------------------------------------------------------------------------------
+
+    def _serve(self, function: Callable[..., Any], args: tuple[Any, ...], answer: asyncio.Future[Any]) -> None:
+        if self._closed_there:
+            return
+        try:
+            result = function(*args)
+        except Exception as exc:
+            self._say(answer, None, exc)
+            return
+        if isinstance(result, asyncio.Future):
+            result.add_done_callback(lambda done: self._say_result(answer, done))
+        else:
+            self._say(answer, result, None)
+
+    def _say_result(self, answer: asyncio.Future[Any], done: asyncio.Future[Any]) -> None:
+        if not done.cancelled():
+            exc = done.exception()
+            self._say(answer, None if exc is not None else done.result(), exc)
+
+    def _say(self, answer: asyncio.Future[Any], result: Any, exc: BaseException | None) -> None:
+        self._links.carry(self._back, self._client, self._answered, answer, result, exc)
+
+    def _end_there(self) -> None:
+        if not self._closed_there:
+            self._closed_there = True
+            self._server.dependents.pop(self._server_end, None)
+            self._on_close()
+
+    def _server_died(self) -> None:
+        self._closed_there = True
+        self._links.carry(self._back, self._client, self._was_reset)
+
+    # -- the client's side ---------------------------------------------------------------------------------------------
+
+    def _answered(self, answer: asyncio.Future[Any], result: Any, exc: BaseException | None) -> None:
+        if answer.done():
+            return
+        if exc is None:
+            answer.set_result(result)
+        else:
+            answer.set_exception(exc)
+
+    def _was_reset(self) -> None:
+        self.broken = True
+        self._client.dependents.pop(self._client_end, None)
+        for answer in list(self._waiting):
+            if not answer.done():
+                answer.set_exception(ConnectionResetError(f"the connection to {self._server.name} was reset"))
+
+    def _client_died(self) -> None:
+        self.broken = True
+        self._links.carry(self._there, self._server, self._end_there)
+
+
+class Sessions:
+    """Who takes sessions, by address."""
+
+    def __init__(self, links: Links) -> None:
+        self._links = links
+        self._taking: dict[str, tuple[Process, Callable[[], Callable[[], object]]]] = {}
+
+    def take(self, process: Process, address: str, opened: Callable[[], Callable[[], object]]) -> None:
+        """From now on `process` takes sessions at `address`. `opened` is called there for each, may refuse it with an
+        exception, and gives what is to be called there when it ends."""
+        self._taking[address] = (process, opened)
+
+    async def open(self, address: str) -> Session:
+        """A session from the process that runs. Raises ConnectionRefusedError, and what refuses it there; waits while
+        the server is stopped or the way is cut."""
+        links, client = self._links, self._links.loop.current
+        made: asyncio.Future[Session] = links.loop.create_future()
+        entry = self._taking.get(address)
+        server = links.kernel if entry is None else entry[0]
+        there = Lane(links.link(client.name, address if entry is None else server.name))
+        back = Lane(links.link(server.name, client.name))
+
+        def knock() -> None:
+            if entry is None or not server.alive or self._taking.get(address) is not entry:
+                links.carry(back, client, answer, None, ConnectionRefusedError(f"nobody listens at {address}"))
+            else:
+                server.post(0.0, let_in, entry[1])
+
+        def let_in(opened: Callable[[], Callable[[], object]]) -> None:
+            try:
+                on_close = opened()
+            except Exception as exc:
+                links.carry(back, client, answer, None, exc)
+                return
+            links.carry(back, client, answer, Session(links, client, server, on_close), None)
+
+        def answer(session: Session | None, exc: Exception | None) -> None:
+            if made.done():
+                if session is not None:
+                    session.close()
+            elif session is None:
+                assert exc is not None
+                made.set_exception(exc)
+            else:
+                made.set_result(session)
+
+        links.carry(there, links.kernel, knock)
+        return await made
