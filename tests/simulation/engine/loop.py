@@ -123,7 +123,7 @@ class Process:
     # -- its clocks ----------------------------------------------------------------------------------------------------
 
     def clock(self) -> float:
-        """Seconds of its clock that counts suspension: the edge's, and time.monotonic() of the origin's modules."""
+        """Seconds of its clock that counts suspension: the edge's."""
         loop = self.loop
         if self.stalls is not None and loop.current is self and loop.chance(self.stalls[0]):
             return loop.stalled_reading(self)
@@ -134,8 +134,8 @@ class Process:
         return self.wall_offset_s + self.loop.now * self.rate
 
     def monotonic(self) -> float:
-        """Its clock that stands still while its machine sleeps: what `loop.time()` gives there."""
-        return self.on_its_clock(self.loop.now)
+        """Its clock that stands still while its machine sleeps: what time.monotonic() gives there."""
+        return self.clock() - self._slept_s * self.rate
 
     def on_its_clock(self, virtual: float) -> float:
         """A virtual moment from now on, on its monotonic clock."""

@@ -7,20 +7,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from tests.simulation.engine.links import End, Lane, Links
 from tests.simulation.engine.loop import Process
 
 
+class Served(Protocol):
+    """What a server keeps for one session."""
+
+    def hung_up(self) -> None:
+        """The session is over: end what it had begun."""
+        ...
+
+
 class Session:
     """Calls from `client` to `server`, one way each at a time of its own; `Sessions.open` makes it."""
 
-    def __init__(self, links: Links, client: Process, server: Process, on_close: Callable[[], object]) -> None:
+    served: Any
+    """What the server keeps for it, for `call`."""
+
+    def __init__(self, links: Links, client: Process, server: Process) -> None:
         self._links = links
         self._client = client
         self._server = server
-        self._on_close = on_close
+        self.pushed: Callable[[Any], object] | None = None
+        """Takes, at the client, what the server says without being asked; None: the server is gone."""
         self._there = Lane(links.link(client.name, server.name))
         self._back = Lane(links.link(server.name, client.name))
         self._waiting: dict[asyncio.Future[Any], None] = {}
@@ -28,8 +40,15 @@ class Session:
         self.broken = False
         """Whether this end knows that nothing can be called any more."""
         self._closed_there = False
-        client.dependents[self._client_end] = None
-        server.dependents[self._server_end] = None
+
+    def stand(self, served: Served) -> None:
+        """It has been let in: from here on each side hears of the other's death."""
+        self.served = served
+        self._server.dependents[self._server_end] = None
+        if self._client.alive:
+            self._client.dependents[self._client_end] = None
+        else:
+            self._client_died()
 
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """What `function(*args)` gives at the server, or the future that it gives there. Raises what that raises, and
@@ -55,15 +74,23 @@ class Session:
             self._client.dependents.pop(self._client_end, None)
             self._links.carry(self._there, self._server, self._end_there)
 
-    def break_off(self) -> None:
-        """The server ends the session by itself."""
-        self._end_there()
-        self._links.carry(self._back, self._client, self._was_reset)
+    def tell(self, function: Callable[..., Any], *args: Any) -> None:
+        """The same without an answer, nor anybody who waits for one."""
+        if not self.broken:
+            self._links.carry(self._there, self._server, self._serve, function, args, None)
 
     # -- the server's side ---------------------------------------------------------------------------------------------
 
-    def _serve(self, function: Callable[..., Any], args: tuple[Any, ...], answer: asyncio.Future[Any]) -> None:
+    def push(self, value: Any) -> None:
+        """Say something to the client that it did not ask for."""
+        if not self._closed_there:
+            self._links.carry(self._back, self._client, self._pushed, value)
+
+    def _serve(self, function: Callable[..., Any], args: tuple[Any, ...], answer: asyncio.Future[Any] | None) -> None:
         if self._closed_there:
+            return
+        if answer is None:
+            function(*args)
             return
         try:
             result = function(*args)
@@ -87,7 +114,7 @@ class Session:
         if not self._closed_there:
             self._closed_there = True
             self._server.dependents.pop(self._server_end, None)
-            self._on_close()
+            self.served.hung_up()
 
     def _server_died(self) -> None:
         self._closed_there = True
@@ -103,7 +130,13 @@ class Session:
         else:
             answer.set_exception(exc)
 
+    def _pushed(self, value: Any) -> None:
+        if self.pushed is not None and not self.broken:
+            self.pushed(value)
+
     def _was_reset(self) -> None:
+        if not self.broken and self.pushed is not None:
+            self.pushed(None)
         self.broken = True
         self._client.dependents.pop(self._client_end, None)
         for answer in list(self._waiting):
@@ -120,11 +153,11 @@ class Sessions:
 
     def __init__(self, links: Links) -> None:
         self._links = links
-        self._taking: dict[str, tuple[Process, Callable[[], Callable[[], object]]]] = {}
+        self._taking: dict[str, tuple[Process, Callable[[Session], Served]]] = {}
 
-    def take(self, process: Process, address: str, opened: Callable[[], Callable[[], object]]) -> None:
+    def take(self, process: Process, address: str, opened: Callable[[Session], Served]) -> None:
         """From now on `process` takes sessions at `address`. `opened` is called there for each, may refuse it with an
-        exception, and gives what is to be called there when it ends."""
+        exception, and gives what is kept for it."""
         self._taking[address] = (process, opened)
 
     async def open(self, address: str) -> Session:
@@ -143,13 +176,14 @@ class Sessions:
             else:
                 server.post(0.0, let_in, entry[1])
 
-        def let_in(opened: Callable[[], Callable[[], object]]) -> None:
+        def let_in(opened: Callable[[Session], Served]) -> None:
+            session = Session(links, client, server)
             try:
-                on_close = opened()
+                session.stand(opened(session))
             except Exception as exc:
                 links.carry(back, client, answer, None, exc)
                 return
-            links.carry(back, client, answer, Session(links, client, server, on_close), None)
+            links.carry(back, client, answer, session, None)
 
         def answer(session: Session | None, exc: Exception | None) -> None:
             if made.done():

@@ -1,0 +1,286 @@
+"""What the origin's statements do, told once more for the simulated database.
+
+Each stands beside the SQL that it retells, by the statement's own text: one that changes there is unknown here, and the
+simulated database refuses it. `tests/simulation/engine/test_statements.py` plays both and compares what they give.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping
+from typing import Any, NamedTuple
+
+from cache_policies.positions import Position, PurgeKind
+from origin import db, snapshot
+from origin.events import feed, live, purge_log
+from tests.simulation.engine.servers import Handler, Refused, View
+from tests.simulation.engine.storage import PURGE_LOG, Key
+
+CLOCK: Key = ("clock", "one")
+CONTACT, PROGRESS = "contact", "progress"
+
+Values = Mapping[str, Any]
+Locking = Generator[Key, None, Any]
+
+
+class Clock(NamedTuple):
+    epoch: int
+    cv: int
+    fork_cv: int = 0
+
+
+class Logged(NamedTuple):
+    """A row of events.purge_log, without its position."""
+
+    id: str
+    kind: str
+    tags: tuple[str, ...]
+    fork_cv: int | None
+    at: float
+    """By the server's wall clock."""
+
+
+class Known(NamedTuple):
+    """A row of events.contact, without the worker."""
+
+    edge: str
+    contact: int
+    applied: Position
+    public_url: str
+    left_at: float | None = None
+
+
+class Progress(NamedTuple):
+    state: str
+    report: str
+
+
+# -- rows that are given back ------------------------------------------------------------------------------------------
+
+
+class Page(NamedTuple):
+    what: str
+    epoch: int
+    cv: int
+    id: str
+    kind: str
+    tags: tuple[str, ...] | None
+    fork_cv: int | None
+
+
+class Place(NamedTuple):
+    epoch: int
+    cv: int
+    id: str
+
+
+class Epoch(NamedTuple):
+    epoch: int
+    cv: int
+    fork_cv: int
+
+
+class Seen(NamedTuple):
+    instance: str
+    flushed: int
+    contacts: str
+    standbys: str
+
+
+class Report(NamedTuple):
+    report: str | None
+    age_s: float
+
+
+class Count(NamedTuple):
+    count: int
+
+
+# -- the clock and the purge log ---------------------------------------------------------------------------------------
+
+
+def read_clock(view: View, values: Values) -> list[Clock]:
+    return [view.get(*CLOCK)]
+
+
+def log_purge(view: View, values: Values) -> Locking:
+    yield CLOCK
+    clock = view.get(*CLOCK)
+    position = Position(clock.epoch, clock.cv + 1)
+    yield PURGE_LOG, position
+    view.put(*CLOCK, clock._replace(cv=position.cv))
+    view.put(
+        PURGE_LOG,
+        position,
+        Logged(str(values["id"]), values["kind"], tuple(values["tags"]), None, view.server.process.wall()),
+    )
+    return [Clock(*position)]
+
+
+def raise_epoch(view: View, values: Values) -> Locking:
+    yield CLOCK
+    before = view.get(*CLOCK)
+    clock = Clock(max(before.epoch, values["above"]) + 1, before.cv + 1, before.cv)
+    position = Position(clock.epoch, clock.cv)
+    yield PURGE_LOG, position
+    view.put(*CLOCK, clock)
+    id_ = view.server.cluster.new_id()
+    view.put(PURGE_LOG, position, Logged(id_, PurgeKind.EPOCH.value, (), clock.fork_cv, view.server.process.wall()))
+    return [Epoch(*clock)]
+
+
+def read_after(view: View, values: Values) -> list[Page]:
+    after, limit = Position(values["epoch"], values["cv"]), values["limit"]
+    rows: list[Page] = []
+    later: list[Page] = []
+    for position, row in view.newest(PURGE_LOG):
+        if not rows:
+            rows.append(Page("head", *position, row.id, row.kind, None, row.fork_cv))
+        if position <= after:
+            break
+        later.append(Page("entry", *position, row.id, row.kind, row.tags, row.fork_cv))
+    oldest, row = next(view.rows(PURGE_LOG))
+    rows.append(Page("oldest", *oldest, row.id, row.kind, None, row.fork_cv))
+    known = view.get(PURGE_LOG, after)
+    if known is not None and known.id == values["id"]:
+        rows.append(Page("known", *after, known.id, known.kind, None, known.fork_cv))
+    later.reverse()
+    return rows + later[:limit]
+
+
+def read_shared(view: View, values: Values) -> list[Place]:
+    for position, row in view.newest(PURGE_LOG):
+        if position.epoch <= values["epoch"]:
+            return [Place(*position, row.id)] if position.cv < values["cv"] else []
+    return []
+
+
+def trim(view: View, values: Values) -> Locking:
+    """As if everything were older than an hour: no run is as long."""
+    positions = [position for position, _ in view.rows(PURGE_LOG)]
+    surplus = positions[: max(0, len(positions) - max(values["keep"], 1))]
+    for position in surplus:
+        yield PURGE_LOG, position
+        view.put(PURGE_LOG, position, None)
+    return [Count(len(surplus))]
+
+
+# -- contacts ----------------------------------------------------------------------------------------------------------
+
+
+def note_contact(view: View, values: Values) -> Locking:
+    worker = values["worker"]
+    yield CONTACT, worker
+    known = view.get(CONTACT, worker)
+    if known is None:
+        return 0
+    asked = Position(values["epoch"], values["cv"])
+    row = view.get(PURGE_LOG, asked)
+    news = asked > known.applied and row is not None and row.id == values["id"]
+    view.put(
+        CONTACT,
+        worker,
+        known._replace(
+            contact=max(known.contact, values["contact"]),
+            applied=asked if news else known.applied,
+            edge=values["edge"],
+            public_url=values["public_url"],
+        ),
+    )
+    return 1
+
+
+def register(view: View, values: Values) -> Locking:
+    worker = values["worker"]
+    yield CONTACT, worker
+    if view.get(CONTACT, worker) is not None:
+        return 0
+    view.put(CONTACT, worker, Known(values["edge"], values["contact"], Position(0, 0), values["public_url"]))
+    return 1
+
+
+def leave(view: View, values: Values) -> Locking:
+    worker = values["worker"]
+    yield CONTACT, worker
+    known = view.get(CONTACT, worker) or Known("", 1, Position(0, 0), "")
+    view.put(CONTACT, worker, known._replace(left_at=view.server.process.wall()))
+    return 1
+
+
+def forget_left(view: View, values: Values) -> Locking:
+    now = view.server.process.wall()
+    gone = [
+        worker for worker, known in view.rows(CONTACT) if known.left_at is not None and known.left_at < now - 3_600.0
+    ]
+    for worker in gone:
+        yield CONTACT, worker
+        view.put(CONTACT, worker, None)
+    return len(gone)
+
+
+def forget(view: View, values: Values) -> Locking:
+    worker = values["worker"]
+    yield CONTACT, worker
+    known = view.get(CONTACT, worker)
+    if known is None or known.contact != values["contact"]:
+        return 0
+    view.put(CONTACT, worker, None)
+    return 1
+
+
+# -- what is live ------------------------------------------------------------------------------------------------------
+
+
+def read_view(view: View, values: Values) -> list[Seen]:
+    server = view.server
+    if not server.is_primary:
+        raise Refused("recovery is in progress: WAL control functions cannot be executed")
+    contacts = [
+        [worker, known.edge, known.contact, *known.applied, known.public_url]
+        for worker, known in view.rows(CONTACT)
+        if known.left_at is None
+    ]
+    standbys = sorted(server.followers.items())
+    return [Seen(server.instance, server.flushed, json.dumps(contacts), json.dumps(standbys))]
+
+
+def write_progress(view: View, values: Values) -> Locking:
+    position = Position(values["epoch"], values["cv"])
+    yield PROGRESS, position
+    if view.get(PURGE_LOG, position) is None:
+        raise Refused("violates foreign key constraint: the purge log has no such position")
+    known = view.get(PROGRESS, position)
+    if known is not None and known.state == "live":
+        return 0
+    view.put(PROGRESS, position, Progress(values["state"], values["report"]))
+    return 1
+
+
+def read_progress(view: View, values: Values) -> list[Report]:
+    position = Position(values["epoch"], values["cv"])
+    logged = view.get(PURGE_LOG, position)
+    if logged is None:
+        return []
+    known = view.get(PROGRESS, position)
+    return [Report(None if known is None else known.report, view.server.process.wall() - logged.at)]
+
+
+STATEMENTS: dict[str, Handler] = {
+    statement.text: handler
+    for statement, handler in (
+        (snapshot._CLOCK, read_clock),
+        (db._LOG_PURGE, log_purge),
+        (purge_log._READ_AFTER, read_after),
+        (purge_log._SHARED, read_shared),
+        (purge_log._TRIM, trim),
+        (feed._CONTACT, note_contact),
+        (feed._REGISTER, register),
+        (feed._LEAVE, leave),
+        (feed._FORGET_LEFT, forget_left),
+        (live._VIEW, read_view),
+        (live._FORGET, forget),
+        (live._WRITE_PROGRESS, write_progress),
+        (live._READ_PROGRESS, read_progress),
+    )
+}
+"""By the text of the origin's statements."""
