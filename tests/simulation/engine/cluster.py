@@ -11,8 +11,8 @@ from sqlalchemy import TextClause
 from cache_policies.positions import Position, PurgeKind
 from tests.simulation.engine.loop import Process, SimLoop
 from tests.simulation.engine.network import Network
-from tests.simulation.engine.servers import Backend, Handler, Server
-from tests.simulation.engine.statements import CLOCK, STATEMENTS, Clock, Logged, raise_epoch
+from tests.simulation.engine.servers import Handler, Server
+from tests.simulation.engine.statements import CLOCK, SETTLED, STATEMENTS, Clock, Logged
 from tests.simulation.engine.storage import PURGE_LOG, Key, Record
 
 FIRST = Position(1, 1)
@@ -36,7 +36,12 @@ class Cluster:
         self._handlers: dict[str, Handler] = dict(STATEMENTS)
         self._timeline = 1
         beginning = Logged(self.new_id(), PurgeKind.HARD.value, ("*",), None, 0.0)
-        first: dict[Key, Any] = {CLOCK: Clock(*FIRST), (PURGE_LOG, FIRST): beginning, **(rows or {})}
+        first: dict[Key, Any] = {
+            CLOCK: Clock(*FIRST),
+            (PURGE_LOG, FIRST): beginning,
+            (SETTLED, FIRST.epoch): True,
+            **(rows or {}),
+        }
         shared = Record(1, 1, first, 0.0, names[0], 0.0)
         self.records: list[Record] = [shared]
         """Every commit of every history, in the order in which they were written."""
@@ -89,22 +94,13 @@ class Cluster:
         server.confirm_replicated()
 
     def promote(self, name: str) -> None:
-        """pg_promote, now: a standby becomes a primary of its own. Its epoch is for `raise_epoch` to raise."""
+        """pg_promote, now: a standby becomes a primary of its own. Its epoch is for whoever promotes to raise."""
         server = self.servers[name]
         assert server.process.alive
         assert not server.is_primary
         server.promote()
         self.primary = name
         self.loop.note(f"{name} is promoted at record {len(server.log)}")
-
-    def raise_epoch(self, name: str, above: int = 0) -> Any:
-        """The first transaction of a promoted primary, done on its own machine: a future, done when it is confirmed.
-
-        `above`: the highest epoch that whoever promotes has heard of.
-        """
-        handler_text = "SELECT events.raise_epoch(...)"
-        self._handlers[handler_text] = raise_epoch
-        return Backend(self.servers[name]).execute(handler_text, {"above": above}, False, "local", True)
 
     def follow(self, name: str, upstream: str) -> None:
         """A standby follows another primary from now on; one that has what that one has not must `rejoin`."""

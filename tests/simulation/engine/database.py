@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import TextClause
+import asyncpg
+from asyncpg.exceptions import TargetServerAttributeNotMatched
+from sqlalchemy import TextClause, make_url
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.exc import InterfaceError, MultipleResultsFound, NoResultFound, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.servers import Refused
 from tests.simulation.engine.sessions import Session
-
-_HOSTS = re.compile(r"[a-z+]+://(?:[^@/]*@)?([^/?]+)")
 
 
 class Result:
@@ -53,7 +54,7 @@ class Result:
 
 
 class SimEngine:
-    """A pool of sessions to the servers of `url`: the first that lets us in and is what is wanted of it."""
+    """A pool of connections to the server of `url`, or to whichever the creator in `connect_args` finds."""
 
     def __init__(
         self,
@@ -67,20 +68,16 @@ class SimEngine:
         isolation_level: str | None = None,
         **_: Any,
     ) -> None:
-        hosts = _HOSTS.match(url)
-        assert hosts is not None, f"no address of a database: {url}"
-        self.url = url
-        self.hosts = [host.partition(":")[0] for host in hosts[1].split(",")]
         self.autocommit = isolation_level == "AUTOCOMMIT"
         self.repeatable = isolation_level == "REPEATABLE READ"
         options = dict(connect_args or {})
         self.durability = str(options.get("server_settings", {}).get("synchronous_commit", "on"))
-        self.connect_s = float(options.get("timeout", 60.0))
-        self._network = network
+        self._create = options.pop("async_creator_fn", partial(connect, network))
+        self._options = dialect().create_connect_args(make_url(url))[1] | options
         self._pre_ping = pool_pre_ping
         self._pool_timeout_s = pool_timeout
         self._places = asyncio.Semaphore(pool_size)
-        self._idle: deque[Session] = deque()
+        self._idle: deque[RawConnection] = deque()
 
     def execution_options(self, **_: Any) -> Self:
         return self
@@ -101,7 +98,7 @@ class SimEngine:
 
     # -- the pool ------------------------------------------------------------------------------------------------------
 
-    async def take(self) -> Session:
+    async def take(self) -> RawConnection:
         """A session of the pool. Raises the pool's TimeoutError, and OSError when there is no way to a server."""
         try:
             async with asyncio.timeout(self._pool_timeout_s):
@@ -110,43 +107,71 @@ class SimEngine:
             raise PoolTimeout(f"QueuePool limit reached, connection timed out, timeout {self._pool_timeout_s}") from exc
         try:
             while self._idle:
-                session = self._idle.pop()
+                raw = self._idle.pop()
+                if raw.is_closed():
+                    continue
                 if not self._pre_ping:
-                    return session
+                    return raw
                 try:
-                    await session.call(_nothing)
+                    await raw.session.call(_nothing)
                 except OSError:
                     self.forget_idle()
                 else:
-                    return session
-            return await self._open()
+                    return raw
+            made: RawConnection = await self._create(**self._options)
         except BaseException:
             self._places.release()
             raise
+        return made
 
-    async def _open(self) -> Session:
-        refused: OSError | None = None
-        for host in self.hosts:
-            try:
-                async with asyncio.timeout(self.connect_s):
-                    session = await self._network.open(host)
-                    if len(self.hosts) == 1 or await session.call(session.served.is_primary):
-                        return session
-                    session.close()
-            except OSError as exc:
-                refused = exc
-        raise refused or ConnectionRefusedError(f"none of {', '.join(self.hosts)} is the primary")
-
-    def give_back(self, session: Session) -> None:
-        if not session.broken:
-            self._idle.append(session)
+    def give_back(self, raw: RawConnection) -> None:
+        if not raw.is_closed():
+            self._idle.append(raw)
         self._places.release()
 
     def forget_idle(self) -> None:
         """A connection broke, or the pool is closed: none of those that are as old is used again."""
         idle, self._idle = self._idle, deque()
-        for session in idle:
-            session.close()
+        for raw in idle:
+            raw.terminate()
+
+
+class RawConnection:
+    """What `asyncpg.connect` gives, as far as it is used without SQLAlchemy."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    async def fetchrow(self, text: str) -> Any:
+        """The first row of a statement, by its columns. Raises asyncpg's InterfaceError when the connection is gone,
+        PostgresError when the server does not do it."""
+        try:
+            rows = await self.session.call(self.session.served.execute, text, {}, False, "on", True)
+        except OSError as exc:
+            raise asyncpg.InterfaceError(str(exc)) from exc
+        except Refused as exc:
+            raise asyncpg.PostgresError(str(exc)) from exc
+        return rows[0]._asdict()
+
+    def terminate(self) -> None:
+        self.session.close()
+
+    def is_closed(self) -> bool:
+        return self.session.broken
+
+
+async def connect(
+    network: Network, *, host: str, timeout: float = 60.0, target_session_attrs: str = "any", **_: Any
+) -> RawConnection:
+    """`asyncpg.connect`. Raises OSError, and asyncpg's error for a server that has not the role."""
+    async with asyncio.timeout(timeout):
+        session = await network.open(host)
+        if target_session_attrs != "any":
+            primary = await session.call(session.served.is_primary)
+            if primary != (target_session_attrs == "primary"):
+                session.close()
+                raise TargetServerAttributeNotMatched(f"{host} is not what is wanted: {target_session_attrs}")
+    return RawConnection(session)
 
 
 class SimConnection:
@@ -154,11 +179,11 @@ class SimConnection:
 
     def __init__(self, engine: SimEngine) -> None:
         self._engine = engine
-        self._session: Session | None = None
+        self._raw: RawConnection | None = None
         self._in_transaction = False
 
     async def start(self) -> Self:
-        self._session = await self._engine.take()
+        self._raw = await self._engine.take()
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -174,39 +199,41 @@ class SimConnection:
 
     async def execute(self, statement: TextClause, parameters: Any = None) -> Result:
         """Raises InterfaceError when the connection is gone, OperationalError when the server does not do it."""
-        engine, session, text = self._engine, self._session, statement.text
-        assert session is not None
+        engine, text = self._engine, statement.text
         self._in_transaction = not engine.autocommit
+        served = self._served()
         how = engine.repeatable, engine.durability, engine.autocommit
-        return Result(await self._ask(text, session.served.execute, text, parameters or {}, *how))
+        return Result(await self._ask(text, served.execute, text, parameters or {}, *how))
 
     async def commit(self) -> None:
         """Raises InterfaceError when the connection is gone: whether it is committed is not known then."""
         if self._in_transaction:
-            assert self._session is not None
             self._in_transaction = False
-            await self._ask("COMMIT", self._session.served.commit)
+            await self._ask("COMMIT", self._served().commit)
 
     async def rollback(self) -> None:
         if self._in_transaction:
-            assert self._session is not None
             self._in_transaction = False
-            await self._ask("ROLLBACK", self._session.served.rollback)
+            await self._ask("ROLLBACK", self._served().rollback)
 
     async def close(self) -> None:
         """Give the connection back. What was not committed is rolled back, before anybody else gets it."""
-        session, self._session = self._session, None
-        if session is None:
+        raw, self._raw = self._raw, None
+        if raw is None:
             return
         if self._in_transaction:
             self._in_transaction = False
-            session.tell(session.served.rollback)
-        self._engine.give_back(session)
+            raw.session.tell(raw.session.served.rollback)
+        self._engine.give_back(raw)
+
+    def _served(self) -> Any:
+        assert self._raw is not None
+        return self._raw.session.served
 
     async def _ask(self, text: str, function: Any, *args: Any) -> Any:
-        assert self._session is not None
+        assert self._raw is not None
         try:
-            return await self._session.call(function, *args)
+            return await self._raw.session.call(function, *args)
         except OSError as exc:
             self._engine.forget_idle()
             raise InterfaceError(text, None, exc, connection_invalidated=True) from exc

@@ -13,11 +13,14 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import asyncpg
+
 import edge.store.regional
 import origin.db
 import origin.events.wake
 import origin.shelf
-from tests.simulation.engine.database import SimEngine
+import origin.whereabouts
+from tests.simulation.engine.database import RawConnection, SimEngine, connect
 from tests.simulation.engine.loop import SimLoop
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.valkey import SimRedis
@@ -88,6 +91,7 @@ def simulated(loop: SimLoop, network: Network) -> Iterator[None]:
                         if value is real:
                             stack.enter_context(patch.object(module, attribute, simulation))
         stack.enter_context(patch.object(origin.db, "create_async_engine", _engines(network)))
+        stack.enter_context(patch.object(origin.whereabouts, "asyncpg", _Asyncpg(network)))
         stack.enter_context(patch.object(edge.store.regional, "_client", _tiers(network)))
         stack.enter_context(patch.object(origin.shelf, "BlockingConnectionPool", _Pools))
         stack.enter_context(patch.object(origin.shelf, "Redis", _Clients(network)))
@@ -103,6 +107,19 @@ def simulated(loop: SimLoop, network: Network) -> Iterator[None]:
 
 def _engines(network: Network) -> Callable[..., SimEngine]:
     return lambda url, **options: SimEngine(network, url, **options)
+
+
+class _Asyncpg:
+    """In place of the module `asyncpg`: its errors, and connections of ours."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncpg, name)
+
+    async def connect(self, **options: Any) -> RawConnection:
+        return await connect(self._network, **options)
 
 
 def _tiers(network: Network) -> Callable[..., SimRedis]:

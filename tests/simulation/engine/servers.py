@@ -35,6 +35,10 @@ the keys of the rows that it is going to change, and goes on with each when nobo
 class Refused(Exception):
     """The server does not do that: what a database error is to its client."""
 
+    def __init__(self, why: str, sqlstate: str = "XX000") -> None:
+        super().__init__(why)
+        self.sqlstate = sqlstate
+
 
 class Transaction:
     """One transaction at a server. `repeatable`: one snapshot for all its statements."""
@@ -90,11 +94,15 @@ class View:
         """The same without what this transaction has written itself, the latest first."""
         return self.server.storage.newest(table, self._seen)
 
+    def commit_as(self, durability: str) -> None:
+        """SET LOCAL synchronous_commit"""
+        self._transaction.durability = durability
+
     def put(self, table: str, key: Any, value: Any) -> None:
         """Write the row, whose lock this transaction has; None deletes it."""
         assert (table, key) in self._transaction.locks, f"{table} {key} is written without its lock"
         if not self.server.is_primary:
-            raise Refused(f"{self.server.name} is in recovery: nothing can be written")
+            raise Refused("cannot execute this in a read-only transaction", "25006")
         self._transaction.writes[table, key] = value
 
 
@@ -104,6 +112,9 @@ class Backend:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._transaction: Transaction | None = None
+        self._committing: Transaction | None = None
+        self._confirm: Callable[[], None] | None = None
+        """Ends the wait of what is being committed for a standby."""
 
     def execute(self, text: str, values: Any, repeatable: bool, durability: str, at_once: bool) -> Any:
         """The rows of one statement, or a future of them. `at_once`: a transaction of its own. Raises Refused."""
@@ -114,7 +125,7 @@ class Backend:
             if not at_once:
                 self._transaction = transaction
         if transaction.failed:
-            raise Refused("the transaction has failed: nothing but a rollback is done in it")
+            raise Refused("the transaction has failed: nothing but a rollback is done in it", "25P02")
         view = View(transaction)
         try:
             result = handler(view, values)
@@ -136,7 +147,7 @@ class Backend:
             return None
         if transaction.failed:
             self._server.release(transaction)
-            raise Refused("the transaction has failed: it is rolled back")
+            raise Refused("the transaction has failed: it is rolled back", "25P02")
         return self._committed(transaction, None)
 
     def rollback(self) -> None:
@@ -145,7 +156,11 @@ class Backend:
             self._server.release(transaction)
 
     def hung_up(self) -> None:
-        """What is being committed is committed all the same."""
+        """What is being committed is committed all the same, and waits for no standby any more."""
+        if self._committing is not None:
+            self._committing.durability = "local"
+        if self._confirm is not None:
+            self._confirm()
         self.rollback()
 
     # -- inside --------------------------------------------------------------------------------------------------------
@@ -173,7 +188,7 @@ class Backend:
             try:
                 if not granted:
                     steps.close()
-                    raise Refused("canceling statement due to lock timeout")
+                    raise Refused("canceling statement due to lock timeout", "55P03")
                 view.look_again()
                 result = self._drive(transaction, view, steps, at_once=at_once)
             except Refused as exc:
@@ -207,15 +222,20 @@ class Backend:
         outcome: asyncio.Future[Any] = server.cluster.loop.create_future()
 
         def confirm() -> None:
-            server.confirm(record, transaction)
-            outcome.set_result(result)
+            self._committing = self._confirm = None
+            if not outcome.done():
+                server.confirm(record, transaction)
+                outcome.set_result(result)
 
         def flushed() -> None:
             if transaction.durability == "on" and server.synchronous:
+                self._confirm = confirm
                 server.waiting.append((record.number, confirm))
                 server.confirm_replicated()
             else:
                 confirm()
+
+        self._committing = transaction
 
         server.hidden.add(record.number)
         server.flush(record.number, flushed)

@@ -68,11 +68,10 @@ class Session:
             self._waiting.pop(answer, None)
 
     def close(self) -> None:
-        """Hang up; the server ends what this session had begun."""
+        """Hang up; the server ends what this session had begun, and whoever waits for an answer is told."""
         if not self.broken:
-            self.broken = True
-            self._client.dependents.pop(self._client_end, None)
             self._links.carry(self._there, self._server, self._end_there)
+            self._break(f"the connection to {self._server.name} is closed")
 
     def tell(self, function: Callable[..., Any], *args: Any) -> None:
         """The same without an answer, nor anybody who waits for one."""
@@ -135,13 +134,17 @@ class Session:
             self.pushed(value)
 
     def _was_reset(self) -> None:
-        if not self.broken and self.pushed is not None:
-            self.pushed(None)
+        if not self.broken:
+            if self.pushed is not None:
+                self.pushed(None)
+            self._break(f"the connection to {self._server.name} was reset")
+
+    def _break(self, why: str) -> None:
         self.broken = True
         self._client.dependents.pop(self._client_end, None)
-        for answer in list(self._waiting):
+        for answer in self._waiting:
             if not answer.done():
-                answer.set_exception(ConnectionResetError(f"the connection to {self._server.name} was reset"))
+                answer.set_exception(ConnectionResetError(why))
 
     def _client_died(self) -> None:
         self.broken = True

@@ -10,14 +10,18 @@ import json
 from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple
 
+from sqlalchemy import TextClause, text
+
 from cache_policies.positions import Position, PurgeKind
-from origin import db, snapshot
+from origin import db, snapshot, whereabouts
 from origin.events import feed, live, purge_log
 from tests.simulation.engine.servers import Handler, Refused, View
 from tests.simulation.engine.storage import PURGE_LOG, Key
 
 CLOCK: Key = ("clock", "one")
-CONTACT, PROGRESS = "contact", "progress"
+CHARGE: Key = ("supervisor_lease", "one")
+CONTACT, PROGRESS, SETTLED = "contact", "progress", "settled_epoch"
+LONGEST_CHARGE_S = 2.0
 
 Values = Mapping[str, Any]
 Locking = Generator[Key, None, Any]
@@ -55,6 +59,15 @@ class Progress(NamedTuple):
     report: str
 
 
+class Charge(NamedTuple):
+    """The row of events.supervisor_lease; times by the server's wall clock."""
+
+    holder: str
+    timeline: int
+    renewed_at: float
+    until: float
+
+
 # -- rows that are given back ------------------------------------------------------------------------------------------
 
 
@@ -85,6 +98,9 @@ class Seen(NamedTuple):
     flushed: int
     contacts: str
     standbys: str
+    epoch: int
+    settled: bool
+    forks: str
 
 
 class Report(NamedTuple):
@@ -96,11 +112,73 @@ class Count(NamedTuple):
     count: int
 
 
+class Sight(NamedTuple):
+    is_standby: bool
+    in_charge: bool
+    epoch: int
+
+
+# -- who is in charge --------------------------------------------------------------------------------------------------
+
+
+def is_in_charge(view: View) -> bool:
+    """events.in_charge()"""
+    server = view.server
+    if not server.is_primary:
+        return False
+    charge = view.get(*CHARGE)
+    if charge is None:
+        return True
+    return bool(charge.timeline == server.timeline and charge.renewed_at <= server.process.wall() < charge.until)
+
+
+def in_charge(view: View, values: Values) -> list[tuple[bool]]:
+    return [(is_in_charge(view),)]
+
+
+def say(view: View, values: Values) -> list[Sight]:
+    return [Sight(not view.server.is_primary, is_in_charge(view), view.get(*CLOCK).epoch)]
+
+
+def renew_charge(view: View, values: Values) -> Locking:
+    server = view.server
+    now, basis, length_s = server.process.wall(), values["basis"], values["length_s"]
+    if not 0 < length_s <= LONGEST_CHARGE_S:
+        raise Refused(f"a supervisor lease lasts up to 2 s, not {length_s}", "22023")
+    if basis is None or basis > now:
+        raise Refused(f"the basis of a supervisor lease lies in the past of this server, and {basis} does not", "22023")
+    yield CHARGE
+    known = view.get(*CHARGE)
+    if known is not None and known.holder != values["holder"] and is_in_charge(view):
+        raise Refused(f"the supervisor {known.holder} has this server in charge until {known.until}", "55006")
+    view.put(*CHARGE, Charge(values["holder"], server.timeline, now, basis + length_s))
+    return [(now,)]
+
+
+def end_supervision(view: View, values: Values) -> Locking:
+    yield CHARGE
+    view.put(*CHARGE, None)
+    return 1
+
+
+def read_wall_clock(view: View, values: Values) -> list[tuple[float]]:
+    return [(view.server.process.wall(),)]
+
+
+def commit_locally(view: View, values: Values) -> int:
+    view.commit_as("local")
+    return 0
+
+
 # -- the clock and the purge log ---------------------------------------------------------------------------------------
 
 
 def read_clock(view: View, values: Values) -> list[Clock]:
     return [view.get(*CLOCK)]
+
+
+def read_head(view: View, values: Values) -> list[Clock]:
+    return read_clock(view, values) if is_in_charge(view) else []
 
 
 def log_purge(view: View, values: Values) -> Locking:
@@ -114,6 +192,8 @@ def log_purge(view: View, values: Values) -> Locking:
         position,
         Logged(str(values["id"]), values["kind"], tuple(values["tags"]), None, view.server.process.wall()),
     )
+    if not is_in_charge(view):
+        raise Refused("this server is not in charge: no change is taken here", db.NOT_IN_CHARGE)
     return [Clock(*position)]
 
 
@@ -133,8 +213,9 @@ def read_after(view: View, values: Values) -> list[Page]:
     after, limit = Position(values["epoch"], values["cv"]), values["limit"]
     rows: list[Page] = []
     later: list[Page] = []
-    for position, row in view.newest(PURGE_LOG):
-        if not rows:
+    answers = is_in_charge(view)
+    for number, (position, row) in enumerate(view.newest(PURGE_LOG)):
+        if number == 0 and answers:
             rows.append(Page("head", *position, row.id, row.kind, None, row.fork_cv))
         if position <= after:
             break
@@ -233,15 +314,25 @@ def forget(view: View, values: Values) -> Locking:
 
 def read_view(view: View, values: Values) -> list[Seen]:
     server = view.server
-    if not server.is_primary:
-        raise Refused("recovery is in progress: WAL control functions cannot be executed")
+    if not is_in_charge(view):
+        return []
     contacts = [
         [worker, known.edge, known.contact, *known.applied, known.public_url]
         for worker, known in view.rows(CONTACT)
         if known.left_at is None
     ]
     standbys = sorted(server.followers.items())
-    return [Seen(server.instance, server.flushed, json.dumps(contacts), json.dumps(standbys))]
+    epoch = view.get(*CLOCK).epoch
+    forks = [[at.epoch, row.fork_cv] for at, row in view.rows(PURGE_LOG) if row.kind == PurgeKind.EPOCH.value]
+    settled = view.get(SETTLED, epoch) is not None
+    given = json.dumps(contacts), json.dumps(standbys), epoch, settled, json.dumps(forks)
+    return [Seen(server.instance, server.flushed, *given)]
+
+
+def settle(view: View, values: Values) -> Locking:
+    yield SETTLED, values["epoch"]
+    view.put(SETTLED, values["epoch"], True)
+    return 1
 
 
 def write_progress(view: View, values: Values) -> Locking:
@@ -265,11 +356,20 @@ def read_progress(view: View, values: Values) -> list[Report]:
     return [Report(None if known is None else known.report, view.server.process.wall() - logged.at)]
 
 
+RENEW = text("SELECT events.renew_supervisor_lease(:holder, :basis, :length)")
+END = text("SELECT events.end_supervision()")
+EPOCH = text("SELECT epoch, cv, fork_cv FROM events.raise_epoch(:actor, :above)")
+WALL_CLOCK = text("SELECT clock_timestamp()")
+
 STATEMENTS: dict[str, Handler] = {
-    statement.text: handler
+    statement.text if isinstance(statement, TextClause) else statement: handler
     for statement, handler in (
-        (snapshot._CLOCK, read_clock),
+        (db.LOCALLY, commit_locally),
+        (db._IN_CHARGE, in_charge),
         (db._LOG_PURGE, log_purge),
+        (whereabouts._SAY, say),
+        (snapshot._CLOCK, read_clock),
+        (snapshot._HEAD, read_head),
         (purge_log._READ_AFTER, read_after),
         (purge_log._SHARED, read_shared),
         (purge_log._TRIM, trim),
@@ -278,9 +378,14 @@ STATEMENTS: dict[str, Handler] = {
         (feed._LEAVE, leave),
         (feed._FORGET_LEFT, forget_left),
         (live._VIEW, read_view),
+        (live._SETTLE, settle),
         (live._FORGET, forget),
         (live._WRITE_PROGRESS, write_progress),
         (live._READ_PROGRESS, read_progress),
+        (RENEW, renew_charge),
+        (END, end_supervision),
+        (EPOCH, raise_epoch),
+        (WALL_CLOCK, read_wall_clock),
     )
 }
-"""By the text of the origin's statements."""
+"""By the text of the origin's statements, and of those of a supervisor."""
