@@ -1,0 +1,543 @@
+"""One run: a shop with edges, an origin and databases, viewers and merchandisers, and what goes wrong, from one seed.
+
+For a while faults strike and rows change; then everything is mended, and within `REPAIRED_S` whoever follows the log
+must have caught up, within `QUIET_S` everybody who waits must be answered, and a last change must become live.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+
+import origin.events.purge_log as purge_log_module
+from cache_policies.markets import Markets, load_markets
+from cache_policies.positions import Position, PurgeEntry, PurgeKind
+from edge.core.policy import PolicySet
+from edge.gateway import fills as fills_module
+from edge.policy_files import PACKAGED_POLICIES, load_policies
+from infra.failover.steps import Record
+from origin.db import Durability
+from origin.events.live import LiveReport, LiveState, Outcome
+from tests.simulation.coverage import Coverage
+from tests.simulation.edges import EdgeWorker, address_of
+from tests.simulation.engine.cluster import FIRST, Cluster
+from tests.simulation.engine.loop import Process, SimLoop
+from tests.simulation.engine.network import NEAR_S, Network
+from tests.simulation.engine.patches import simulated
+from tests.simulation.engine.storage import PURGE_LOG
+from tests.simulation.engine.valkey import SimValkey
+from tests.simulation.faults import STRIKES
+from tests.simulation.origins import OriginWorker
+from tests.simulation.plan import Plan, plan_of
+from tests.simulation.promise import Invariant, Promise, Violation, Waiting
+from tests.simulation.shop import ROWS, TABLE, is_listed, kind_of, know_rows
+from tests.simulation.supervisor import Supervisor
+from tests.simulation.viewers import Tags, choose
+
+STORM_S = 20.0
+"""How long faults strike, in virtual seconds."""
+REPAIRED_S = 4.5
+"""After the last fault is mended, whoever follows the log has caught up: what had broken off is asked again when its
+deadline is over (`follower.STREAM_DEADLINE_S`), and then 2 s."""
+QUIET_S = 14.0
+"""After the last fault is mended, nobody waits any more who had waited then."""
+FAILOVER_S = 8.0
+"""By so much later, where a primary may be lost in the last moment: it is found out, and another one is promoted."""
+MOST_WAITING = 60
+"""Viewers of one worker who wait for an answer: then no more of them come."""
+GROWS_BEYOND = 500
+"""Bytes of a body that is handed on as it grows; the shop's own limit is a hundred times that."""
+PAGE_OF_ENTRIES = 3
+TAIL_OF_ENTRIES = 12
+
+
+@dataclass(slots=True)
+class Result:
+    """What one run was."""
+
+    seed: int
+    steps: int
+    trace: int
+    """What happened in which order, as 64 bits."""
+    served: int
+    checked: int
+    virtual_s: float
+    coverage: Coverage
+    violations: list[Violation] = field(default_factory=list)
+    story: list[tuple[float, str, str]] = field(default_factory=list)
+    """Only where it was asked for."""
+    plan: Plan | None = None
+
+
+class World:
+    """One run from `seed`. `telling`: keep its story. `storm_s`: how long faults strike."""
+
+    def __init__(self, seed: int, *, telling: bool = False, storm_s: float = STORM_S) -> None:
+        self.loop = loop = SimLoop(seed, telling=telling)
+        self.telling = telling
+        self.plan = plan_of(loop.draws("plan"))
+        self.network = Network(loop, self.delay_between)
+        self._numbers = 0
+        rows = {row: self._first_number(row) for row in ROWS}
+        self.cluster = Cluster(
+            loop, self.network, self.plan.servers, {(TABLE, row): number for row, number in rows.items()}
+        )
+        self.valkey = SimValkey(loop, self.network, "valkey")
+        self.policies, self.markets = shop_files()
+        self.coverage = Coverage()
+        self.promise = Promise(self.coverage, lambda: loop.now, self._violated, self._learn)
+        for row, number in rows.items():
+            self.promise.begins_with(row, kind_of(row), number, FIRST)
+        self.waiting = Waiting()
+        self.tags = Tags({})
+        self.servers = self.plan.servers
+        self.supervisor: Supervisor | None = None
+        self._recorded = Record(self.plan.servers[0], None, 0)
+        self.workers: dict[str, EdgeWorker] = {}
+        """Those that run, or did so last, by the name of their place."""
+        self.origins: dict[str, OriginWorker] = {}
+        self._by_id: dict[str, EdgeWorker] = {}
+        self._processes: dict[str, Process] = {}
+        self._storm_s = storm_s
+        self._storming = True
+        failover_s = FAILOVER_S if self.plan.supervised else 0.0
+        self._repaired_s, self._quiet_s = REPAIRED_S + failover_s, QUIET_S + failover_s
+        self._known = 1
+        """Commits of the cluster that the promise knows."""
+        self._entries: dict[Position, PurgeEntry] = {}
+        self._last_number = 0
+        self._people = loop.draws("people")
+        self._weather = loop.draws("faults")
+        self._clocks = loop.draws("clocks")
+
+    # -- a run ---------------------------------------------------------------------------------------------------------
+
+    def run(self) -> Result:
+        """Let it happen, to its end or to the first violation."""
+        loop, promise = self.loop, self.promise
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            with simulated(loop, self.network), smaller():
+                self._begin()
+                loop.run(self._storm_s)
+                if not promise.violations:
+                    self.heal_all()
+                    loop.run(self._storm_s + self._repaired_s)
+                if not promise.violations:
+                    self._look_whether_caught_up()
+                if not promise.violations:
+                    self._last_change()
+                    loop.run(self._storm_s + self._quiet_s)
+                if not promise.violations:
+                    self._look_who_waits()
+                for worker in self.workers.values():
+                    self._count_what_it_met(worker)
+                self._look_at_faults()
+                loop.close()
+        finally:
+            if collects:
+                gc.enable()
+        return Result(
+            loop.seed,
+            loop.steps,
+            loop.trace,
+            promise.counts.served,
+            promise.counts.checked,
+            loop.now,
+            self.coverage,
+            promise.violations,
+            loop.story,
+            self.plan,
+        )
+
+    def _begin(self) -> None:
+        plan = self.plan
+        know_rows(self.cluster)
+        self.cluster.on_visible.append(lambda server, record: self._learn())
+        for server in plan.servers[1:]:
+            self.normal_lag(server)
+        self.start_supervisor()
+        for name in plan.origins:
+            self.start_origin(name)
+        for name in plan.edges:
+            self.start_edge(name)
+        self.later(plan.change_every_s, self._change)
+        if plan.strikes:
+            self.later(1.0, self._strike)
+
+    def note(self, text: str) -> None:
+        """Something happened that a reader of the story wants to know."""
+        self.loop.note(text)
+
+    def later(self, delay_s: float, callback: Callable[..., object], *args: object) -> None:
+        """`callback(*args)` in `delay_s` virtual seconds, from outside of every process."""
+        self.loop.after(self.loop.world, delay_s, callback, *args)
+
+    def _violated(self, violation: Violation) -> None:
+        self.note(f"VIOLATION of {violation.invariant.value}: {violation.text}")
+        self.loop.stop()
+
+    # -- who is there --------------------------------------------------------------------------------------------------
+
+    def edge_names(self) -> list[str]:
+        return list(self.plan.edges)
+
+    def origin_names(self) -> list[str]:
+        return list(self.plan.origins)
+
+    def edge_processes(self) -> list[Process]:
+        return [self._processes[name] for name in self.plan.edges]
+
+    def origin_processes(self) -> list[Process]:
+        return [self._processes[name] for name in self.plan.origins]
+
+    def replicas(self) -> list[str]:
+        return [name for name in self.servers if name != self.cluster.primary]
+
+    def siblings(self, worker: str) -> list[str]:
+        """The other workers of its edge."""
+        edge = worker.partition("/")[0]
+        return [name for name in self.plan.edges if name != worker and name.partition("/")[0] == edge]
+
+    def siblings_of(self, worker: str) -> list[str]:
+        """The addresses of the other workers of its edge."""
+        return [address_of(name) for name in self.siblings(worker)]
+
+    def delay_between(self, origin: str, target: str) -> tuple[float, float]:
+        """Edges are far from origin and databases, and near their siblings; the origin's own are near each other."""
+        far = (origin in self.plan.edges) != (target in self.plan.edges) and "valkey" not in {origin, target}
+        return (self.plan.far / 2, self.plan.far) if far else NEAR_S
+
+    def _process(self, name: str) -> Process:
+        draws = self._clocks
+        process = self.loop.process(
+            name,
+            # A lease is counted by one clock and its end by another: they may differ by 1 % (rule 6).
+            rate=draws.uniform(0.9955, 1.0045),
+            offset_s=draws.uniform(1_000.0, 1_000_000.0),
+            wall_offset_s=1_767_225_600.0 + draws.uniform(-2.0, 2.0),
+        )
+        self._processes[name] = process
+        return process
+
+    # -- edges ---------------------------------------------------------------------------------------------------------
+
+    def start_edge(self, name: str) -> None:
+        """A new worker takes its place, unless one is there."""
+        old = self._processes.get(name)
+        if old is not None and old.alive:
+            return
+        process = self._process(name)
+        process.start(self._edge, process)
+
+    async def _edge(self, process: Process) -> None:
+        edge = process.name.partition("/")[0]
+        worker = EdgeWorker(self, process, edge, self.plan.edge, self._clocks)
+        self.note(f"{process.name} starts as {worker.id}")
+        self.workers[process.name] = self._by_id[worker.id] = worker
+        self._next_viewer(worker)
+        await worker.run()
+
+    def kill_edge(self, name: str) -> None:
+        self._processes[name].kill()
+        worker = self.workers.get(name)
+        if worker is not None:
+            self._count_what_it_met(worker)
+        self.waiting.forget(name)
+
+    def stop_edge(self, name: str) -> None:
+        """It stops by itself, is waited for, and is started again."""
+        worker, process = self.workers.get(name), self._processes[name]
+        if worker is None or worker.process is not process or worker.stopping:
+            return
+
+        async def stop() -> None:
+            await worker.stop()
+            self.later(0.0, self._ended, process)
+
+        process.start(stop)
+
+    def _ended(self, process: Process) -> None:
+        if process.alive:
+            self.kill_edge(process.name)
+        self.later(0.1, self.start_edge, process.name)
+
+    def lost_history(self, worker: EdgeWorker) -> None:
+        """It stops at once, and is started again with an empty store."""
+        self.coverage.struck("lost-history")
+        self.note(f"{worker.name} does not trust its store any more")
+        self.later(0.0, self._ended, worker.process)
+
+    def wake(self, process: Process) -> None:
+        if process.frozen:
+            process.wake()
+            self.note(f"{process.name} wakes")
+
+    def _count_what_it_met(self, worker: EdgeWorker) -> None:
+        """Faults that are not done to a worker: it comes by them."""
+        for name, times in worker.met().items():
+            if times:
+                self.coverage.faults[name] += times
+
+    # -- origin --------------------------------------------------------------------------------------------------------
+
+    def start_origin(self, name: str) -> None:
+        old = self._processes.get(name)
+        if old is not None and old.alive:
+            return
+        process = self._process(name)
+        process.start(self._origin, process)
+
+    async def _origin(self, process: Process) -> None:
+        worker = OriginWorker(self, process, self.plan.origin, self._clocks)
+        await worker.start()
+        self.origins[process.name] = worker
+        self.note(f"{process.name} serves")
+
+    def kill_origin(self, name: str) -> None:
+        self._processes[name].kill()
+        self.origins.pop(name, None)
+        self.waiting.forget(name)
+
+    def kill_server(self, name: str) -> None:
+        self.cluster.servers[name].process.kill()
+
+    def start_server(self, name: str) -> None:
+        """A database that was killed comes back as what it was; where there is a supervisor, that sees to it."""
+        if not self.plan.supervised and not self.cluster.servers[name].process.alive:
+            self.note(f"{name} is started again")
+            self.cluster.start(name)
+
+    # -- supervisor ----------------------------------------------------------------------------------------------------
+
+    def supervisor_processes(self) -> list[Process]:
+        return [self._processes["supervisor"]] if self.plan.supervised else []
+
+    def start_supervisor(self) -> None:
+        old = self._processes.get("supervisor")
+        if self.plan.supervised and (old is None or not old.alive):
+            process = self._process("supervisor")
+            process.start(self._supervise, process)
+
+    async def _supervise(self, process: Process) -> None:
+        def keep(step: Record) -> None:
+            self._recorded = step
+
+        self.supervisor = supervisor = Supervisor(
+            self.cluster,
+            process,
+            self._recorded,
+            may_kill=self.plan.may_kill,
+            reaches=lambda server: not self.network.link("supervisor", server).is_cut,
+            moved=self._moved,
+            keep=keep,
+        )
+        await supervisor.run()
+
+    def _moved(self, primary: str) -> None:
+        """The supervisor tells origin workers who is the primary; some do not hear it."""
+        self.note(f"{primary} is the primary now")
+        for worker in self.origins.values():
+            if worker.process.alive and self._weather.random() < 0.7:
+                worker.process.start(worker.database.look_again)
+
+    def hand_over(self) -> bool:
+        """Somebody asks the supervisor for a failover."""
+        supervisor = self.supervisor
+        if supervisor is None or not supervisor.process.alive or supervisor.process.stopped:
+            return False
+        supervisor.process.start(supervisor.hand_over)
+        return True
+
+    def normal_lag(self, name: str) -> None:
+        self.cluster.replay_lag(name, (0.0, 0.02))
+
+    def trim_log(self, origin: str, keep: int) -> None:
+        worker = self.origins.get(origin)
+        if worker is not None and worker.process.alive:
+            worker.process.start(worker.trim_log, keep)
+
+    # -- people --------------------------------------------------------------------------------------------------------
+
+    def _next_viewer(self, worker: EdgeWorker) -> None:
+        people = self._people
+        self.loop.after(worker.process, people.expovariate(1.0) * self.plan.view_every_s, self._view, worker)
+
+    def _view(self, worker: EdgeWorker) -> None:
+        if worker.stopping:
+            return
+        if worker.viewers.under_way < MOST_WAITING:
+            worker.viewers.ask(*choose(self._people))
+        self._next_viewer(worker)
+
+    def _first_number(self, row: str) -> int:
+        """What `row` is at the beginning: everything is in the shop."""
+        number = self._next_number()
+        while row.startswith("listed:") and not is_listed(number):
+            number = self._next_number()
+        return number
+
+    def _next_number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    def _change(self) -> None:
+        """Somebody changes something, at one of the origin's workers."""
+        if not self._storming:
+            return
+        people = self._people
+        self.later(people.expovariate(1.0) * self.plan.change_every_s, self._change)
+        times = 1 if people.random() < 0.9 else people.randrange(3, 7)
+        for _ in range(times):
+            count = 1 if people.random() < 0.8 else 3
+            rows = people.sample(ROWS, count)
+            durability = Durability.LOCAL if people.random() < 0.3 else Durability.SURVIVES
+            self._change_rows(rows, durability, everything=people.random() < 0.06)
+
+    def _change_rows(
+        self, rows: list[str], durability: Durability = Durability.SURVIVES, *, everything: bool = False
+    ) -> None:
+        usable = [worker for worker in self.origins.values() if worker.process.alive]
+        if usable:
+            worker = self._people.choice(usable)
+            writes = {row: self._next_number() for row in rows}
+            worker.process.start(lambda: worker.change(writes, durability, everything=everything))
+
+    def reported(self, report: LiveReport) -> None:
+        """Somebody was told what is known of a change."""
+        for each in report.workers:
+            worker = self._by_id.get(each.worker)
+            if worker is not None and each.outcome is Outcome.ACKNOWLEDGED:
+                self.promise.acknowledged(worker.name, report.position, worker.follower.highest)
+        if report.state is LiveState.LIVE:
+            standing = [worker.standing for worker in self.workers.values()]
+            self.promise.reported_live(report.position, standing, floors_of=self._floors_refuse)
+
+    def _floors_refuse(self, worker: str, position: Position) -> bool:
+        entry = self.entry_at(position)
+        return entry is None or self.workers[worker].refuses(entry)
+
+    # -- the weather ---------------------------------------------------------------------------------------------------
+
+    def _strike(self) -> None:
+        if not self._storming:
+            return
+        weather = self._weather
+        self.later(weather.expovariate(1.0) * self.plan.strike_every_s, self._strike)
+        name = weather.choice(self.plan.strikes)
+        if STRIKES[name](self, weather):
+            self.coverage.struck(name)
+
+    def heal_all(self) -> None:
+        """Everything is mended, at once."""
+        self._storming = False
+        self.note("everything is mended")
+        self.network.heal()
+        everybody = [*self.plan.edges, *self.plan.origins, *self.plan.servers, "valkey", "supervisor"]
+        for link in self.network.links(everybody, everybody, both=False):
+            link.delay = self.delay_between(link.origin, link.target)
+            link.loss = link.repeat = link.shuffle = link.tear = 0.0
+        for process in list(self._processes.values()):
+            process.stalls = None
+            self.wake(process)
+        for name, server in self.cluster.servers.items():
+            self.wake(server.process)
+            self.start_server(name)
+            self.cluster.start_streaming(name)
+            self.cluster.resume(name)
+            self.normal_lag(name)
+        self.start_supervisor()
+        for name in self.plan.origins:
+            self.start_origin(name)
+        for name in self.plan.edges:
+            self.start_edge(name)
+
+    # -- the truth -----------------------------------------------------------------------------------------------------
+
+    def entry_at(self, position: Position) -> PurgeEntry | None:
+        """The entry of the purge log at `position`, in the history that counts; None where there is none."""
+        return self._entries.get(position)
+
+    def _learn(self) -> None:
+        """Tell the promise what databases have written since."""
+        records, promise = self.cluster.records, self.promise
+        while self._known < len(records):
+            record = records[self._known]
+            self._known += 1
+            position = record.position
+            if position is None:
+                continue
+            logged = record.writes[PURGE_LOG, position]
+            entry = PurgeEntry(position, logged.id, PurgeKind(logged.kind), logged.tags, logged.fork_cv)
+            if position in self._entries and position.epoch == promise.epoch:
+                promise.crashed_before(position)
+            self._entries[position] = entry
+            if entry.fork_cv is not None:
+                promise.promoted(position.epoch, entry.fork_cv)
+            promise.committed(
+                position, [(key, number) for (table, key), number in record.writes.items() if table == TABLE]
+            )
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _look_whether_caught_up(self) -> None:
+        """Every worker follows the log again, and holds its lease."""
+        head = self.cluster.head
+        for name in self.plan.edges:
+            worker = self.workers[name]
+            applied, standing = worker.follower.applied, worker.standing
+            if not standing.alive or worker.stopping:
+                continue
+            if applied is None or applied < head or not standing.leased:
+                self.promise.violated(
+                    Invariant.ANSWERED,
+                    f"{self._repaired_s} s after everything was mended {name} has applied {applied} of {head} and "
+                    f"{'holds' if standing.leased else 'holds no'} lease",
+                    name,
+                )
+            else:
+                self.promise.answered()
+
+    def _last_change(self) -> None:
+        """A change after everything is mended: it must become live."""
+        self._change_rows([ROWS[0]])
+        self._last_number = self._numbers
+
+    def _look_who_waits(self) -> None:
+        for who, what, since in self.waiting.older_than(self._storm_s):
+            self.promise.waits_for_ever(who, what, since)
+        last = self.promise.changes.get(self._last_number)
+        if last is None or last.live_at is None:
+            self.promise.violated(
+                Invariant.ANSWERED,
+                f"a change made {self._repaired_s} s after everything was mended is not live "
+                f"{self._quiet_s - self._repaired_s} s later",
+                ROWS[0],
+            )
+
+    def _look_at_faults(self) -> None:
+        for fault in self.loop.faults[:3]:
+            self.promise.violated(Invariant.ANSWERED, f"a callback or a task failed: {fault}")
+
+
+@cache
+def shop_files() -> tuple[PolicySet, Markets]:
+    """The shop's own policies and markets."""
+    return load_policies(), load_markets(PACKAGED_POLICIES)
+
+
+@contextmanager
+def smaller() -> Iterator[None]:
+    """Bounds of the real code made so small that short runs meet them: pages of the log, its tail, bodies that grow."""
+    read_after = purge_log_module.read_after
+    known = (read_after.__defaults__, purge_log_module.TAIL_ENTRIES, fills_module.WHOLE_BYTES)
+    read_after.__defaults__ = (PAGE_OF_ENTRIES,)
+    purge_log_module.TAIL_ENTRIES, fills_module.WHOLE_BYTES = TAIL_OF_ENTRIES, GROWS_BEYOND
+    try:
+        yield
+    finally:
+        read_after.__defaults__, purge_log_module.TAIL_ENTRIES, fills_module.WHOLE_BYTES = known
