@@ -81,6 +81,11 @@ class Page(NamedTuple):
     fork_cv: int | None
 
 
+class Head(NamedTuple):
+    epoch: int
+    cv: int
+
+
 class Place(NamedTuple):
     epoch: int
     cv: int
@@ -173,11 +178,11 @@ def commit_locally(view: View, values: Values) -> int:
 # -- the clock and the purge log ---------------------------------------------------------------------------------------
 
 
-def read_clock(view: View, values: Values) -> list[Clock]:
-    return [view.get(*CLOCK)]
+def read_clock(view: View, values: Values) -> list[Head]:
+    return [Head(*view.get(*CLOCK)[:2])]
 
 
-def read_head(view: View, values: Values) -> list[Clock]:
+def read_head(view: View, values: Values) -> list[Head]:
     return read_clock(view, values) if is_in_charge(view) else []
 
 
@@ -194,7 +199,7 @@ def log_purge(view: View, values: Values) -> Locking:
     )
     if not is_in_charge(view):
         raise Refused("this server is not in charge: no change is taken here", db.NOT_IN_CHARGE)
-    return [Clock(*position)]
+    return [Head(*position)]
 
 
 def raise_epoch(view: View, values: Values) -> Locking:
@@ -339,7 +344,7 @@ def write_progress(view: View, values: Values) -> Locking:
     position = Position(values["epoch"], values["cv"])
     yield PROGRESS, position
     if view.get(PURGE_LOG, position) is None:
-        raise Refused("violates foreign key constraint: the purge log has no such position")
+        raise Refused("violates foreign key constraint: the purge log has no such position", "23503")
     known = view.get(PROGRESS, position)
     if known is not None and known.state == "live":
         return 0

@@ -1,0 +1,344 @@
+"""Mistakes that an edge could make: with floors, leases, fills, and what it follows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+from cache_policies.positions import Position, PurgeEntry, PurgeKind
+from cache_policies.tags import EVERYTHING
+from edge.core import reuse
+from edge.core.floors import Floors, Lease
+from edge.core.reuse import MustValidate, Stale, Why
+from edge.core.stored import StoredResponse
+from edge.gateway import handover
+from edge.gateway.fills import Fills
+from edge.gateway.flights import Flights
+from edge.gateway.landings import Errand
+from edge.gateway.server import GatewayServer
+from edge.purge.follower import Follower, FollowerLoop
+from tests.simulation.bugs.planting import BlindFloors, Bug, blind, failing_over, instead, struck_by
+from tests.simulation.engine.loop import Process
+from tests.simulation.plan import Plan
+
+# -- floors ------------------------------------------------------------------------------------------------------------
+
+
+def _silent_purge(raise_to: Any) -> Any:
+    def raised(self: Floors, position: Position, tags: Any, kind: PurgeKind = PurgeKind.HARD) -> None:
+        before = self.sequence
+        raise_to(self, position, tags, kind)
+        self.sequence = before
+
+    return raised
+
+
+def _soft(apply: Any) -> Any:
+    return lambda self, entry: self.raise_to(entry.position, entry.tags, PurgeKind.SOFT)
+
+
+def _forgets(forget: Any) -> Any:
+    def forgotten(self: Floors, kind: PurgeKind) -> None:
+        floors = self._hard if kind is PurgeKind.HARD else self._soft
+        for tag in list(floors)[: len(floors) // 2]:
+            del floors[tag]
+
+    return forgotten
+
+
+def _keeps_ghosts(begin_epoch: Any) -> Any:
+    def begun(self: Floors, began: Position, shared: Position) -> None:
+        forks = self.forks
+        begin_epoch(self, began, shared)
+        self.forks = forks
+
+    return begun
+
+
+def _stale_though_purged(standing: Any) -> Any:
+    def decided(stored: StoredResponse, floors: Floors, lease: Lease, now: float) -> Any:
+        found = standing(stored, floors, lease, now)
+        if isinstance(found, MustValidate) and found.why is Why.PURGED_HARD and now < stored.revalidate_until:
+            return Stale(stored, Why.STALE_WHILE_REVALIDATE)
+        return found
+
+    return decided
+
+
+def _error_though_purged(on_error: Any) -> Any:
+    def decided(candidates: Any, request: Any, policy: Any, floors: Any, *rest: Any, **named: Any) -> Any:
+        return on_error(candidates, request, policy, BlindFloors(floors), *rest, **named)
+
+    return decided
+
+
+# -- fills -------------------------------------------------------------------------------------------------------------
+
+
+def _revives(freshened: Any) -> Any:
+    def confirmed(self: Fills, validate: StoredResponse, *rest: Any) -> StoredResponse | None:
+        stored: StoredResponse | None = freshened(self, validate, *rest)
+        if stored is not None:
+            stored.position = max(stored.position, self._floors.refill_floor(stored.tags))
+        return stored
+
+    return confirmed
+
+
+def _own_position(first_minimum: Any) -> Any:
+    return lambda self, errand: first_minimum(self, replace(errand, demand_head=False))
+
+
+def _joins_what_was_sent(join: Any) -> Any:
+    def joined(self: Flights, variant: Any, errand: Errand) -> Any:
+        flight = self._joined(variant, errand)
+        return join(self, variant, errand) if flight is None else (flight, False)
+
+    return joined
+
+
+# -- the lease ---------------------------------------------------------------------------------------------------------
+
+
+def _for_ever(renew: Any) -> Any:
+    def renewed(self: Lease, asked_at: float) -> None:
+        self.until = math.inf
+
+    return renewed
+
+
+def _any_page(renew: Any) -> Any:
+    def renewed(self: Follower, answer: Any, asked_at: float) -> None:
+        self.lease.renew(asked_at)
+        self.caught_up = True
+
+    return renewed
+
+
+@contextmanager
+def _stamped_late() -> Iterator[None]:
+    made, on_answer = FollowerLoop.__init__, Follower.on_answer
+
+    def make(self: Any, follower: Any, ask: Any, clock: Callable[[], float], *rest: Any) -> None:
+        made(self, follower, ask, clock, *rest)
+        follower.clock_of_its_loop = clock
+
+    def answered(self: Any, question: Any, answer: Any, asked_at: float) -> Any:
+        return on_answer(self, question, answer, self.clock_of_its_loop())
+
+    with patch.object(FollowerLoop, "__init__", make), patch.object(Follower, "on_answer", answered):
+        yield
+
+
+def _coarse(make: Any) -> Any:
+    def made(self: GatewayServer, application: Any, clock: Callable[[], float], *rest: Any) -> None:
+        read_at = -math.inf
+
+        def coarse() -> float:
+            nonlocal read_at
+            now = clock()
+            if now - read_at >= 1.0:
+                read_at = now
+            return read_at
+
+        make(self, application, coarse, *rest)
+
+    return made
+
+
+def _sleeps(clock: Any) -> Any:
+    return lambda self: self.on_its_clock(self.loop.now)
+
+
+def _keeps(give_up: Any) -> Any:
+    return lambda self: None
+
+
+# -- the log -----------------------------------------------------------------------------------------------------------
+
+
+def _skips_gaps(new_entries: Any) -> Any:
+    def following(entries: tuple[PurgeEntry, ...], at: Position, at_id: str | None) -> tuple[PurgeEntry, ...]:
+        return tuple(entry for entry in entries if entry.position > at)
+
+    return staticmethod(following)
+
+
+def _does_not_flush(flush: Any) -> Any:
+    def flushed(self: Follower, answer: Any, asked_at: float) -> Any:
+        with patch.object(Floors, "raise_to", lambda *_: None):
+            return flush(self, answer, asked_at)
+
+    return flushed
+
+
+def _starts_open(on_answer: Any) -> Any:
+    def answered(self: Follower, question: Any, answer: Any, asked_at: float) -> Any:
+        if self.applied is not None:
+            return on_answer(self, question, answer, asked_at)
+        raise_to = Floors.raise_to
+
+        def but_everything(floors: Floors, position: Position, tags: Any, kind: PurgeKind = PurgeKind.HARD) -> None:
+            raise_to(floors, position, [tag for tag in tags if tag != EVERYTHING], kind)
+
+        with patch.object(Floors, "raise_to", but_everything):
+            return on_answer(self, question, answer, asked_at)
+
+    return answered
+
+
+def _not_counted(question: Any) -> Any:
+    def asked(self: Follower) -> Any:
+        self.contact = 0
+        return question(self)
+
+    return asked
+
+
+def _few_floors(plan: Plan) -> Plan:
+    return replace(plan, edge=replace(plan.edge, max_floors=4), strikes=(), change_every_s=0.7)
+
+
+def _with_tier(plan: Plan) -> Plan:
+    tuned = struck_by("edge-killed", "log-trimmed", every_s=0.4, change_every_s=0.7)(plan)
+    return replace(tuned, edge=replace(tuned.edge, regional=True), edges=("eu/1", "eu/2"))
+
+
+BUGS = (
+    Bug(
+        "purge-leaves-the-sequence",
+        2,
+        "a purge raises the floors and not their sequence, by which a hit sees that there is anything to compare",
+        instead(Floors, "raise_to", _silent_purge),
+    ),
+    Bug("soft-where-hard", 7, "a hard purge is applied as a soft one", instead(Floors, "apply", _soft)),
+    Bug(
+        "compaction-forgets",
+        9,
+        "floors that are forgotten do not raise the floor of everything",
+        instead(Floors, "_forget", _forgets),
+        _few_floors,
+    ),
+    Bug(
+        "ghosts-kept",
+        8,
+        "the record of an epoch does not take away what the old primary had beyond the fork",
+        instead(Floors, "begin_epoch", _keeps_ghosts),
+        failing_over,
+    ),
+    Bug(
+        "floor-skipped-while-revalidating",
+        2,
+        "what is purged is served while it is being refreshed",
+        instead(reuse, "standing", _stale_though_purged),
+    ),
+    Bug(
+        "floor-skipped-on-error",
+        2,
+        "what is purged is served when the origin fails",
+        instead(handover, "on_error", _error_though_purged),
+        struck_by("origin-killed", "edge-cut", "connections-reset"),
+    ),
+    Bug(
+        "floor-skipped-for-a-follower",
+        2,
+        "who waited for somebody else's fill takes what was purged meanwhile",
+        blind(Flights),
+        struck_by("edge-slow", far=0.15, change_every_s=0.7),
+    ),
+    Bug(
+        "304-revives",
+        1,
+        "a 304 is taken as word that the body is as new as was asked for, whatever its label says",
+        instead(Fills, "_freshened", _revives),
+        struck_by("replica-lags", "edge-slow", far=0.15, change_every_s=0.7),
+    ),
+    Bug(
+        "overtaken-for-anybody",
+        3,
+        "an answer that a purge overtook is handed also to those who asked after it",
+        instead(Flights, "_may_take", lambda _: lambda self, errand, stored: True),
+        struck_by("edge-slow", far=0.15, change_every_s=0.7),
+    ),
+    Bug(
+        "lapsed-asks-for-its-own-position",
+        5,
+        "a worker whose lease has run out asks for what it has applied, which a lagging replica has, too",
+        instead(Fills, "_first_minimum", _own_position),
+        struck_by("messages-lost", "replica-lags", "replica-paused", change_every_s=0.7),
+    ),
+    Bug(
+        "lapsed-joins-what-was-sent",
+        5,
+        "a viewer of a worker whose lease has run out takes the answer of a fill that was sent before",
+        instead(Flights, "_join", _joins_what_was_sent),
+        struck_by("messages-lost", "edge-slow", far=0.15, change_every_s=0.7),
+    ),
+    Bug("lease-without-end", 5, "a lease, once given, never runs out", instead(Lease, "renew", _for_ever)),
+    Bug(
+        "page-renews",
+        5,
+        "a page of a longer log renews the lease",
+        instead(Follower, "_renew", _any_page),
+        struck_by("edge-cut", "edge-frozen", "edge-killed", change_every_s=0.7),
+    ),
+    Bug(
+        "stamped-with-the-answer",
+        5,
+        "the lease is counted from the answer, not from the question",
+        lambda: _stamped_late(),
+    ),
+    Bug(
+        "coarse-clock",
+        5,
+        "a worker reads its clock once a second, and judges by that whether its lease is held",
+        instead(GatewayServer, "__init__", _coarse),
+        struck_by("edge-cut", "edge-frozen", change_every_s=0.7),
+    ),
+    Bug(
+        "clock-that-sleeps",
+        5,
+        "the lease is counted on a clock that stands still while the machine sleeps",
+        instead(Process, "clock", _sleeps),
+        struck_by("edge-suspended", change_every_s=0.7),
+    ),
+    Bug(
+        "stopping-goes-on-serving",
+        6,
+        "a worker that has left goes on serving from its store while it finishes what it began",
+        instead(Lease, "give_up", _keeps),
+        struck_by("edge-stopped", every_s=0.4, far=0.15, change_every_s=0.7),
+    ),
+    Bug(
+        "gap-skipped",
+        4,
+        "entries after a gap in the log are applied as if nothing were missing",
+        instead(Follower, "_new_entries", _skips_gaps),
+        struck_by("messages-lost", "messages-reordered", change_every_s=0.7),
+    ),
+    Bug(
+        "flush-without-floor",
+        4,
+        "a worker whose position is not in the log goes on from its head without taking anything for purged",
+        instead(Follower, "_flush", _does_not_flush),
+        struck_by("log-trimmed", "edge-frozen", "edge-cut", every_s=0.4, change_every_s=0.7),
+    ),
+    Bug(
+        "start-without-floor",
+        5,
+        "a starting worker takes what is older than the retained log for current",
+        instead(Follower, "on_answer", _starts_open),
+        _with_tier,
+    ),
+    Bug(
+        "questions-not-counted",
+        6,
+        "every question has the same number, so that a worker that asks looks like one that is gone",
+        instead(Follower, "question", _not_counted),
+        struck_by("edge-slow", "origin-stalls", change_every_s=0.7),
+    ),
+)

@@ -1,0 +1,251 @@
+"""Mistakes that the origin could make: with labels, the log, the registry, and what it calls live."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+from cache_policies.positions import Position
+from cache_policies.tags import many_tag
+from origin import db, readthrough
+from origin.events import feed, live, purge_map
+from origin.events.live import Outcome
+from origin.events.messages import PriceChanged
+from origin.snapshot import Snapshots
+from tests.simulation.bugs.planting import Bug, failing_over, instead, struck_by
+from tests.simulation.engine import statements
+from tests.simulation.engine.statements import Head, Logged
+from tests.simulation.engine.storage import PURGE_LOG
+from tests.simulation.plan import Plan
+
+# -- labels ------------------------------------------------------------------------------------------------------------
+
+
+def _labelled_by_the_primary(open_: Any) -> Any:
+    @asynccontextmanager
+    async def opened(self: Snapshots, minimum: Any = None) -> AsyncIterator[Any]:
+        async with open_(self, minimum) as snapshot:
+            yield replace(snapshot, position=await self._read_head())
+
+    return opened
+
+
+def _each_statement_for_itself(engine: Any) -> Any:
+    def made(*args: Any, isolation_level: str | None = None, **named: Any) -> Any:
+        return engine(*args, isolation_level=None if isolation_level == "REPEATABLE READ" else isolation_level, **named)
+
+    return made
+
+
+@contextmanager
+def _sequence() -> Iterator[None]:
+    """nextval() in place of the row: no lock, and nobody waits for anybody."""
+    last: dict[str, int] = {}
+
+    def take(view: Any, values: Any) -> Any:
+        clock = view.get(*statements.CLOCK)
+        name = view.server.name
+        last[name] = max(last.get(name, 0), clock.cv) + 1
+        position = Position(clock.epoch, last[name])
+        yield PURGE_LOG, position
+        logged = Logged(str(values["id"]), values["kind"], tuple(values["tags"]), None, view.server.process.wall())
+        view.put(PURGE_LOG, position, logged)
+        return [Head(*position)]
+
+    def read(view: Any, values: Any) -> list[Head]:
+        clock = view.get(*statements.CLOCK)
+        return [Head(clock.epoch, max(clock.cv, last.get(view.server.name, 0)))]
+
+    texts = {handler: text for text, handler in statements.STATEMENTS.items()}
+    planted = {texts[statements.log_purge]: take, texts[statements.read_clock]: read}
+    with patch.dict(statements.STATEMENTS, planted):
+        yield
+
+
+def _any_position(read_head: Any) -> Any:
+    async def nothing(self: Snapshots) -> None:
+        return None
+
+    return nothing
+
+
+def _believed(look_up: Any) -> Any:
+    async def found(self: Any, shelf: Any, request: Any, name: str) -> Any:
+        minimum = readthrough.minimum_of(request)
+        sealed = await shelf.get(name)
+        value = self._opened(name, sealed) if isinstance(sealed, bytes) else None
+        if value is None or minimum == "head":
+            return await look_up(self, shelf, request, name)
+        position = max(self._tail.head, minimum or self._tail.head)
+        return replace(value.rendered, hints=replace(value.rendered.hints, position=position))
+
+    return found
+
+
+# -- the log and the registry ------------------------------------------------------------------------------------------
+
+
+def _names_too_little(tags_of: Any) -> Any:
+    def named(event: Any, markets: Any) -> Any:
+        return iter([many_tag(event.market)]) if isinstance(event, PriceChanged) else tags_of(event, markets)
+
+    return named
+
+
+@contextmanager
+def _contact_after_the_head() -> Iterator[None]:
+    note, after, ends = feed.note_contact, feed.read_after, feed.read_ends
+    waiting: dict[int, tuple[Any, ...]] = {}
+
+    async def later(*args: Any) -> None:
+        waiting[id(args[1])] = args
+
+    def then(read: Any) -> Any:
+        async def noted(connection: Any, *args: Any) -> Any:
+            page = await read(connection, *args)
+            await note(*waiting.pop(id(connection)))
+            return page
+
+        return noted
+
+    with (
+        patch.object(feed, "note_contact", later),
+        patch.object(feed, "read_after", then(after)),
+        patch.object(feed, "read_ends", then(ends)),
+    ):
+        yield
+
+
+def _acknowledges_what_it_sends(note_contact: Any) -> Any:
+    async def noted(database: Any, connection: Any, question: Any) -> None:
+        page = await feed.read_ends(connection)
+        if question.after is not None:
+            question = replace(question, after=page.head, after_id=page.head_id)
+        await note_contact(database, connection, question)
+
+    return noted
+
+
+# -- what is live ------------------------------------------------------------------------------------------------------
+
+
+def _one_is_enough(state: Any) -> Any:
+    def stated(self: Any, workers: Any, standbys: Any) -> Any:
+        done = [report for report in workers if report.outcome is not Outcome.WAITING]
+        return state(self, done or workers, standbys)
+
+    return stated
+
+
+def _for_nobody(engine: Any) -> Any:
+    def made(*args: Any, **named: Any) -> Any:
+        return engine(*args, **{"synchronous_commit": "local", **named})
+
+    return made
+
+
+def _shelved(plan: Plan) -> Plan:
+    return replace(plan, origin=replace(plan.origin, readthrough=True), strikes=(), change_every_s=0.7)
+
+
+BUGS = (
+    Bug(
+        "label-of-the-primary",
+        1,
+        "what is read on a replica is labelled with where the primary is",
+        instead(Snapshots, "open", _labelled_by_the_primary),
+        struck_by("replica-lags", change_every_s=0.7),
+    ),
+    Bug(
+        "label-outside-the-snapshot",
+        1,
+        "the label and the body are read in one transaction, and in a snapshot each",
+        instead(db, "_engine", _each_statement_for_itself),
+        struck_by(change_every_s=0.7),
+    ),
+    Bug(
+        "sequence-for-the-counter",
+        1,
+        "positions are drawn from a sequence, which hands them out before the commit",
+        _sequence,
+        struck_by(change_every_s=0.7),
+    ),
+    Bug(
+        "replica-for-the-head",
+        5,
+        "who demands the head is answered by any replica",
+        instead(Snapshots, "_read_head", _any_position),
+        struck_by("messages-lost", "replica-lags", "replica-paused", change_every_s=0.7),
+    ),
+    Bug(
+        "redis-as-truth",
+        1,
+        "what Redis holds is given as if it had just been read, without a look at the log",
+        instead(readthrough.ReadThrough, "_look_up", _believed),
+        _shelved,
+    ),
+    Bug(
+        "purge-names-too-little",
+        11,
+        "a price change does not name the product",
+        instead(purge_map, "_tags_of", _names_too_little),
+    ),
+    Bug(
+        "head-before-the-contact",
+        6,
+        "a question is answered with the head of before its contact was committed",
+        _contact_after_the_head,
+        struck_by("edge-killed", every_s=0.25, change_every_s=0.7, edges=("eu/1", "eu/2", "us/1")),
+    ),
+    Bug(
+        "acknowledges-what-it-sends",
+        6,
+        "a worker counts as having applied what it is only being told",
+        instead(feed, "note_contact", _acknowledges_what_it_sends),
+    ),
+    Bug(
+        "live-before-all",
+        6,
+        "a change is live when one worker has applied it",
+        instead(live.Watch, "_state", _one_is_enough),
+        struck_by("edge-slow", edges=("eu/1", "eu/2", "us/1"), change_every_s=0.7),
+    ),
+    Bug(
+        "run-out-too-early",
+        6,
+        "a lease counts as over before it is",
+        lambda: patch.object(live, "RUN_OUT_S", 1.5),
+        struck_by("edge-cut", "messages-lost", change_every_s=0.7),
+    ),
+    Bug(
+        "survives-nothing",
+        6,
+        "a commit that is to survive its primary does not wait for a standby",
+        instead(db, "_engine", _for_nobody),
+        failing_over,
+    ),
+    Bug(
+        "in-charge-without-a-lease",
+        8,
+        "a primary answers questions and takes changes though its supervisor has not renewed its lease",
+        instead(statements, "is_in_charge", lambda _: lambda view: view.server.is_primary),
+        failing_over,
+    ),
+    Bug(
+        "live-right-after-a-promotion",
+        8,
+        "a promoted primary calls changes live while leases of the one before may be held",
+        instead(live.Epochs, "is_settled", lambda _: lambda self, view, now: True),
+        failing_over,
+    ),
+    Bug(
+        "forgotten-too-early",
+        6,
+        "a registration is removed while its worker's lease may still be held",
+        lambda: patch.object(live, "FORGET_S", 0.5),
+        struck_by("edge-cut", "messages-lost", change_every_s=0.7),
+    ),
+)
