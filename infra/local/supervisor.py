@@ -14,17 +14,18 @@ import shlex
 import signal
 import sys
 import time
-from asyncio.subprocess import Process
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
 from cache_policies.folder import folder_called
 from cache_policies.reading import PACKAGED_POLICIES
-from infra.errors import complain
+from infra.failover.keeping import KeptDatabases
 from infra.local import ports, topology
+from infra.local.asking import answers, fetch
 from infra.local.control import ControlServer
 from infra.local.errors import LocalError
+from infra.local.external import ExternalDatabases
 from infra.local.faults import Faults
 from infra.local.policies import PolicyNews, Said
 from infra.local.processes import (
@@ -39,48 +40,17 @@ from infra.local.processes import (
     run_once,
     tail,
 )
-from infra.local.services import STANDBY, Servers
+from infra.local.relay_link import RelayLink
+from infra.local.services import Servers
 from infra.local.state import CHILD_OF, State, write_atomically
 from infra.local.topology import Options, Topology
+from infra.local.voice import Voice
 from infra.state_folder import usual_state
 
 READY_S = 60.0
 """How long the origin, and then the edges, may take until they answer."""
 OPEN_FILES = 16_384
 ADMIN_EMAIL = "admin@nearshelf.example"
-DATABASES = ("valkey", "primary", "standby")
-
-
-class Voice:
-    """What a person in front of the terminal sees. Plain text unless that is a terminal that wants colour."""
-
-    def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
-        self.colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-        self.started = time.monotonic()
-
-    def line(self, text: str = "") -> None:
-        if not self.quiet:
-            with contextlib.suppress(BrokenPipeError):
-                print(text, flush=True)
-
-    def step(self, text: str) -> None:
-        self.line(f"{time.monotonic() - self.started:6.1f} s  {text}")
-
-    def strong(self, text: str) -> str:
-        return f"\x1b[1m{text}\x1b[0m" if self.colour else text
-
-    def alarm(self, title: str, lines: Iterable[str]) -> None:
-        """Something that a person must mend; red on a terminal, and said even when quiet."""
-        if self.colour and sys.stderr.isatty():
-            title = f"\x1b[1;37;41m {title} \x1b[0m"
-        with contextlib.suppress(BrokenPipeError):
-            print("\n".join(("", title, *(f"  {line}" for line in lines), "")), file=sys.stderr, flush=True)
-
-    def warn(self, text: str) -> None:
-        """Something went wrong and is being dealt with; said even when quiet."""
-        with contextlib.suppress(BrokenPipeError):
-            complain(text)
 
 
 class Supervisor:
@@ -101,6 +71,11 @@ class Supervisor:
         """What the origin was asked for, a line each, of all its workers."""
         self.tether = Tether(state.runtime, state.descriptor)
         self.servers = Servers(state, self.tether)
+        external = ExternalDatabases.of(os.environ)
+        self.databases = KeptDatabases(
+            self.servers, external, state, voice, failover=options.failover, moved=self._find_primary_again
+        )
+        self._redis_of_others = os.environ.get("REDIS_URL", "")
         self.relay = RelayLink()
         self.nurseries = {module: self._nursery(module) for module in ("origin", "edge.gateway")}
         self.faults = Faults(self)
@@ -156,7 +131,8 @@ class Supervisor:
         await self._control.start()
         for nursery in self.nurseries.values():
             await nursery.start()  # reads modules while the databases start
-        await asyncio.to_thread(self.servers.prepare)
+        if self.databases.external is None or not self._redis_of_others:
+            await asyncio.to_thread(self.servers.prepare)
         await together(self._start_valkey(), self._start_postgres())
         news = self._policy_news()
         await self._start_origin_and_edges()
@@ -173,6 +149,7 @@ class Supervisor:
         for task in watching:
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
+        await self.databases.stop()
         await self._control.stop()
         for names in ([*self._edge_names()], ["relay"], [*self.topology.origin_workers]):
             await asyncio.gather(*(self.children[name].stop() for name in names if name in self.children))
@@ -184,25 +161,28 @@ class Supervisor:
     # --- the parts, in order ---
 
     async def _start_valkey(self) -> None:
-        await self._adopt(self.servers.start_valkey())
+        if not self._redis_of_others:
+            self._keep(await self.servers.start_valkey())
 
     async def _start_postgres(self) -> None:
-        first = not (self.servers.home / "data" / "primary").exists()
-        if first:
-            self.voice.step("making the databases (only the first time)")
-        await self._adopt(self.servers.start_primary())
-        await together(self._adopt(self.servers.start_standby()), self._migrate())
-        self.voice.step("PostgreSQL runs, and a standby follows it")
+        for child in await self.databases.start_primary():
+            self.children[child.name] = child
+        await together(self.databases.start_standby(), self._migrate())
         await together(self._seed(), self._hire_admin())
 
-    async def _adopt(self, starting: Coroutine[Any, Any, Child]) -> None:
-        child = await starting
-        self._keep(child)
+    def _find_primary_again(self) -> None:
+        """Tell the origin's workers that another server may be the primary."""
+        for name in self.topology.origin_workers:
+            child = self.children.get(name)
+            if child is not None and child.is_running and child.process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    child.process.send_signal(signal.SIGUSR1)
 
     async def _migrate(self) -> None:
         """Bring the tables up to date, unless an earlier run did so with the very same migrations."""
         version = _digest_of_migrations()
-        if not self.state.remembers("migrated", version):
+        # Databases of others may have been exchanged since.
+        if self.databases.external is not None or not self.state.remembers("migrated", version):
             await self._once("migrate", "migrate")
             self.state.remember("migrated", version)
 
@@ -243,7 +223,8 @@ class Supervisor:
         self.voice.step(f"the origin answers ({len(workers)} workers)")
 
     async def _start_relay(self) -> None:
-        plan = json.dumps(self.topology.relay_plan())
+        replication = self.servers.line.relay_plan() if self.databases.external is None else []
+        plan = json.dumps(self.topology.relay_plan() + replication)
         program = self._python("relay", "infra.local.relay", {}, plan, talks=True)
         relay = await self._ensure(program)
         await self.relay.attach(relay)
@@ -262,6 +243,10 @@ class Supervisor:
 
     # --- programs ---
 
+    @property
+    def redis_url(self) -> str:
+        return self._redis_of_others or self.servers.redis_url
+
     def _python(
         self, name: str, module: str, environment: dict[str, str], *arguments: str, talks: bool = False
     ) -> Program:
@@ -276,15 +261,15 @@ class Supervisor:
         environment = topology.origin_environment(
             port,
             self.secrets,
-            self.servers.database_url,
-            self.servers.replica_url,
-            self.servers.redis_url,
-            STANDBY,
+            self.databases.database_url,
+            self.databases.replica_urls,
+            self.redis_url,
+            self.databases.standbys,
             metrics=str(self.state.runtime / "origin-metrics"),
             access_log=str(self.origin_log.path),
         )
         if admin:
-            environment["ADMIN_DATABASE_URL"] = self.servers.admin_database_url
+            environment["ADMIN_DATABASE_URL"] = self.databases.admin_database_url
         return environment
 
     def _edge_programs(self) -> Iterable[Program]:
@@ -297,7 +282,7 @@ class Supervisor:
                     self.secrets,
                     access_log=str(log.path),
                     siblings=str(self.state.runtime / f"edge-{edge.name}"),
-                    regional=self.servers.redis_url,
+                    regional=self.redis_url,
                 )
                 yield self._python(worker.name, "edge.gateway", environment)
 
@@ -349,8 +334,8 @@ class Supervisor:
 
     async def revive(self, child: Child) -> None:
         """Start a child that has ended, and tell it what its predecessor was told."""
-        if child.name in DATABASES:
-            await self.servers.restart(child)
+        if child is self.servers.valkey:
+            await self.servers.restart_valkey()
             return
         await child.start()
         if child.name == "relay":
@@ -360,6 +345,8 @@ class Supervisor:
     async def rest(self, child: Child) -> None:
         """Stop a child and leave it stopped until `wake`."""
         self.resting[child.name] = None
+        if self.databases.are(child.name):
+            self.databases.hold(child.name)
         keeper = self._keepers.pop(child.name, None)
         if keeper is not None:
             keeper.cancel()
@@ -369,9 +356,14 @@ class Supervisor:
     async def wake(self, children: list[Child]) -> None:
         """Start children that were put to rest, and wait until they answer."""
         stopped = [child for child in children if child.name in self.resting]
+        databases = [child.name for child in stopped if self.databases.are(child.name)]
+        stopped = [child for child in stopped if child.name not in databases]
+        if databases:
+            await self.databases.wake(databases)
         for child in stopped:
             await self.revive(child)
-            del self.resting[child.name]
+        for name in (*databases, *(child.name for child in stopped)):
+            del self.resting[name]
         origin = [child for child in stopped if child.name in self.topology.origin_workers]
         edges = [child for child in stopped if child.name in set(self._edge_names())]
         if origin:
@@ -407,10 +399,10 @@ class Supervisor:
             "origin_log": str(self.origin_log.path),
         }
         env = {
-            "DATABASE_URL": self.servers.database_url,
-            "REPLICA_URLS": self.servers.replica_url,
-            "ADMIN_DATABASE_URL": self.servers.admin_database_url,
-            "REDIS_URL": self.servers.redis_url,
+            "DATABASE_URL": self.databases.database_url,
+            "REPLICA_URLS": self.databases.replica_urls,
+            "ADMIN_DATABASE_URL": self.databases.admin_database_url,
+            "REDIS_URL": self.redis_url,
             "ORIGIN_URL": self.topology.origin_url,
             "CONSOLE_URL": f"{self.topology.origin_url}/console",
             "CONTROL": str(self.state.control),
@@ -502,6 +494,7 @@ class Supervisor:
         processes = [
             {
                 "name": child.name,
+                "role": self.databases.role_of(child.name),
                 "pid": child.pid,
                 "restarts": child.restarts,
                 "up_s": round(now - child.started_at, 1) if child.is_running else None,
@@ -509,80 +502,17 @@ class Supervisor:
             }
             for child in self.children.values()
         ]
-        try:
-            replication: dict[str, Any] = await self.servers.replication()
-        except Exception as exc:  # noqa: BLE001 - any database may be stopped by a fault, which is what we report
-            replication = {"state": "unknown", "error": str(exc) or type(exc).__name__}
         return {
             "ready": self.is_ready,
             "supervisor": os.getpid(),
             "processes": processes,
             "ports": {str(port): what for port, what in sorted(self.topology.ports().items())},
             "rtt_ms": {edge.name: edge.rtt_ms for edge in self.topology.edges},
-            "replication": replication,
+            "replication": await self.databases.replication(),
+            "failover": self.databases.status(),
             "faults": await self.faults.active(),
             **self.topology.addresses(),
         }
-
-
-class RelayLink:
-    """Commands to the relay's standard input and the answers from its output."""
-
-    def __init__(self) -> None:
-        self._child: Child | None = None
-        self._listening: asyncio.Task[None] | None = None
-        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._number = 0
-        self._ready = asyncio.Event()
-
-    async def attach(self, child: Child) -> None:
-        """Talk to this process from now on. Raises LocalError when it does not come up."""
-        self._child = child
-        self._ready.clear()
-        self._listening = asyncio.ensure_future(self._listen(child))
-        ready = asyncio.ensure_future(self._ready.wait())
-        try:
-            await asyncio.wait({ready, self._listening}, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ready.cancel()
-        if not self._ready.is_set():
-            raise LocalError(f"the relay did not start; {tail(child.last_words(12), child.log)}")
-
-    async def ask(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Raises LocalError when the relay refuses, or is not there."""
-        child = self._child
-        if child is None or not child.is_running:
-            raise LocalError("the relay is not running; try again in a second")
-        assert isinstance(child.process, Process)
-        assert child.process.stdin is not None
-        self._number += 1
-        number = self._number
-        answer = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answer
-        try:
-            child.process.stdin.write(json.dumps({"id": number, **command}).encode() + b"\n")
-            async with asyncio.timeout(10.0):
-                result: dict[str, Any] = await answer
-        except TimeoutError as exc:
-            raise LocalError("the relay does not answer; is it frozen?") from exc
-        finally:
-            self._waiting.pop(number, None)
-        if not result.get("ok"):
-            raise LocalError(str(result.get("error")))
-        return result
-
-    async def _listen(self, child: Child) -> None:
-        assert isinstance(child.process, Process)
-        assert child.process.stdout is not None
-        while line := await child.process.stdout.readline():
-            message = json.loads(line)
-            if message.get("ready"):
-                self._ready.set()
-            elif (waiting := self._waiting.get(message.get("id"))) is not None and not waiting.done():
-                waiting.set_result(message)
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(LocalError("the relay ended"))
 
 
 async def together(*work: Coroutine[Any, Any, None]) -> None:
@@ -598,30 +528,6 @@ async def together(*work: Coroutine[Any, Any, None]) -> None:
     failures = [exc for task in tasks if not task.cancelled() and (exc := task.exception()) is not None]
     if failures:
         raise failures[0]
-
-
-async def answers(url: str) -> bool:
-    """Whether a GET is answered with 200."""
-    return await fetch(url) is not None
-
-
-async def fetch(url: str, fields: Mapping[str, str] | None = None, within_s: float = 2.0) -> bytes | None:
-    """The body of a 200; None for any other answer, and for none. `fields`: of the request, beside Host."""
-    host, _, path = url.removeprefix("http://").partition("/")
-    name, _, port = host.partition(":")
-    try:
-        async with asyncio.timeout(within_s):
-            reader, writer = await asyncio.open_connection(name, int(port))
-            try:
-                # HTTP/1.0: the answer ends with the connection, and comes in one piece.
-                lines = [f"GET /{path} HTTP/1.0", f"Host: {host}", *(f"{n}: {v}" for n, v in (fields or {}).items())]
-                writer.write("\r\n".join((*lines, "", "")).encode())
-                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-            finally:
-                writer.close()
-    except (OSError, TimeoutError):
-        return None
-    return body if head.split(b" ")[1:2] == [b"200"] else None
 
 
 def _digest_of_migrations() -> str:

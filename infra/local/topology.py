@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from infra.local.errors import LocalError
 
@@ -35,6 +35,8 @@ class Options:
     """Of the demo catalog, which is made when the catalog is empty; 0: none is made."""
     seed: int = 1
     """Of the demo catalog: the same seed, the same catalog."""
+    failover: Literal["auto", "hand"] | None = None
+    """Whether a lost primary is replaced without being asked; None: where the databases are ours."""
 
     def __post_init__(self) -> None:
         for name, value, lowest, highest in (

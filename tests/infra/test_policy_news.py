@@ -12,7 +12,7 @@ import pytest
 
 from edge.policy_files import PACKAGED_POLICIES, load_policies
 from infra.local.policies import PATIENCE_S, PolicyNews, Said
-from infra.local.supervisor import Voice
+from infra.local.voice import Voice
 from tests.support.clock import ManualClock
 from tests.support.servers import Stack
 

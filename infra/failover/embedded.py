@@ -1,0 +1,141 @@
+"""Failover of the servers that a local shop runs itself: their processes are ours to watch, to end and to start."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from infra.failover.sql import SqlServers, StepFailed
+from infra.failover.steps import (
+    Announce,
+    Ended,
+    Event,
+    Open,
+    Probe,
+    Promote,
+    Record,
+    Rejoin,
+    Release,
+    Seen,
+    Start,
+    Step,
+    Stop,
+    Synchronise,
+    Unleash,
+)
+from infra.local.errors import LocalError
+from infra.local.postgres import Databases
+from infra.local.processes import describe_status
+from infra.local.state import State, write_atomically
+
+RECORD = "failover.json"
+"""In the state folder: who is the primary."""
+
+
+def recorded(state: State, primary: str) -> Record:
+    """What an earlier run recorded; of a new shop: that `primary` is the primary."""
+    try:
+        known: dict[str, Any] = json.loads((state.folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return Record(primary, None, 0)
+    return Record(known["primary"], known["promotable"], known["epoch"])
+
+
+def record(state: State, step: Record) -> None:
+    """For the next run, should this one be killed the next moment."""
+    known = {"primary": step.primary, "promotable": step.promotable, "epoch": step.epoch}
+    write_atomically(state.folder / RECORD, json.dumps(known) + "\n")
+
+
+class EmbeddedDriver:
+    """What the machine wants, done to the embedded servers."""
+
+    def __init__(
+        self,
+        servers: Databases,
+        state: State,
+        holder: str,
+        *,
+        moved: Callable[[str], None],
+        tell: Callable[[str], None],
+    ) -> None:
+        """`moved`: hears who is the primary, once it can be worked with. `tell`: says a line to people."""
+        self._servers = servers
+        self._state = state
+        self._sql = SqlServers(servers.addresses(), holder)
+        self._moved = moved
+        self._tell = tell
+        self._watching: set[asyncio.Task[None]] = set()
+
+    async def probe(self, step: Probe) -> Seen:
+        return await self._sql.probe(step)
+
+    def record(self, step: Record) -> None:
+        record(self._state, step)
+
+    def announce(self, step: Announce) -> None:
+        self._servers.primary_name = step.node
+        self._moved(step.node)
+
+    async def carry_out(self, step: Step, submit: Callable[[Event], None]) -> bool:
+        try:
+            return await self._carry_out(step, submit)
+        except LocalError as exc:
+            raise StepFailed(str(exc)) from exc
+
+    async def _carry_out(self, step: Step, submit: Callable[[Event], None]) -> bool:
+        match step:
+            case Stop(node):
+                return await self._stop(step, node)
+            case Promote():
+                await self._sql.promote(step)
+            case Open():
+                await self._sql.open(step)
+            case Unleash():
+                await self._sql.unleash(step)
+            case Synchronise():
+                await self._sql.synchronise(step)
+            case Release():
+                await self._sql.release(step)
+            case Start(node):
+                self._servers.nodes[node].child.restarts += 1
+                await self._servers.start(node)
+                self.watch(node, submit)
+            case Rejoin(node, primary):
+                self._servers.nodes[node].child.restarts += 1
+                self._servers.primary_name = primary
+                await self._servers.follow(node)
+                self.watch(node, submit)
+            case _:
+                raise AssertionError(step)
+        return False
+
+    async def _stop(self, step: Stop, node: str) -> bool:
+        if step.orderly:
+            await self._servers.nodes[node].child.stop()
+        if step.orderly or step.kill:
+            await self._servers.end(node)
+            return True
+        return self._servers.is_dead(node)
+
+    def watch(self, node: str, submit: Callable[[Event], None]) -> None:
+        """Tell the machine when the server that runs now has ended."""
+        task = asyncio.ensure_future(self._watch(node, submit))
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
+
+    async def _watch(self, node: str, submit: Callable[[Event], None]) -> None:
+        child = self._servers.nodes[node].child
+        status = await child.wait()
+        words = child.last_words()
+        said = f"; it said last: {words[-1][:200]}" if words else ""
+        self._tell(f"{node} ended ({describe_status(status)}){said}")
+        submit(Ended(node))
+
+    async def close(self) -> None:
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+        await self._sql.close()

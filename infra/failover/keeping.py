@@ -1,0 +1,210 @@
+"""The databases of one local shop, ours or those of others, with a primary in charge for as long as the shop runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+from infra.failover.embedded import EmbeddedDriver, recorded
+from infra.failover.external import ExternalDriver
+from infra.failover.machine import Machine
+from infra.failover.runner import Driver, Runner
+from infra.failover.sql import STANDBY
+from infra.failover.steps import Done, Freed, Held, Phase, Record, Rejoin, Say
+from infra.local.errors import LocalError
+from infra.local.external import ExternalDatabases
+from infra.local.postgres import Databases
+from infra.local.processes import Child
+from infra.local.state import State
+from infra.local.voice import Voice
+
+SETTLE_S = 60.0
+"""How long a stopped database may take until it runs again, and a broken pair of them until it is whole."""
+REPLICATION_S = 3.0
+"""How long the databases may take to say how replication goes, when somebody wants to know."""
+
+
+class KeptDatabases:
+    """Start them with `start_primary`, then `start_standby`; `stop` watching before they are stopped."""
+
+    def __init__(
+        self,
+        servers: Databases,
+        external: ExternalDatabases | None,
+        state: State,
+        voice: Voice,
+        *,
+        failover: Literal["auto", "hand"] | None,
+        moved: Callable[[], None],
+    ) -> None:
+        """`external`: those of others, in place of `servers`. `failover`: who replaces a lost primary; None: we do, if
+        the servers are ours. `moved`: called when another primary can be worked with."""
+        self.servers = servers
+        self.external = external
+        self._state = state
+        self._voice = voice
+        self._automatic = external is None if failover is None else failover == "auto"
+        self._moved = moved
+        self._embedded: EmbeddedDriver | None = None
+        self._runner: Runner | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    # --- addresses ---
+
+    @property
+    def database_url(self) -> str:
+        return self.servers.database_url if self.external is None else self.external.database_url
+
+    @property
+    def replica_urls(self) -> str:
+        return self.servers.replica_url if self.external is None else self.external.replica_urls
+
+    @property
+    def admin_database_url(self) -> str:
+        return self.servers.admin_database_url if self.external is None else self.external.admin_database_url
+
+    @property
+    def standbys(self) -> str:
+        """Names of those that may be promoted, as the origin is told."""
+        return STANDBY if self.external is None else self.external.standbys
+
+    # --- a whole life ---
+
+    async def start_primary(self) -> list[Child]:
+        """Run it, or find it, and put it in charge; our children, the standby's too. Raises LocalError."""
+        if self.external is not None:
+            addresses = self.external.addresses()
+            driver = ExternalDriver(addresses, self._state, self._holder, moved=self._announce)
+            known = await driver.find_primary()
+            await self._supervise(driver, known, list(addresses))
+            self._voice.step(f"PostgreSQL at {known.primary} is the primary; none is run here (DATABASE_URL)")
+            return []
+        servers = self.servers
+        if not any(node.data.exists() for node in servers.nodes.values()):
+            self._voice.step("making the databases (only the first time)")
+        known = recorded(self._state, servers.primary_name)
+        servers.primary_name = known.primary
+        self._embedded = EmbeddedDriver(servers, self._state, self._holder, moved=self._announce, tell=self._voice.warn)
+        await servers.start_primary()
+        primary, standby = servers.primary.name, servers.standby.name
+        runner = await self._supervise(self._embedded, known, [primary, standby], down=[standby])
+        self._embedded.watch(primary, runner.submit)
+        return [node.child for node in servers.nodes.values()]
+
+    async def start_standby(self) -> None:
+        """Run it where it is ours. Raises LocalError."""
+        if self._embedded is None:
+            return
+        step = Rejoin(self.servers.standby.name, self.servers.primary.name)
+        await self.servers.start_standby()
+        self._embedded.watch(step.node, self.runner.submit)
+        self.runner.submit(Done(step))
+        self._voice.step("PostgreSQL runs, and a standby follows it")
+
+    async def stop(self) -> None:
+        """Watch no more. The servers go on."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+
+    async def _supervise(self, driver: Driver, known: Record, nodes: list[str], down: Sequence[str] = ()) -> Runner:
+        machine = Machine(
+            nodes,
+            known.primary,
+            known.promotable,
+            time.monotonic(),
+            epoch=known.epoch,
+            down=down,
+            automatic=self._automatic,
+            keeps=self.external is None,
+        )
+        self._runner = Runner(machine, driver, self._say)
+        self._running = asyncio.ensure_future(self._runner.run())
+        await self._until(
+            lambda: machine.phase is Phase.STEADY,
+            f"{known.primary} could not be put in charge within {SETTLE_S:.0f} s; what was said above tells why",
+        )
+        return self._runner
+
+    @property
+    def _holder(self) -> str:
+        """Who holds the supervisor lease: this run and no other."""
+        return f"{socket.gethostname()}/{os.getpid()}/{self._state.runtime.name}"
+
+    def _announce(self, primary: str) -> None:
+        self._moved()
+
+    def _say(self, said: Say) -> None:
+        if said.alarming:
+            self._voice.warn(said.text)
+        else:
+            self._voice.line(said.text)
+
+    # --- what people want of them ---
+
+    @property
+    def runner(self) -> Runner:
+        """Once there is a primary."""
+        assert self._runner is not None
+        return self._runner
+
+    def are(self, name: str) -> bool:
+        """Whether this is the name of one of our servers."""
+        return name in self.servers.nodes
+
+    def role_of(self, name: str) -> str | None:
+        """What a server of ours is now; None for anything else."""
+        if name not in self.servers.nodes:
+            return None
+        return "primary" if name == self.servers.primary_name else "standby"
+
+    def hold(self, name: str) -> None:
+        """A server is about to be stopped on purpose, and stays away until `wake`."""
+        self.runner.submit(Held(name))
+
+    async def wake(self, names: Iterable[str]) -> None:
+        """Have servers run that were stopped on purpose. Raises LocalError."""
+        wanted, machine = set(names), self.runner.machine
+        for name in wanted:
+            self.runner.submit(Freed(name))
+        await self._until(
+            lambda: not machine.down & wanted,
+            f"{', '.join(sorted(wanted))}: not running again after {SETTLE_S:.0f} s; the log says why",
+        )
+
+    async def until_whole(self) -> None:
+        """Until the primary could be lost without a loss. Raises LocalError."""
+        machine = self.runner.machine
+        await self._until(
+            lambda: machine.is_whole,
+            f"the databases are not whole again after {SETTLE_S:.0f} s: `nearshelf status` shows what is missing",
+        )
+
+    async def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                await self.runner.until(condition)
+        except TimeoutError as exc:
+            raise LocalError(otherwise) from exc
+
+    def disarmed(self) -> list[str]:
+        """Fences that a failover goes without."""
+        return [] if self._runner is None else self._runner.disarmed()
+
+    def status(self) -> dict[str, Any] | None:
+        """Who is what, and how the last failover went."""
+        return None if self._runner is None else self._runner.status()
+
+    async def replication(self) -> dict[str, Any]:
+        """How far the standby is behind; `error` where that cannot be known."""
+        if self.external is not None:
+            return {"state": "unknown", "error": "others run the databases"}
+        try:
+            async with asyncio.timeout(REPLICATION_S):
+                return await self.servers.replication()
+        except Exception as exc:  # noqa: BLE001 - any database may be stopped by a fault, which is what we report
+            return {"state": "unknown", "error": str(exc) or type(exc).__name__}

@@ -1,0 +1,559 @@
+"""Who is the primary, and what to do when it is lost: observations in, steps out (docs/freshness.md, rule 8).
+
+Pure: no clock, no I/O. `observe` and `tick` are given the time, in seconds of one monotonic clock, and return steps to
+carry out in that order; the outcome of each comes back as Done or Failed. A primary is lost when its process ends, or
+when `PROBES_LOST` probes in a row went unanswered. Then: fence it, promote the standby that holds whatever was
+acknowledged, open that as a primary (epoch and lease in its first transaction), tell the origin, and have the old one
+rejoin. Once a standby is being promoted nothing leads back to the old primary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from infra.failover.steps import (
+    Announce,
+    Done,
+    Ended,
+    Event,
+    Failed,
+    Fence,
+    Freed,
+    Held,
+    Open,
+    Phase,
+    Probe,
+    Promote,
+    Record,
+    Rejoin,
+    Release,
+    Say,
+    Seen,
+    Start,
+    Step,
+    Stop,
+    Synchronise,
+    Unleash,
+    Unseen,
+)
+
+PROBE_EVERY_S = 0.25
+PROBE_DEADLINE_S = 1.0
+PROBES_LOST = 3
+SILENT_S = 1.5
+"""A primary that refuses at once, as one does that recovers from the end of a session, has as long as a silent one:
+three probes, begun 0.25 s apart, of 1 s each."""
+ANSWERING_S = 2.0
+"""A standby that was seen in this time can be promoted."""
+RENEW_EVERY_S = 0.5
+LEASE_S = 2.0
+"""Length of a supervisor lease."""
+CLOCK_RATE = 1.01
+"""How much faster a server's clock may run than ours, or slower."""
+STANDBY_GONE_S = 5.0
+"""A standby that was gone for so long is waited for no more, and may not be promoted until it has caught up."""
+RETRY_S = (0.1, 0.5, 1.0, 2.0, 5.0)
+"""Pauses before a step is tried again; the last one repeats."""
+LATE_S = 1.0
+"""A tick that comes so late tells that this process itself did not run: silence in that time is nobody's fault."""
+SETTLED_S = 30.0
+"""A server that lived this long is taken as sound: the next pause is the first again."""
+
+
+class Refused(Exception):
+    """A failover that somebody asked for is not begun. Says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One failover: when each part was done, in seconds of the machine's clock; None: not yet."""
+
+    why: str
+    old: str
+    new: str
+    lost_at: float
+    fenced_at: float | None = None
+    promoted_at: float | None = None
+    opened_at: float | None = None
+
+
+class Machine:
+    """Two servers or more, one of them the primary. `keeps`: their processes are ours to start and to end."""
+
+    def __init__(
+        self,
+        nodes: Sequence[str],
+        primary: str,
+        promotable: str | None,
+        now: float,
+        *,
+        epoch: int = 0,
+        down: Iterable[str] = (),
+        automatic: bool = True,
+        keeps: bool = True,
+    ) -> None:
+        """`promotable`, `epoch`: what an earlier run recorded: the standby that holds whatever was acknowledged, and
+        the highest epoch that may have been given out. `down`: servers that are yet to be started. `automatic`: a lost
+        primary is replaced without being asked."""
+        self.nodes = tuple(nodes)
+        self.primary = primary
+        self.promotable = promotable
+        self.epoch = epoch
+        """The highest that may have been given out."""
+        self.phase = Phase.OPENING
+        self.target = primary
+        """Who is being promoted or opened."""
+        self._fences = frozenset(Fence) if keeps else frozenset({Fence.LEASE})
+        self.armed = self._fences
+        self.moves: list[Move] = []
+        self.down = set(down)
+        """Servers whose process has ended, and that are not up again."""
+        self.held: set[str] = set()
+        self.followed = False
+        """The primary's standby was streaming when last seen."""
+        self._automatic = automatic
+        self._keeps = keeps
+        self._timeline = 0
+        self._above = epoch
+        self._strays: set[str] = set()
+        """Old primaries that may still run: the fence that ends them was disarmed."""
+        self._standing_by: dict[str, tuple[float, int]] = {}
+        """Standby -> when it was seen last, and how far it had received the log."""
+        self._failures = 0
+        self._answered_at = now
+        self._said_silent = False
+        self._said_trouble = False
+        self._gone_since: float | None = None
+        self._changed_at = now
+        """When what commits wait for was last changed: what was seen of it before says nothing."""
+        self._lease_over_at = now
+        self._renewed_at = now - RENEW_EVERY_S
+        self._ticked_at = now
+        self._busy: set[Step] = set()
+        self._attempts: dict[Step, int] = {}
+        self._due: dict[Step, float] = {}
+        self._up_since: dict[str, float] = dict.fromkeys(nodes, now)
+
+    # --- what happens ---
+
+    def start(self) -> list[Step]:
+        """The first steps."""
+        return self._issue(self._open())
+
+    def tick(self, now: float) -> list[Step]:
+        """To be called every `PROBE_EVERY_S`."""
+        self._look_at_ourselves(now)
+        steps: list[Step] = []
+        for node in self.nodes:
+            if node in self.down:
+                continue
+            renew = (
+                node == self.primary
+                and self.phase is Phase.STEADY
+                and Fence.LEASE in self.armed
+                and now - self._renewed_at >= RENEW_EVERY_S
+            )
+            if renew:
+                self._renewed_at = now
+                # It is counted from a reading of the server's clock that we had before now.
+                self._lease_over_at = now + LEASE_S * CLOCK_RATE
+            steps.append(Probe(node, renew))
+        for step in [step for step, due_at in self._due.items() if due_at <= now]:
+            del self._due[step]
+            if self._is_wanted(step):
+                steps += self._issue(step)
+            else:
+                self._attempts.pop(step, None)
+        if self.phase is Phase.WAITING and now >= self._lease_over_at:
+            steps += self._promote(now)
+        if Fence.KILL in self.armed:
+            steps += [step for node in sorted(self._strays) for step in self._issue(Stop(node, kill=True))]
+        return steps
+
+    def observe(self, event: Event, now: float) -> list[Step]:
+        """What `event` makes necessary."""
+        self._look_at_ourselves(now)
+        match event:
+            case Seen():
+                return self._seen(event, now)
+            case Unseen():
+                return self._unseen(event, now)
+            case Ended(node):
+                return self._ended(node, now)
+            case Held(node):
+                self.held.add(node)
+                return []
+            case Freed(node):
+                self.held.discard(node)
+                return self._restart(node, 0.0, now) if node in self.down else []
+            case Done(step):
+                self._busy.discard(step)
+                if not isinstance(step, Start | Rejoin):  # of those, how long it lives tells (_ended)
+                    self._attempts.pop(step, None)
+                return self._done(event, now)
+            case Failed(step, why):
+                self._busy.discard(step)
+                return self._failed(step, why, now)
+
+    def ask(self, to: str | None, now: float, *, accept_loss: bool = False) -> list[Step]:
+        """Hand the primary over to the standby `to`; None: to the one there is. Raises Refused."""
+        if to is not None and to not in self.nodes:
+            raise Refused(f"there is no server {to!r}; there are {', '.join(self.nodes)}")
+        if to == self.primary:
+            raise Refused(f"{to} is the primary already")
+        if self.phase is not Phase.STEADY:
+            raise Refused(f"{self.target} is being made the primary already (it is {self.phase.value})")
+        target = self._candidate(now)
+        if target is None or (to is not None and to != target):
+            standby = to or next((node for node in self._standbys() if node not in self.down), None)
+            if standby is None or standby in self.down:
+                raise Refused("no standby runs that could be promoted")
+            if not accept_loss:
+                raise Refused(
+                    f"{standby} may lack changes that were acknowledged; wait until `nearshelf status` calls it "
+                    "promotable, or give them up with --accept-loss"
+                )
+            target = standby
+        return self._begin("asked for", target, now, orderly=self.primary not in self.down)
+
+    def disarm(self, fence: Fence) -> list[Step]:
+        """Fail over without this fence from now on, to see what the others are worth."""
+        self.armed -= {fence}
+        return self._issue(Unleash(self.primary)) if fence is Fence.LEASE else []
+
+    def arm(self) -> list[Step]:
+        """All fences again."""
+        was, self.armed = self.armed, self._fences
+        if Fence.SYNC in was or Fence.SYNC not in self._fences:
+            return []
+        # Nothing waited for the standby meanwhile.
+        self.promotable = None
+        return [self._record(None)]
+
+    def _look_at_ourselves(self, now: float) -> None:
+        """Whoever was not running itself blames nobody for having been silent."""
+        if now - self._ticked_at > LATE_S:
+            self._failures, self._answered_at = 0, now
+        self._ticked_at = now
+
+    @property
+    def disarmed(self) -> frozenset[Fence]:
+        """Fences that a failover goes without."""
+        return self._fences - self.armed
+
+    @property
+    def is_whole(self) -> bool:
+        """Nothing is under way, every server runs, and the primary could be lost without a loss."""
+        return (
+            self.phase is Phase.STEADY
+            and not self.down
+            and not self._strays
+            and (not self._keeps or self.promotable is not None)
+        )
+
+    # --- probes ---
+
+    def _seen(self, seen: Seen, now: float) -> list[Step]:
+        node = seen.node
+        if seen.in_recovery:
+            self._standing_by[node] = now, seen.received
+            return self._unseen(Unseen(node, seen.sent_at, "it is a standby"), now) if node == self.primary else []
+        if node != self.primary:
+            return self._adopt(seen, now)
+        if seen.sent_at >= self._answered_at:
+            self._answered_at, self._failures, self._said_silent = seen.sent_at, 0, False
+        self._timeline, self.epoch = max(self._timeline, seen.timeline), max(self.epoch, seen.epoch)
+        said: list[Step] = []
+        if seen.trouble and not self._said_trouble:
+            said = [Say(f"{node} answers, but its lease cannot be renewed: {seen.trouble}")]
+        self._said_trouble = bool(seen.trouble) or (self._said_trouble and not seen.renewed)
+        if self.phase is not Phase.STEADY or not self._keeps:
+            return said
+        return [*said, *self._follow(seen, now)]
+
+    def _unseen(self, unseen: Unseen, now: float) -> list[Step]:
+        if unseen.node != self.primary or self.phase is not Phase.STEADY or unseen.node in self.down:
+            return []
+        if unseen.sent_at <= self._answered_at:
+            return []
+        self._failures += 1
+        if self._failures < PROBES_LOST or now - self._answered_at < SILENT_S:
+            return []
+        return self._lost(f"does not answer ({unseen.why})", now)
+
+    def _follow(self, seen: Seen, now: float) -> list[Step]:
+        """Who may be promoted, by what the primary says of its standby."""
+        self.followed = seen.followed
+        if seen.sent_at < self._changed_at:
+            return []
+        standby = next(node for node in self.nodes if node != self.primary)
+        if not seen.followed:
+            if self._gone_since is None:
+                self._gone_since = now
+            if now - self._gone_since < STANDBY_GONE_S or (self.promotable is None and not seen.synchronous):
+                return []
+            steps: list[Step] = []
+            if self.promotable is not None:
+                self.promotable = None
+                said = Say(f"{standby} has not followed for {STANDBY_GONE_S:g} s: writes no longer wait for it")
+                steps = [said, self._record(None)]
+            # In this order: from the moment in which no commit waits for it, it may lack one.
+            return [*steps, *self._issue(Release(self.primary))]
+        self._gone_since = None
+        if Fence.SYNC not in self.armed:
+            steps = self._issue(Release(self.primary)) if seen.synchronous else []
+            if self.promotable is None:
+                self.promotable = standby
+                steps.append(self._record(standby))
+            return steps
+        if seen.synchronous and self.promotable is not None:
+            return []
+        steps = []
+        if self.promotable is not None:
+            # Somebody changed the setting, or that fence was disarmed: what was committed since may not be there.
+            self.promotable = None
+            steps = [self._record(None)]
+        return [*steps, *self._issue(Synchronise(self.primary, standby))]
+
+    def _adopt(self, seen: Seen, now: float) -> list[Step]:
+        """A server that we did not promote is a primary: somebody else did, if its history is the newer one."""
+        if self.phase is not Phase.STEADY or self._keeps or seen.timeline <= self._timeline:
+            return []
+        self.target = seen.node
+        self.moves.append(Move("promoted by somebody else", self.primary, seen.node, now, promoted_at=now))
+        self.phase = Phase.WAITING
+        return [Say(f"{seen.node} was promoted by somebody else; {self.primary} is the primary no more")]
+
+    # --- losing the primary ---
+
+    def _ended(self, node: str, now: float) -> list[Step]:
+        self.down.add(node)
+        if node in self._strays:
+            self._strays.discard(node)
+            return self._restart(node, RETRY_S[0], now)
+        if self.phase is Phase.STEADY and node == self.primary:
+            return self._lost("ended", now)
+        if node == self.target and self.phase in {Phase.PROMOTING, Phase.OPENING}:
+            return self._restart(node, RETRY_S[0], now)
+        if node == self.primary:
+            # Being fenced. Where only its lease was waited for, there is nothing to wait for any more.
+            return self._issue(Stop(node, kill=Fence.KILL in self.armed)) if self.phase is Phase.WAITING else []
+        return self._restart(node, self._pause_of(node, now), now)
+
+    def _lost(self, how: str, now: float) -> list[Step]:
+        target = self._candidate(now) if self._automatic else None
+        if target is not None:
+            return self._begin(how, target, now, orderly=False)
+        if self.primary in self.down:
+            said = Say(f"{self.primary}, the primary, {how}, and no standby may be promoted; it is started again")
+            return [said, *self._restart(self.primary, self._pause_of(self.primary, now), now)]
+        if self._said_silent:
+            return []
+        self._said_silent = True
+        return [
+            Say(
+                f"{self.primary}, the primary, {how}, and no standby may be promoted without losing changes; "
+                "`nearshelf failover --accept-loss` promotes one anyway"
+                if self._automatic
+                else f"{self.primary}, the primary, {how}; `nearshelf failover` promotes a standby"
+            )
+        ]
+
+    def _candidate(self, now: float) -> str | None:
+        """The standby that may be promoted now, and answers."""
+        answering = {
+            node: received
+            for node, (seen_at, received) in self._standing_by.items()
+            if node in self._standbys() and node not in self.down and now - seen_at <= ANSWERING_S
+        }
+        if self._keeps:
+            return self.promotable if self.promotable in answering else None
+        return max(answering, key=lambda node: answering[node], default=None)
+
+    def _standbys(self) -> list[str]:
+        return [node for node in self.nodes if node != self.primary and node not in self._strays]
+
+    def _begin(self, why: str, target: str, now: float, *, orderly: bool) -> list[Step]:
+        self.phase, self.target = Phase.FENCING, target
+        self.moves.append(Move(why, self.primary, target, now))
+        stop = Stop(self.primary, kill=Fence.KILL in self.armed or (orderly and self._keeps), orderly=orderly)
+        return [Say(f"{self.primary}, the primary, {why}: {target} is promoted"), *self._issue(stop)]
+
+    def _promote(self, now: float) -> list[Step]:
+        self._note("fenced_at", now)
+        self._above, self.epoch = self.epoch, self.epoch + 1
+        # Written first: whoever starts this shop next goes on from here, and never back.
+        record = Record(self.target, None, self.epoch)
+        if self.moves[-1].promoted_at is not None:
+            return [record, *self._issue(self._opening())]
+        self.phase = Phase.PROMOTING
+        return [record, *self._issue(Promote(self.target))]
+
+    def _opening(self) -> Open:
+        self.phase = Phase.OPENING
+        return self._open()
+
+    def _open(self) -> Open:
+        return Open(self.target, bool(self.moves), self._above, Fence.LEASE in self.armed)
+
+    def _record(self, promotable: str | None) -> Record:
+        return Record(self.primary, promotable, self.epoch)
+
+    # --- outcomes ---
+
+    def _done(self, done: Done, now: float) -> list[Step]:
+        match done.step:
+            case Stop(node):
+                return self._stopped(node, done.dead, now)
+            case Promote(node) if self.phase is Phase.PROMOTING and node == self.target:
+                self._note("promoted_at", now)
+                return self._issue(self._opening())
+            case Open(node) if self.phase is Phase.OPENING and node == self.target:
+                return self._opened(now)
+            case Start(node) | Rejoin(node):
+                return self._is_up(node, now)
+            case Synchronise(primary, standby) if primary == self.primary and self.phase is Phase.STEADY:
+                self._changed_at = now
+                self._standing_by[standby] = now, 0
+                if Fence.SYNC not in self.armed or self.promotable == standby:
+                    return []
+                self.promotable = standby
+                return [self._record(standby), Say(f"{standby} holds everything, and may be promoted", alarming=False)]
+            case Release():
+                self._changed_at = now
+        return []
+
+    def _stopped(self, node: str, dead: bool, now: float) -> list[Step]:
+        if dead:
+            self._strays.discard(node)
+            self.down.add(node)
+        if node == self.primary and self.phase in {Phase.FENCING, Phase.WAITING}:
+            if dead or Fence.LEASE not in self.armed:
+                return self._promote(now)
+            self.phase = Phase.WAITING
+            return []
+        return self._restart(node, 0.0, now) if dead and node != self.primary else []
+
+    def _opened(self, now: float) -> list[Step]:
+        old, self.primary, self.phase = self.primary, self.target, Phase.STEADY
+        self._answered_at, self._failures, self._gone_since = now, 0, None
+        self._renewed_at, self._lease_over_at = now, now + LEASE_S * CLOCK_RATE
+        self._timeline = 0
+        if old == self.primary:
+            return [Announce(self.primary)]
+        self._note("opened_at", now)
+        self.promotable, self.followed = None, False
+        took_s = now - self.moves[-1].lost_at
+        steps: list[Step] = [Announce(self.primary), Say(f"{self.primary} is the primary, {took_s:.2f} s later")]
+        if not self._keeps:
+            return steps
+        if old in self.down:
+            return [*steps, *self._restart(old, 0.0, now)]
+        self._strays.add(old)
+        return steps
+
+    def _is_up(self, node: str, now: float) -> list[Step]:
+        self.down.discard(node)
+        self._up_since[node] = now
+        if node == self.target and self.phase is Phase.PROMOTING:
+            return self._issue(Promote(node))
+        if node == self.target and self.phase is Phase.OPENING:
+            return self._issue(self._open())
+        if node == self.primary:
+            self._answered_at, self._failures = now, 0
+        return []
+
+    def _failed(self, step: Step, why: str, now: float) -> list[Step]:
+        if isinstance(step, Stop) and self.phase is Phase.FENCING and step.node == self.primary:
+            # It could not be ended for certain: its lease is what is left to wait for.
+            return [Say(f"{step.node} could not be ended: {why}"), *self._stopped(step.node, False, now)]
+        if not self._is_wanted(step):
+            return []
+        if step == Start(self.primary) and self.phase is Phase.STEADY and self._automatic:
+            target = self._candidate(now)
+            if target is not None:
+                return self._begin(f"cannot be started ({why})", target, now, orderly=False)
+        said = [] if self._attempts.get(step) else [Say(f"{_in_words(step)} failed, trying again: {why}")]
+        self._due[step] = now + self._pause(step)
+        return [*said]
+
+    def _is_wanted(self, step: Step) -> bool:
+        match step:
+            case Promote(node):
+                return self.phase is Phase.PROMOTING and node == self.target and node not in self.down
+            case Open(node):
+                return self.phase is Phase.OPENING and node == self.target and node not in self.down
+            case Start(node) | Rejoin(node):
+                return node in self.down and node not in self.held and step == self._revival(node)
+            case Unleash(node):
+                return Fence.LEASE not in self.armed and node == self.primary
+            case Synchronise(primary) | Release(primary):
+                return self.phase is Phase.STEADY and primary == self.primary and primary not in self.down
+            case Stop(node):
+                return node in self._strays
+            case Probe() | Announce() | Record() | Say():
+                return False
+
+    # --- doing things once, and again when they fail ---
+
+    def _restart(self, node: str, pause_s: float, now: float) -> list[Step]:
+        if node in self.held or not self._keeps:
+            return []
+        step = self._revival(node)
+        if pause_s == 0.0:
+            self._due.pop(step, None)
+            return self._issue(step)
+        self._due[step] = now + pause_s
+        return []
+
+    def _revival(self, node: str) -> Step:
+        """How a server that has ended runs again: a primary, or one that is being made one, as it was."""
+        if node == self.target:
+            return Start(node)
+        return Rejoin(node, self.target)
+
+    def _pause_of(self, node: str, now: float) -> float:
+        """How long a server that has just ended is left alone."""
+        step = self._revival(node)
+        if now - self._up_since[node] > SETTLED_S:
+            self._attempts.pop(step, None)
+        return self._pause(step)
+
+    def _pause(self, step: Step) -> float:
+        attempts = self._attempts.get(step, 0)
+        self._attempts[step] = attempts + 1
+        return RETRY_S[min(attempts, len(RETRY_S) - 1)]
+
+    def _issue(self, step: Step) -> list[Step]:
+        """`step`, unless it is being carried out already, or waits to be tried again."""
+        if step in self._busy or step in self._due:
+            return []
+        self._busy.add(step)
+        return [step]
+
+    def _note(self, part: Literal["fenced_at", "promoted_at", "opened_at"], now: float) -> None:
+        """That part of the failover is done."""
+        times: dict[str, Any] = {part: now}
+        self.moves[-1] = replace(self.moves[-1], **times)
+
+
+def _in_words(step: Step) -> str:
+    match step:
+        case Promote(node):
+            return f"promoting {node}"
+        case Open(node):
+            return f"opening {node} as the primary"
+        case Start(node):
+            return f"starting {node}"
+        case Rejoin(node, primary):
+            return f"having {node} follow {primary}"
+        case Synchronise(_, standby):
+            return f"having writes wait for {standby}"
+        case Release(primary):
+            return f"having writes on {primary} wait for nobody"
+        case Stop(node):
+            return f"ending {node}"
+        case _:
+            return type(step).__name__

@@ -1,0 +1,165 @@
+"""Carries out what the machine wants, and tells it what became of that."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from infra.failover.machine import PROBE_EVERY_S, Machine, Move
+from infra.failover.sql import TROUBLE, StepFailed
+from infra.failover.steps import Announce, Done, Event, Failed, Fence, Probe, Record, Say, Seen, Step, Unseen
+
+
+class Driver(Protocol):
+    """The servers as the machine may treat them."""
+
+    async def probe(self, step: Probe) -> Seen:
+        """Raises what is in TROUBLE."""
+
+    async def carry_out(self, step: Step, submit: Callable[[Event], None]) -> bool:
+        """Whether no process of that server is left, for a Stop. Raises StepFailed, or what is in TROUBLE.
+
+        `submit`: hears when a server that was started here ends.
+        """
+
+    def record(self, step: Record) -> None: ...
+
+    def announce(self, step: Announce) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Runner:
+    """One machine and its servers. `run` until it is cancelled."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        driver: Driver,
+        tell: Callable[[Say], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`tell`: says a line to people."""
+        self.machine = machine
+        self._driver = driver
+        self._tell = tell
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        self._do(self.machine.start())
+        try:
+            while True:
+                self._do(self.machine.tick(self._clock()))
+                await asyncio.sleep(PROBE_EVERY_S)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._driver.close()
+
+    def submit(self, event: Event) -> None:
+        """Tell the machine, and do what it wants."""
+        self._do(self.machine.observe(event, self._clock()))
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def move(self, to: str | None, *, accept_loss: bool = False) -> Move:
+        """Hand the primary over, and wait until that is done. Raises Refused, or TimeoutError from the caller's own."""
+        count = len(self.machine.moves)
+        self._do(self.machine.ask(to, self._clock(), accept_loss=accept_loss))
+        await self.until(lambda: self.machine.moves[count].opened_at is not None)
+        return self.machine.moves[count]
+
+    def disarm(self, fence: Fence) -> None:
+        """Fail over without it from now on."""
+        self._do(self.machine.disarm(fence))
+
+    def arm(self) -> None:
+        """With all fences again."""
+        self._do(self.machine.arm())
+
+    def disarmed(self) -> list[str]:
+        return sorted(fence.value for fence in self.machine.disarmed)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something that events change is so."""
+        while not condition():
+            await self._changed.wait()
+
+    def status(self) -> dict[str, Any]:
+        """For people and programs: who is what, and how the last failover went."""
+        machine = self.machine
+        return {
+            "primary": machine.primary,
+            "standbys": [node for node in machine.nodes if node != machine.primary],
+            "promotable": machine.promotable,
+            "phase": machine.phase.value,
+            "whole": machine.is_whole,
+            "epoch": machine.epoch,
+            "fences": sorted(fence.value for fence in machine.armed),
+            "moves": len(machine.moves),
+            "last": described(machine.moves[-1]) if machine.moves else None,
+        }
+
+    # --- steps ---
+
+    def _do(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            match step:
+                case Say():
+                    self._tell(step)
+                case Record():
+                    self._driver.record(step)
+                case Announce():
+                    self._driver.announce(step)
+                case Probe():
+                    self._spawn(self._probe(step))
+                case _:
+                    self._spawn(self._carry_out(step))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _probe(self, step: Probe) -> None:
+        sent_at = self._clock()
+        try:
+            seen = await self._driver.probe(step)
+        except TROUBLE as exc:
+            self.submit(Unseen(step.node, sent_at, in_words(exc)))
+        else:
+            self.submit(seen)
+
+    async def _carry_out(self, step: Step) -> None:
+        try:
+            dead = await self._driver.carry_out(step, self.submit)
+        except (StepFailed, *TROUBLE) as exc:
+            self.submit(Failed(step, in_words(exc)))
+        else:
+            self.submit(Done(step, dead))
+
+
+def described(move: Move) -> dict[str, Any]:
+    """A failover with the milliseconds from the loss to each of its parts."""
+
+    def ms(at: float | None) -> float | None:
+        return None if at is None else round((at - move.lost_at) * 1000, 1)
+
+    return {
+        "why": move.why,
+        "old": move.old,
+        "new": move.new,
+        "fenced_ms": ms(move.fenced_at),
+        "promoted_ms": ms(move.promoted_at),
+        "opened_ms": ms(move.opened_at),
+    }
+
+
+def in_words(exc: BaseException) -> str:
+    """An exception in one line."""
+    return str(exc).partition("\n")[0][:200] or type(exc).__name__

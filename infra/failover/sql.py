@@ -1,0 +1,229 @@
+"""Failover by SQL alone: what any PostgreSQL lets its administrator do. For servers of others, and below those of ours.
+
+Every session commits locally: what the supervisor writes must not wait for a standby, which may be what is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from infra.failover.machine import LEASE_S, PROBE_DEADLINE_S
+from infra.failover.steps import Open, Probe, Promote, Release, Seen, Stop, Synchronise, Unleash
+
+STANDBY = "standby1"
+"""What a standby is called by the primary it follows, whichever of the servers it is."""
+CONNECT_S = 5.0
+PROMOTED_S = 60.0
+"""How long a promotion may take: whatever the standby has received is replayed first."""
+IN_FORCE_S = 10.0
+FLUSHED_S = 20.0
+POLL_S = 0.005
+HEARD_S = 2.5
+"""A standby that has not replied for so long follows no more, whatever its stream looks like; it replies every 1 s."""
+SQL_FENCE_S = 1.0
+"""How long an old primary of others is tried to be told that it is one no more. Only its lease is certain."""
+
+TROUBLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What asking a server may raise."""
+
+_PROBE = """
+SELECT pg_is_in_recovery() AS in_recovery,
+       CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline,
+       pg_wal_lsn_diff(pg_last_wal_receive_lsn(), '0/0')::bigint AS received,
+       current_setting('synchronous_standby_names') <> '' AS synchronous,
+       EXISTS (SELECT FROM pg_stat_replication WHERE application_name = $1 AND state = 'streaming'
+                  AND reply_time > clock_timestamp() - make_interval(secs => $2)) AS followed,
+       to_regclass('events.supervisor_lease') IS NOT NULL AS has_lease,
+       clock_timestamp() AS clock
+"""
+_EPOCH = "SELECT epoch FROM events.clock"
+_RENEW = "SELECT events.renew_supervisor_lease($1, $2, make_interval(secs => $3))"
+_LEASED = "SELECT timeline = events.timeline() FROM events.supervisor_lease"
+_END_SUPERVISION = "SELECT events.end_supervision()"
+
+
+class StepFailed(Exception):
+    """A server did not do what it was asked. Says why."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """A session that is kept for the next probe."""
+
+    connection: asyncpg.Connection[Any]
+    basis: Any = None
+    """What the server's clock showed when the last answer left it: from then on the next lease counts."""
+
+
+class SqlServers:
+    """The servers by name, each reached as its administrator."""
+
+    def __init__(
+        self, addresses: Mapping[str, Mapping[str, Any]], holder: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`addresses`: arguments of asyncpg.connect. `holder`: who we are, unlike any other supervisor of these
+        servers. `clock`: the one of the machine."""
+        self._addresses = dict(addresses)
+        self._holder = holder
+        self._clock = clock
+        self._lines: dict[str, list[_Line]] = {node: [] for node in addresses}
+
+    async def close(self) -> None:
+        for lines in self._lines.values():
+            for line in lines:
+                line.connection.terminate()
+            lines.clear()
+
+    @asynccontextmanager
+    async def connection(self, node: str, within_s: float = CONNECT_S) -> AsyncIterator[asyncpg.Connection[Any]]:
+        """A session of its own. Raises what is in TROUBLE."""
+        connection = await self._connect(node, within_s)
+        try:
+            yield connection
+        finally:
+            # Nothing is under way that could be lost, and a server that is silent would not say goodbye.
+            connection.terminate()
+
+    async def _connect(self, node: str, within_s: float) -> asyncpg.Connection[Any]:
+        settings = {"application_name": "nearshelf-supervisor", "synchronous_commit": "local", "jit": "off"}
+        return await asyncpg.connect(**self._addresses[node], timeout=within_s, server_settings=settings)
+
+    async def probe(self, step: Probe) -> Seen:
+        """How a server is, its lease renewed where that is wanted. Raises what is in TROUBLE."""
+        node, sent_at = step.node, self._clock()
+        lines = self._lines[node]
+        line = lines.pop() if lines else None
+        try:
+            async with asyncio.timeout(PROBE_DEADLINE_S):
+                if line is None:
+                    line = _Line(await self._connect(node, PROBE_DEADLINE_S))
+                seen = await self._ask(node, line, step.renew, sent_at)
+        except BaseException:
+            if line is not None:
+                line.connection.terminate()
+            for other in lines:
+                other.connection.terminate()
+            lines.clear()
+            raise
+        if lines:
+            line.connection.terminate()
+        else:
+            lines.append(line)
+        return seen
+
+    async def _ask(self, node: str, line: _Line, renew: bool, sent_at: float) -> Seen:
+        row = await line.connection.fetchrow(_PROBE, STANDBY, HEARD_S)
+        basis, line.basis = line.basis, row["clock"]
+        epoch, trouble, renewed = 0, "", False
+        if not row["in_recovery"] and row["has_lease"]:
+            epoch = await line.connection.fetchval(_EPOCH)
+            if renew and basis is not None:
+                try:
+                    line.basis = await line.connection.fetchval(_RENEW, self._holder, basis, LEASE_S)
+                    renewed = True
+                except asyncpg.PostgresError as exc:
+                    if line.connection.is_closed():
+                        raise
+                    # It answers, so it is not lost; that it cannot write is for people to mend.
+                    line.basis, trouble = None, str(exc)
+        return Seen(
+            node,
+            sent_at,
+            row["in_recovery"],
+            timeline=int(row["timeline"], 16) if row["timeline"] else 0,
+            followed=row["followed"],
+            synchronous=row["synchronous"],
+            epoch=epoch,
+            renewed=renewed,
+            trouble=trouble,
+            received=row["received"] or 0,
+        )
+
+    async def open(self, step: Open) -> None:
+        """One transaction, the first that this server lets anybody commit since its timeline began: until it has a
+        lease of that timeline, the shop's functions refuse. Before the tables are made there is nothing to open."""
+        async with self.connection(step.node) as connection, connection.transaction():
+            if not await connection.fetchval("SELECT to_regclass('events.supervisor_lease') IS NOT NULL"):
+                return
+            of_this_timeline = await connection.fetchval(_LEASED)
+            if of_this_timeline is False or (of_this_timeline is None and step.promoted):
+                await connection.execute("SELECT events.raise_epoch($1, $2)", self._holder, step.above)
+            if step.lease:
+                basis = await connection.fetchval("SELECT clock_timestamp()")
+                await connection.execute(_RENEW, self._holder, basis, LEASE_S)
+            else:
+                await connection.execute(_END_SUPERVISION)
+
+    async def unleash(self, step: Unleash) -> None:
+        """Let this primary be in charge without anybody's lease."""
+        async with self.connection(step.node) as connection:
+            await connection.execute(_END_SUPERVISION)
+
+    async def promote(self, step: Promote) -> None:
+        """Raises StepFailed when it is still a standby after `PROMOTED_S`."""
+        async with self.connection(step.node) as connection:
+            if not await connection.fetchval("SELECT pg_is_in_recovery()"):
+                return
+            # Nobody follows it yet: its first transactions would wait for ever.
+            await _wait_for(connection, "")
+            await connection.execute("SELECT pg_promote(false)")
+            give_up_at = self._clock() + PROMOTED_S
+            while await connection.fetchval("SELECT pg_is_in_recovery()"):
+                if self._clock() > give_up_at:
+                    raise StepFailed(f"it is still a standby after {PROMOTED_S:g} s")
+                await asyncio.sleep(POLL_S)
+
+    async def synchronise(self, step: Synchronise) -> None:
+        """Have synchronous commits wait for the standby. Done when they all do, and what went before is on its disk.
+
+        Commits go by a word that the checkpointer passes on. A session that shows the new setting was begun after the
+        server told its checkpointer of it, and a checkpoint asked for after that begins after it has listened.
+        Raises StepFailed when the standby does not come so far in time.
+        """
+        async with self.connection(step.primary) as connection:
+            await _wait_for(connection, f"ANY 1 ({STANDBY})")
+            give_up_at = self._clock() + IN_FORCE_S
+            while not await self._shows_the_setting(step.primary):
+                if self._clock() > give_up_at:
+                    raise StepFailed("the server does not take the setting over")
+                await asyncio.sleep(POLL_S)
+            await connection.execute("CHECKPOINT")
+            position = await connection.fetchval("SELECT pg_current_wal_lsn()")
+            give_up_at = self._clock() + FLUSHED_S
+            flushed = "SELECT max(flush_lsn) >= $1 FROM pg_stat_replication WHERE application_name = $2"
+            while not await connection.fetchval(flushed, position, STANDBY):
+                if self._clock() > give_up_at:
+                    raise StepFailed(f"the standby has not caught up after {FLUSHED_S:g} s")
+                await asyncio.sleep(POLL_S)
+
+    async def _shows_the_setting(self, node: str) -> bool:
+        async with self.connection(node) as fresh:
+            return bool(await fresh.fetchval("SELECT current_setting('synchronous_standby_names') <> ''"))
+
+    async def release(self, step: Release) -> None:
+        """Have no commit wait for a standby."""
+        async with self.connection(step.primary) as connection:
+            await _wait_for(connection, "")
+
+    async def turn_away(self, step: Stop) -> None:
+        """Tell an old primary, if it listens, to take no writes and to end its sessions. Proves nothing."""
+        async with asyncio.timeout(SQL_FENCE_S), self.connection(step.node, SQL_FENCE_S) as connection:
+            await connection.execute("ALTER SYSTEM SET default_transaction_read_only = 'on'")
+            await connection.execute("SELECT pg_reload_conf()")
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+
+
+async def _wait_for(connection: asyncpg.Connection[Any], standbys: str) -> None:
+    """Set whom synchronous commits wait for, as PostgreSQL spells it; empty: nobody."""
+    await connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{standbys}'")
+    await connection.execute("SELECT pg_reload_conf()")

@@ -1,0 +1,211 @@
+"""What the failover machine is told, and what it wants done: the words between it and its drivers. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Fence(StrEnum):
+    """What keeps an old primary from acknowledging anything after another was promoted; each is enough alone."""
+
+    SYNC = "sync"
+    """A synchronous transaction needs the standby, which follows the old primary no more."""
+    LEASE = "lease"
+    """A primary answers questions and takes writes only while the supervisor renews its lease."""
+    KILL = "kill"
+    """Its processes are ended before anything is promoted; only where they are ours."""
+
+
+class Phase(StrEnum):
+    OPENING = "opening"
+    """There is a primary, which gets its epoch and its lease now; until then it takes no writes."""
+    STEADY = "steady"
+    FENCING = "fencing"
+    """The old primary is being kept from going on."""
+    WAITING = "waiting"
+    """Until the lease of an old primary that could not be ended is certainly over."""
+    PROMOTING = "promoting"
+
+
+# --- what is observed ---
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A server answered a probe."""
+
+    node: str
+    sent_at: float
+    """When the probe was sent, on the machine's clock."""
+    in_recovery: bool
+    """It is a standby."""
+    timeline: int = 0
+    """Of a primary."""
+    followed: bool = False
+    """Of a primary: its standby is streaming."""
+    synchronous: bool = False
+    """Of a primary: synchronous transactions wait for its standby."""
+    epoch: int = 0
+    """Of its purge log."""
+    renewed: bool = False
+    """Its lease was renewed."""
+    trouble: str = ""
+    """Why its lease, which was to be renewed, could not be."""
+    received: int = 0
+    """Of a standby: how far it has received the log, in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """A server did not answer a probe."""
+
+    node: str
+    sent_at: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A server's process has ended."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Somebody stops this server on purpose: it is not started again before it is Freed."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """It may run again."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A step was carried out."""
+
+    step: Step
+    dead: bool = False
+    """Of a Stop: no process of that server is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A step could not be carried out."""
+
+    step: Step
+    why: str
+
+
+Event = Seen | Unseen | Ended | Held | Freed | Done | Failed
+
+
+# --- what is to be done ---
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Ask a server how it is; answered by Seen or Unseen."""
+
+    node: str
+    renew: bool = False
+    """Renew its supervisor lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Keep an old primary from going on: `kill` ends its processes, `orderly` lets it send its log first."""
+
+    node: str
+    kill: bool
+    orderly: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """Make a standby the primary. Nothing to do where it is one already."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """The first transaction of a primary: where its timeline is new the epoch is raised; then it gets its lease."""
+
+    node: str
+    promoted: bool
+    """It was a standby before: the epoch is raised also where no lease tells of which timeline the last one was."""
+    above: int
+    """The highest epoch that may have been given out: a raised one is beyond it."""
+    lease: bool
+    """False: it is in charge for as long as it runs; that fence is disarmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unleash:
+    """Let a primary be in charge without a lease, whatever becomes of us."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell whoever holds connections that this is the primary now."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start a server that has ended, as what it was."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejoin:
+    """Have a server run as the standby of another: as it is, rewound, or made anew."""
+
+    node: str
+    primary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Synchronise:
+    """Have synchronous transactions wait for the standby; done when that is certain, and it holds all there was."""
+
+    primary: str
+    standby: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Have no transaction wait for a standby any more."""
+
+    primary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Remember over restarts who is the primary, which standby may be promoted, and the highest epoch."""
+
+    primary: str
+    promotable: str | None
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Tell people."""
+
+    text: str
+    alarming: bool = True
+
+
+Step = Probe | Stop | Promote | Open | Unleash | Announce | Start | Rejoin | Synchronise | Release | Record | Say

@@ -1,0 +1,301 @@
+"""The rounds: wait until the shop is whole, take its primary away, watch, mend."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from loadtests import people
+from loadtests.discovery import discover
+from loadtests.failovers.old_primary import Addresses, OldPrimary
+from loadtests.failovers.report import Report, Round
+from loadtests.failovers.witnesses import Merchandisers, Readers, Write, price_at
+from loadtests.faults import Breakage, FaultsUnavailable
+from loadtests.http1 import Connection, NoAnswer
+from loadtests.oracle import PriceKey
+from loadtests.staff import StaffApi, StaffError, ask_progress, show_product
+from loadtests.target import BadTarget, Target, read_object
+
+PRODUCTS = 40
+PAGES = 60
+PRICES = 24
+MERCHANDISERS = 3
+WHOLE_WITHIN_S = 120.0
+BACK_WITHIN_S = 60.0
+"""After a loss, this long a change that is taken again is waited for."""
+GHOST_S = 2.0
+"""After a promotion, this long an edge may take to know what the new primary inherited."""
+SETTLE_S = 1.0
+"""Between a shop that is whole and its next loss, on average."""
+LOOK_S = 0.05
+FENCES: tuple[tuple[str, ...], ...] = ((), ("kill",), ("kill", "sync"), ("kill", "lease"))
+"""What rounds with a frozen primary go without, in turn: all fences, then without the kill, then one of the others
+alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    kills: int = 50
+    freezes: int = 20
+    frozen_s: float = 30.0
+    seed: int = 1
+    rate: float = 120.0
+    """Requests a second: pages and prices, half each."""
+
+
+class Run:
+    """One run against a running shop."""
+
+    def __init__(self, target: Target, staff: StaffApi, plan: Plan, tell: Callable[[str], None]) -> None:
+        """`tell`: hears of each round when it is over. Raises BadTarget where the shop cannot be broken from here."""
+        if target.control is None:
+            raise BadTarget(
+                "the primary of a shop can be taken away only where `nearshelf up` runs it, on this machine"
+            )
+        self.target = target
+        self.plan = plan
+        self.report = Report(seed=plan.seed)
+        self._staff = staff
+        self._tell = tell
+        self._breakage = Breakage(target.control)
+        self._rng = random.Random(f"failovers {plan.seed}")
+        self._addresses = Addresses.of(read_object(target.state / "env.json", "is the shop running?"))
+        self._keys: list[PriceKey] = []
+        self.pages: Readers
+        self.prices: Readers
+        self.staff: Merchandisers
+
+    async def run(self) -> Report:
+        """All rounds, kills and freezes mixed by the seed. Raises BadTarget, StaffError or FaultsUnavailable."""
+        begun = time.monotonic()
+        await self._meet()
+        kinds = ["kill"] * self.plan.kills + ["freeze"] * self.plan.freezes
+        self._rng.shuffle(kinds)
+        witnesses = [
+            asyncio.ensure_future(work) for work in (self.pages.run(), self.prices.run(), self.staff.run(MERCHANDISERS))
+        ]
+        frozen = 0
+        try:
+            for kind in kinds:
+                await self._until_whole()
+                await asyncio.sleep(self._rng.uniform(0.5, 1.5) * SETTLE_S)
+                if kind == "kill":
+                    await self._kill()
+                else:
+                    await self._freeze(FENCES[frozen % len(FENCES)])
+                    frozen += 1
+                for witness in witnesses:
+                    if witness.done():
+                        witness.result()
+        finally:
+            for witness in witnesses:
+                witness.cancel()
+            await asyncio.gather(*witnesses, return_exceptions=True)
+            with contextlib.suppress(FaultsUnavailable):
+                await self._ask({"do": "heal"})
+        await self._until_whole()
+        await self._look_for_lost()
+        self._sum_up(time.monotonic() - begun)
+        return self.report
+
+    # --- before ---
+
+    async def _meet(self) -> None:
+        """Find products, and warm pages and prices that no change of ours touches: of other markets."""
+        first = next(iter(self.target.edges.values()))
+        async with Connection(first) as connection:
+            front = await discover(connection, PRODUCTS)
+            if len(front.markets) < 2 or not front.products:
+                raise BadTarget(f"{first}: needs products in two markets or more; is the shop seeded?")
+            digits = {}
+            # The last market's prices change; the others' pages are read.
+            changing, *quiet = reversed(front.markets)
+            self._keys = [PriceKey(changing, product.sku) for product in front.products[:PRICES]]
+            answer = await connection.request("GET", people.price(changing, self._keys[0].sku).target)
+            digits[changing] = len(json.loads(answer.body)["amount"].partition(".")[2])
+        pages = [people.home(market).target for market in quiet]
+        pages += [people.listing(market, category).target for market in quiet for category in front.categories[:4]]
+        pages += [people.product(market, product.slug).target for market in quiet for product in front.products]
+        prices = [people.price(market, product.sku).target for market in quiet for product in front.products]
+        seed = str(self.plan.seed)
+        rate = self.plan.rate / 2
+        self.pages = Readers(self.target.edges, self._some(pages), rate, f"pages {seed}")
+        self.prices = Readers(self.target.edges, self._some(prices), rate, f"prices {seed}")
+        self.staff = Merchandisers(self._staff, self._keys, digits, f"staff {seed}")
+        await self.pages.warm_up()
+        await self.prices.warm_up()
+
+    def _some(self, targets: list[str]) -> list[str]:
+        return self._rng.sample(targets, min(PAGES, len(targets)))
+
+    # --- rounds ---
+
+    async def _kill(self) -> None:
+        status = await self._status()
+        old = str(status["failover"]["primary"])
+        pid = next(process["pid"] for process in status["processes"] if process["name"] == old)
+        whole = self._rng.random() < 0.5
+        this = Round("kill of its processes" if whole else "kill of its first process", old)
+        lost_at = time.monotonic()
+        if whole:
+            await self._ask({"do": "kill", "name": old})
+        else:
+            os.kill(pid, signal.SIGKILL)
+        await self._after_the_loss(this, lost_at, status["failover"]["moves"])
+        await self._until_whole()
+        self._over(this, lost_at)
+
+    async def _freeze(self, without: tuple[str, ...]) -> None:
+        """Frozen for a while, with somebody else promoted meanwhile; then it goes on, and is asked directly."""
+        for fence in without:
+            await self._ask({"do": "disarm", "fence": fence})
+        await self._until(lambda status: status["failover"]["promotable"] is not None)
+        status = await self._status()
+        old = str(status["failover"]["primary"])
+        kept_by = [fence for fence in ("kill", "lease", "sync") if fence not in without]
+        this = Round(f"freeze, kept by {'+'.join(kept_by)}", old)
+        # `pg-2` is the second of the servers that an origin worker is told of.
+        asked = await OldPrimary.met(self._addresses, int(old.rpartition("-")[2]) - 1)
+        await asked.change()
+        lost_at = time.monotonic()
+        await self._ask({"do": "freeze", "name": old})
+        asked.commit()
+        await self._after_the_loss(this, lost_at, status["failover"]["moves"])
+        await asyncio.sleep(max(0.0, lost_at + self.plan.frozen_s - time.monotonic()))
+        with contextlib.suppress(FaultsUnavailable):  # it was killed, and runs again
+            await self._ask({"do": "thaw", "name": old})
+        this.acknowledged_by_old = await asked.acknowledged()
+        await self._ask({"do": "heal"})
+        await self._until_whole()
+        self._over(this, lost_at)
+
+    async def _after_the_loss(self, this: Round, lost_at: float, moves: int) -> None:
+        """Until changes are taken again; then nobody changes anything while edges are looked at for ghosts.
+
+        `moves`: failovers of this shop before this one.
+        """
+        back_at = await self.staff.back_at(lost_at, BACK_WITHIN_S)
+        this.writes_back_s = None if back_at is None else round(back_at - lost_at, 3)
+        status = await self._until(lambda status: status["failover"]["moves"] > moves and _is_open(status))
+        this.new = str(status["failover"]["primary"])
+        opened_ms = status["failover"]["last"]["opened_ms"]
+        this.opened_s = round(opened_ms / 1000, 3)
+        await self.staff.rest()
+        await asyncio.sleep(max(0.0, GHOST_S - (time.monotonic() - (back_at or lost_at))))
+        this.ghosts = await self._ghosts()
+        self.staff.may.set()
+
+    async def _ghosts(self) -> list[str]:
+        """Prices at edges of changes that were not acknowledged and are not in the database."""
+        truth = await self._truth()
+        never = {(write.key, write.amount) for write in self.staff.writes if write.position is None}
+        found = []
+        for edge, url in self.target.edges.items():
+            for _ in range(2):  # the edge's workers
+                async with Connection(url) as connection:
+                    for key in self._keys:
+                        with contextlib.suppress(NoAnswer):
+                            shown = await price_at(connection, key)
+                            if shown is not None and shown != truth[key] and (key, shown) in never:
+                                found.append(f"{edge}: {key.market} {key.sku} shown at {shown}, and is {truth[key]}")
+        return found
+
+    async def _truth(self) -> dict[PriceKey, int]:
+        """Every price of ours as the primary has it."""
+        found = {}
+        async with self._staff.session() as session:
+            for key in self._keys:
+                prices = (await session.ask(show_product(key.sku)))["prices"]
+                found[key] = next(price["amount_minor"] for price in prices if price["market"] == key.market)
+        return found
+
+    def _over(self, this: Round, lost_at: float) -> None:
+        now = time.monotonic()
+        this.whole_s = round(now - lost_at, 3)
+        refused = [each for each in self.prices.seen.refused if each.at >= lost_at]
+        if refused:
+            this.prices_refused = len(refused)
+            this.prices_refused_s = round(refused[-1].at - refused[0].at, 3)
+            this.without_retry_after = sum(each.status == 503 and not each.retry_after for each in refused)
+        self.report.rounds.append(this)
+        back = "never" if this.writes_back_s is None else f"{this.writes_back_s:.2f} s"
+        self._tell(
+            f"{len(self.report.rounds):3}  {this.kind:32} {this.old} -> {this.new}  changes taken again after {back}, "
+            f"open after {this.opened_s or 0:.2f} s, prices refused for {this.prices_refused_s:.2f} s, whole after "
+            f"{this.whole_s:.1f} s"
+            + (f", GHOSTS {len(this.ghosts)}" if this.ghosts else "")
+            + (f", OLD PRIMARY ACKNOWLEDGED {this.acknowledged_by_old}" if this.acknowledged_by_old else "")
+        )
+
+    # --- after ---
+
+    async def _look_for_lost(self) -> None:
+        """Whether every acknowledged change is in the log, under its position and as what it was."""
+        async with self._staff.session() as session:
+            for write in self.staff.acknowledged():
+                if why := await _missing(session, write):
+                    self.report.lost.append(f"{write.key.market} {write.key.sku} at {write.position}: {why}")
+
+    def _sum_up(self, duration_s: float) -> None:
+        report, pages, prices = self.report, self.pages.seen, self.prices.seen
+        report.page_answers = pages.answers
+        report.page_failures = [
+            *pages.failed,
+            *(f"{each.edge} {each.target}: {each.status}" for each in pages.refused),
+        ]
+        report.price_statuses = dict(prices.by_status)
+        report.price_failures = prices.failed
+        report.acknowledged = len(self.staff.acknowledged())
+        report.unacknowledged = len(self.staff.writes) - report.acknowledged
+        report.duration_s = round(duration_s, 1)
+
+    # --- the shop ---
+
+    async def _ask(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        return await asyncio.to_thread(self._breakage.ask, command)
+
+    async def _status(self) -> dict[str, Any]:
+        return await self._ask({"do": "status"})
+
+    async def _until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The status that meets `condition`. Raises FaultsUnavailable when none does in time."""
+        give_up_at = time.monotonic() + WHOLE_WITHIN_S
+        while True:
+            status = await self._status()
+            if condition(status):
+                return status
+            if time.monotonic() > give_up_at:
+                raise FaultsUnavailable(f"the shop is not whole after {WHOLE_WITHIN_S:g} s: {status['failover']}")
+            await asyncio.sleep(LOOK_S)
+
+    async def _until_whole(self) -> None:
+        await self._until(lambda status: bool(status["failover"]["whole"]) and not status["faults"])
+
+
+def _is_open(status: Mapping[str, Any]) -> bool:
+    last = status["failover"]["last"]
+    return last is not None and last["opened_ms"] is not None
+
+
+async def _missing(session: Any, write: Write) -> str | None:
+    """Why an acknowledged change counts as lost; None: it is there."""
+    assert write.position is not None
+    try:
+        known = await session.ask(ask_progress(write.position, 0.0))
+    except StaffError as exc:
+        return str(exc)
+    change = known.get("change") or {}
+    if known.get("state") == "lost":
+        return "lost"
+    if change.get("subject") != f"{write.key.market}/{write.key.sku}":
+        return f"it is a change of {change.get('subject')!r} now"
+    set_to = (change.get("after") or {}).get("amount")
+    return None if set_to == write.text else f"it set {set_to}, and was acknowledged as {write.text}"
