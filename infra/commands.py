@@ -6,13 +6,14 @@ Imported by infra.cli only when there is something to do; each command imports i
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from cache_policies.folder import folder_called, profiles, why_unreadable
 from infra import staff
 from infra.cli import version
+from infra.failover.command import failover
 from infra.load import load
 from infra.policy import commands as policy_commands
 from infra.state_folder import default_state
@@ -70,6 +71,10 @@ def up(
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed makes the same catalog.")] = 1,
     origin_workers: Annotated[int, typer.Option(metavar="N", help="Processes of the origin.")] = 2,
     edge_workers: Annotated[int, typer.Option(metavar="N", help="Processes of each edge.")] = 2,
+    failover: Annotated[
+        Literal["auto", "hand"] | None,
+        typer.Option(help="Who replaces a lost primary. [auto; hand for servers of others (DATABASE_URL)]"),
+    ] = None,
     *,
     state: State,
     ready_file: Annotated[
@@ -105,6 +110,7 @@ def up(
         edge_workers=edge_workers,
         products=products,
         seed=seed,
+        failover=failover,
     )
     raise typer.Exit(supervisor.up(options, state, ready_file=ready_file, quiet=quiet))
 
@@ -125,6 +131,8 @@ def status(
 
     reports.show_status(_ask(state, {"do": "status"}), as_json=as_json)
 
+
+app.command()(failover)
 
 fault = typer.Typer(
     help="Break the running shop on purpose, and mend it (docs/faults.md).", no_args_is_help=True, rich_markup_mode=None
@@ -226,6 +234,114 @@ def fault_stall(edge: EdgeName, channel: ChannelName = "all", *, state: State) -
       nearshelf fault stall eu --channel questions
     """
     _fault(state, {"do": "stall", "edge": edge, "channel": channel})
+
+
+@fault.command("disarm")
+def fault_disarm(
+    fence: Annotated[str, typer.Argument(metavar="FENCE", help="kill, lease or sync.")],
+    state: State,
+) -> None:
+    """Fail over without one of the three things that keep an old primary from going on, to try the others.
+
+    \b
+    Example:
+      nearshelf fault disarm kill
+    """
+    _fault(state, {"do": "disarm", "fence": fence})
+
+
+Milliseconds = Annotated[int, typer.Option(metavar="MS", help="How much later each answer comes.")]
+Bytes = Annotated[int | None, typer.Option(metavar="N", help="How many bytes of answers come through in a second.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="The same seed does the same.")]
+
+
+@fault.command("slow")
+def fault_slow(
+    edge: EdgeName, channel: ChannelName = "all", ms: Milliseconds = 0, bytes_per_s: Bytes = None, *, state: State
+) -> None:
+    """Slow down what the origin tells an edge; with `replication`, what the standby gets.
+
+    \b
+    Examples:
+      nearshelf fault slow eu --channel fills --ms 800
+      nearshelf fault slow replication --bytes-per-s 20000
+    """
+    limit = {} if bytes_per_s is None else {"bytes_per_s": bytes_per_s}
+    _fault(state, {"do": "slow", "edge": edge, "channel": channel, "ms": ms, **limit})
+
+
+@fault.command("truncate")
+def fault_truncate(edge: EdgeName, channel: ChannelName = "all", seed: Seed = 0, *, state: State) -> None:
+    """End each connection between an edge and the origin somewhere in an answer.
+
+    \b
+    Example:
+      nearshelf fault truncate eu --channel fills
+    """
+    _fault(state, {"do": "truncate", "edge": edge, "channel": channel, "seed": seed})
+
+
+@fault.command("garble")
+def fault_garble(edge: EdgeName, channel: ChannelName = "all", seed: Seed = 0, *, state: State) -> None:
+    """Answer an edge with bytes that mean nothing.
+
+    \b
+    Example:
+      nearshelf fault garble ap --channel questions
+    """
+    _fault(state, {"do": "garble", "edge": edge, "channel": channel, "seed": seed})
+
+
+@fault.command("wipe")
+def fault_wipe(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="valkey")],
+    state: State,
+) -> None:
+    """Forget everything that is in Valkey.
+
+    \b
+    Example:
+      nearshelf fault wipe valkey
+    """
+    _fault(state, {"do": "wipe", "name": name})
+
+
+@fault.command("fill-disk")
+def fault_fill_disk(state: State) -> None:
+    """Leave no room on the shop's disk, where that is a small one of its own (docs/faults.md).
+
+    \b
+    Example:
+      nearshelf fault fill-disk
+    """
+    _fault(state, {"do": "fill-disk"})
+
+
+@fault.command("empty-disk")
+def fault_empty_disk(state: State) -> None:
+    """Give back the room that `fill-disk` took.
+
+    \b
+    Example:
+      nearshelf fault empty-disk
+    """
+    _fault(state, {"do": "empty-disk"})
+
+
+@fault.command("step-clock")
+def fault_step_clock(
+    name: Process,
+    s: Annotated[float, typer.Option("--s", metavar="SECONDS", help="How wrong it is; 0: right again.")],
+    state: State,
+) -> None:
+    """Make the wall clock of an edge's or the origin's worker wrong, as if somebody had set it.
+
+    \b
+    Examples:
+      nearshelf fault step-clock eu-1 --s -3600
+      nearshelf fault step-clock eu-1 --s 0
+    """
+    _fault(state, {"do": "step-clock", "name": name, "s": s})
 
 
 @fault.command("heal")

@@ -33,7 +33,7 @@ MARKER = "nearshelf-state"
 LAYOUT = "1"
 SOCKET_PATH_BYTES = 107
 """sizeof(sockaddr_un.sun_path) - 1 on Linux; macOS has 103."""
-LONGEST_SOCKET_NAME = len("/pg/.s.PGSQL.5432")
+LONGEST_SOCKET_NAME = len("/wal/.s.PGSQL.5432")
 CHILD_OF = "NEARSHELF_CHILD_OF"
 """In the environment of each Python process of a shop: the state folder it belongs to."""
 TETHER_S = 10.0
