@@ -26,7 +26,9 @@ RUN_ELSEWHERE = {
     "./dev load compare": "tests/infra/test_load_reports.py",
     "python -m loadtests.whatif": "tests/loadtests/test_whatif.py",
     "locust -f loadtests/locustfile.py": "tests/loadtests/test_locust_runs.py",
+    "python -m loadtests.chaos": "tests/loadtests/test_chaos_on_the_real_shop.py",
     "python -m loadtests.freshness": "tests/loadtests/test_freshness_on_the_real_shop.py",
+    "python -m loadtests.interleavings": "tests/loadtests/test_interleavings.py",
     # Needs a checkout that is a repository, which a copy of the tree is not.
     "./dev policy diff HEAD:cache_policies": "tests/policy_tools/test_diff.py",
     "python -m tests.conformance": "tests/conformance/test_conformance.py",

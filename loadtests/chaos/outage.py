@@ -1,0 +1,331 @@
+"""Take the origin away under load, bring it back, and see what viewers and the origin noticed.
+
+    cp -r cache_policies build/policies && sed -i 's/fresh: 300s/fresh: 20s/' build/policies/catalog.yaml
+    NEARSHELF_POLICIES=build/policies ./dev up
+    python -m loadtests.chaos.outage --outage 60
+
+Viewers ask every edge for pages at a steady rate, all of which have been asked for before: none may fail while the
+origin is away. When it is back, everything that became due meanwhile is due at once; the origin's own access log says
+how many times as much it is asked for as before. The shop's own policies keep a page fresh for five minutes: then the
+origin has a steady rate only after a warm-up of several times as long.
+
+Exit status: 0 when no page failed and the origin was asked for at most 1.2 times as much as before, 1 otherwise, 2 when
+the run could not start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import bisect
+import datetime as dt
+import json
+import random
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from loadtests import people
+from loadtests.discovery import discover
+from loadtests.faults import Breakage, FaultsUnavailable
+from loadtests.http1 import Connection
+from loadtests.paced.schedule import Asked, Schedule, steady
+from loadtests.people import ShopFront, Taste
+from loadtests.recorder.run import Run, Status
+from loadtests.target import BadTarget, Target, load_target
+from loadtests.volume import VolumeFailed, volume_run
+
+MOST_SURGE = 1.2
+FEWEST_BEFORE = 60
+"""Fetches before the outage: with fewer, chance is larger than what is measured."""
+WINDOWS_S = (10.0, 30.0, 60.0)
+"""How long after its return the origin's mean rate is held against the one before."""
+CONNECTIONS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a run is. Seconds."""
+
+    warmup_s: float = 120.0
+    before_s: float = 60.0
+    outage_s: float = 60.0
+    after_s: float = 120.0
+    rate: float = 150.0
+    """Requests a second of all viewers together."""
+    products: int = 100
+    """How many are looked at; the pages are those, in all markets, and their listings."""
+    seed: int = 1
+
+    @property
+    def whole_s(self) -> float:
+        return self.before_s + self.outage_s + self.after_s
+
+
+@dataclass(slots=True)
+class Found:
+    """What an outage did."""
+
+    asked: int = 0
+    """Requests after the warm-up."""
+    pages: int = 0
+    """Different ones, for each edge anew."""
+    failed: int = 0
+    by_status: dict[str, int] = field(default_factory=dict)
+    away_s: float = 0.0
+    """From the last answer of the origin to the first after it."""
+    before_per_s: float = 0.0
+    """What edges fetched from the origin."""
+    before: int = 0
+    highest_second_before: int = 0
+    highest_second_after: int = 0
+    surge: dict[str, float] = field(default_factory=dict)
+    """Seconds since the origin's return -> mean rate within them, as a multiple of that before."""
+    faults: list[str] = field(default_factory=list)
+    """Why the generator is not to be believed."""
+
+    @property
+    def wrong(self) -> list[str]:
+        wrong = [f"the run is not valid: {fault}" for fault in self.faults]
+        if self.failed:
+            wrong.append(f"{self.failed:,} reads of pages failed that had been asked for before")
+        if self.before < FEWEST_BEFORE:
+            wrong.append(
+                f"the origin was asked {self.before} times before it went away (at least {FEWEST_BEFORE}): "
+                "a longer --before, or pages that are fresh for a shorter time"
+            )
+        wrong += [
+            f"in the first {within} s after its return the origin was asked {surge:.2f} times as much as before "
+            f"(at most {MOST_SURGE:g})"
+            for within, surge in self.surge.items()
+            if surge > MOST_SURGE
+        ]
+        return wrong
+
+
+def pages_of(front: ShopFront, edges: Iterable[str], seed: int) -> tuple[list[Asked], list[float]]:
+    """Every page of what was found, at every edge, and how often it is asked for beside the others."""
+    taste = Taste(front, seed)
+    asked: list[Asked] = []
+    weights: list[float] = []
+    visits = [(people.home(market), 0) for market in front.markets]
+    visits += [
+        (people.listing(market, category), rank)
+        for market in front.markets
+        for rank, category in enumerate(taste.categories)
+    ]
+    visits += [
+        (people.product(market, item.slug), rank)
+        for market in front.markets
+        for rank, item in enumerate(taste.products)
+    ]
+    for edge in edges:
+        for visit, rank in visits:
+            asked.append(Asked(edge, visit.kind, visit.market, visit.target))
+            weights.append((rank + 1) ** -people.ZIPF_EXPONENT)
+    return asked, weights
+
+
+def schedule_of(target: Target, front: ShopFront, wanted: Wanted) -> Schedule:
+    """Raises BadTarget where the warm-up would not come round."""
+    asked, weights = pages_of(front, target.edges, wanted.seed)
+    rounds = wanted.warmup_s * wanted.rate / len(asked)
+    if rounds < 1.1:
+        raise BadTarget(
+            f"{len(asked):,} pages in {wanted.warmup_s:g} s at {wanted.rate:g} a second: not all would have been asked "
+            "for before the outage; fewer --products, or a longer --warmup"
+        )
+    shuffled = list(zip(asked, weights, strict=True))
+    random.Random(f"outage {wanted.seed}").shuffle(shuffled)
+    return steady(
+        target.edges,
+        [page for page, _ in shuffled],
+        rate_per_s=wanted.rate,
+        duration_s=wanted.whole_s,
+        warmup_s=wanted.warmup_s,
+        seed=wanted.seed,
+        weights=[weight for _, weight in shuffled],
+    )
+
+
+def fetches(path: Path, since: float, hosts: frozenset[str]) -> list[float]:
+    """When the origin answered what edges fetched, seconds since the epoch, ascending. `hosts`: their authorities."""
+    found = []
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    continue  # the origin was ended in the middle of a line
+                if entry["edge_key"] and entry["time"] >= since and entry["host"] in hosts and entry["status"]:
+                    found.append(float(entry["time"]))
+    except OSError as exc:
+        raise BadTarget(f"{path}: the origin's access log cannot be read: {exc}") from exc
+    return sorted(found)
+
+
+def surge_of(times: Sequence[float], wanted: Wanted, gone_at: float, back_at: float, found: Found) -> None:
+    """Hold what the origin was asked for after its return against what it was asked before it went away."""
+    before = _within(times, gone_at - wanted.before_s, gone_at)
+    found.before = len(before)
+    found.before_per_s = len(before) / wanted.before_s
+    found.highest_second_before = _highest_second(before)
+    # From its first answer: it is asked before it can answer.
+    first = bisect.bisect_left(times, back_at)
+    again_at = times[first] if first < len(times) else back_at
+    found.away_s = again_at - gone_at
+    after = _within(times, again_at, again_at + wanted.after_s)
+    found.highest_second_after = _highest_second(after)
+    for window_s in WINDOWS_S:
+        if window_s <= wanted.after_s and found.before_per_s:
+            count = len(_within(after, again_at, again_at + window_s))
+            found.surge[f"{window_s:g}"] = count / window_s / found.before_per_s
+
+
+def _within(times: Sequence[float], from_at: float, to_at: float) -> Sequence[float]:
+    return times[bisect.bisect_left(times, from_at) : bisect.bisect_left(times, to_at)]
+
+
+def _highest_second(times: Sequence[float]) -> int:
+    """The most within any second."""
+    return max((bisect.bisect_left(times, at + 1.0) - place for place, at in enumerate(times)), default=0)
+
+
+def judged(run: Run, target: Target, wanted: Wanted, gone_at: float, back_at: float) -> Found:
+    """`gone_at`, `back_at`: when the origin was told to stop, and to come back; seconds since the epoch."""
+    found = Found(faults=list(run.check.faults))
+    counted = {phase.name for phase in run.phases if phase.counts}
+    for cell in run.cells:
+        if cell.label.phase in counted:
+            status = cell.label.status
+            found.by_status[status.value] = found.by_status.get(status.value, 0) + cell.requests
+            found.asked += cell.requests
+            found.failed += cell.requests if status is Status.ERROR else 0
+    found.pages = sum(run.asked_urls.values())
+    assert target.origin_log is not None
+    began_at = dt.datetime.fromisoformat(run.started_at).timestamp()
+    hosts = frozenset(url.partition("://")[2] for url in target.edges.values())
+    surge_of(fetches(target.origin_log, began_at, hosts), wanted, gone_at, back_at, found)
+    return found
+
+
+def take_away(breakage: Breakage, wanted: Wanted, over: threading.Event) -> tuple[float, float]:
+    """Wait for the moment, then stop the origin and start it again; when it was told to, seconds since the epoch."""
+    over.wait(wanted.warmup_s + wanted.before_s)
+    gone_at = time.time()
+    breakage.tell({"do": "stop", "name": "origin"})
+    over.wait(wanted.outage_s)
+    back_at = time.time()
+    breakage.tell({"do": "start", "name": "origin"})
+    return gone_at, back_at
+
+
+def observe(target: Target, wanted: Wanted) -> Found:
+    """Raises BadTarget, VolumeFailed or FaultsUnavailable."""
+    if target.control is None or target.origin_log is None:
+        raise BadTarget("an outage needs a shop that `nearshelf up` runs on this machine, with the origin's access log")
+    front = asyncio.run(_front(target, wanted.products))
+    schedule = schedule_of(target, front, wanted)
+    breakage, over = Breakage(target.control), threading.Event()
+    runs: list[Run] = []
+    failures: list[BaseException] = []
+
+    def generate() -> None:
+        try:
+            runs.append(
+                volume_run(
+                    schedule,
+                    scenario="outage",
+                    description="the origin goes away and comes back",
+                    seed=wanted.seed,
+                    connections=CONNECTIONS,
+                )
+            )
+        except VolumeFailed as exc:
+            failures.append(exc)
+        finally:
+            over.set()
+
+    generating = threading.Thread(target=generate)
+    generating.start()
+    try:
+        gone_at, back_at = take_away(breakage, wanted, over)
+    finally:
+        failed = breakage.mend()
+        generating.join()
+    if failures:
+        raise failures[0]
+    if failed:
+        raise FaultsUnavailable("; ".join(failed))
+    return judged(runs[0], target, wanted, gone_at, back_at)
+
+
+async def _front(target: Target, products: int) -> ShopFront:
+    first = next(iter(target.edges.values()))
+    async with Connection(first) as connection:
+        front = await discover(connection, products)
+    if not front.products:
+        raise BadTarget(f"{first}: no product was found by following links; is the shop seeded?")
+    return front
+
+
+def rendered(found: Found) -> str:
+    """For a person."""
+    surges = ", ".join(f"{surge:.2f} in the first {within} s" for within, surge in found.surge.items())
+    lines = [
+        f"reads of {found.pages:,} pages      {found.asked:,}, failed {found.failed:,}",
+        "  by what they were          "
+        + ", ".join(f"{name} {count:,}" for name, count in sorted(found.by_status.items())),
+        f"the origin answered nothing  {found.away_s:.1f} s",
+        f"fetches before               {found.before_per_s:.2f} a second, at most {found.highest_second_before} in one",
+        f"  after, as a multiple       {surges}; at most {found.highest_second_after} in one second",
+        *(f"wrong: {text}" for text in found.wrong),
+        "FAILED" if found.wrong else "PASSED",
+    ]
+    return "\n".join(lines)
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.chaos.outage", description=(__doc__ or "").partition("\n")[0]
+    )
+    wanted = Wanted()
+    parser.add_argument("--warmup", type=float, default=wanted.warmup_s, metavar="S", help="until every page is known")
+    parser.add_argument("--before", type=float, default=wanted.before_s, metavar="S", help="with the origin, measured")
+    parser.add_argument("--outage", type=float, default=wanted.outage_s, metavar="S", help="without it")
+    parser.add_argument("--after", type=float, default=wanted.after_s, metavar="S", help="with it again")
+    parser.add_argument("--rate", type=float, default=wanted.rate, help="requests a second in all")
+    parser.add_argument("--products", type=int, default=wanted.products, help="how many are looked at")
+    parser.add_argument("--seed", type=int, default=wanted.seed)
+    parser.add_argument("--ready", type=Path, help="ready file (default: NEARSHELF_READY, or the state folder's)")
+    parser.add_argument("--state", type=Path, help="state folder (default: .nearshelf)")
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    wanted = Wanted(
+        warmup_s=options.warmup,
+        before_s=options.before,
+        outage_s=options.outage,
+        after_s=options.after,
+        rate=options.rate,
+        products=options.products,
+        seed=options.seed,
+    )
+    try:
+        found = observe(load_target(options.ready, options.state), wanted)
+    except (BadTarget, VolumeFailed, FaultsUnavailable) as exc:
+        print(f"outage: {exc}", file=sys.stderr)
+        return 2
+    print(json.dumps({**asdict(found), "wrong": found.wrong}, indent=2) if options.json else rendered(found))
+    return 1 if found.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""What was found in one session or in all of a run, as figures that add up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from loadtests.chaos.checkers import Verdicts
+from loadtests.oracle import Verdict
+from loadtests.recorder.histogram import Histogram
+
+KEPT = 50
+
+
+@dataclass(slots=True)
+class Tally:
+    """Times as histograms of microseconds."""
+
+    sessions: int = 0
+    seconds: float = 0.0
+    faults: Counter[str] = field(default_factory=Counter)
+    """Kind -> made."""
+    answers: int = 0
+    """Complete ones and failures."""
+    checked: int = 0
+    """Answers that showed a price of the run."""
+    telling: int = 0
+    """Of these, how many could have been wrong."""
+    old_prices: int = 0
+    ghosts: int = 0
+    other_verdicts: int = 0
+    """Prices that were never set, or not yet asked for."""
+    unreadable: int = 0
+    marked: int = 0
+    """Pages that said that their prices were being confirmed."""
+    failed: Counter[str] = field(default_factory=Counter)
+    """Edge -> answers 5xx, or none."""
+    confirmed: int = 0
+    """Changes and purges."""
+    live: int = 0
+    never_live: int = 0
+    gone: int = 0
+    """Confirmed, and lost with a database."""
+    repairs: Histogram = field(default_factory=Histogram)
+    calm: Histogram = field(default_factory=Histogram)
+    """From the order of a change to live, while nothing is broken."""
+    faulty: Histogram = field(default_factory=Histogram)
+    staleness: Histogram = field(default_factory=Histogram)
+    wrong: list[str] = field(default_factory=list)
+    wrong_count: int = 0
+
+    @classmethod
+    def of(cls, verdicts: Verdicts) -> Self:
+        promise, purges, availability = verdicts.promise, verdicts.purges, verdicts.availability
+        wrong = verdicts.wrong()
+        known = (Verdict.OK, Verdict.SUPERSEDED, Verdict.GHOST)
+        return cls(
+            sessions=1,
+            seconds=verdicts.last_at,
+            faults=+verdicts.faults,
+            answers=sum(availability.answered.values()) + sum(availability.failed.values()),
+            checked=promise.answers,
+            telling=promise.telling,
+            old_prices=promise.old_prices,
+            ghosts=promise.ghosts,
+            other_verdicts=sum(count for verdict, count in promise.verdicts.items() if verdict not in known),
+            unreadable=promise.unreadable,
+            marked=availability.marked,
+            failed=Counter(availability.failed),
+            confirmed=purges.confirmed,
+            live=purges.live,
+            never_live=purges.never_live,
+            gone=purges.gone,
+            repairs=verdicts.repairs.seconds,
+            calm=verdicts.latencies.calm,
+            faulty=verdicts.latencies.faulty,
+            staleness=promise.staleness,
+            wrong=wrong[:KEPT],
+            wrong_count=len(wrong),
+        )
+
+    @property
+    def faults_made(self) -> int:
+        return self.faults.total()
+
+    @property
+    def proved(self) -> bool:
+        """Whether there was anything to be wrong about."""
+        return self.telling > 0 and self.live > 0 and self.faults_made > 0
+
+    @property
+    def passed(self) -> bool:
+        return self.proved and not self.wrong_count
+
+    def add(self, other: Tally) -> None:
+        """Count what `other` counted, too."""
+        self.faults.update(other.faults)
+        self.failed.update(other.failed)
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in _HISTOGRAMS:
+            getattr(self, name).merge(getattr(other, name))
+        self.wrong = (self.wrong + other.wrong)[:KEPT]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `from_json` reads it."""
+        return {
+            **{name: getattr(self, name) for name in _SUMS},
+            **{name: getattr(self, name).to_json() for name in _HISTOGRAMS},
+            "faults": dict(self.faults),
+            "failed": dict(self.failed),
+            "wrong": self.wrong,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Raises KeyError, TypeError or ValueError for what `to_json` did not write."""
+        found = cls(faults=Counter(value["faults"]), failed=Counter(value["failed"]), wrong=list(value["wrong"]))
+        for name in _SUMS:
+            setattr(found, name, value[name])
+        for name in _HISTOGRAMS:
+            setattr(found, name, Histogram.from_json(value[name]))
+        return found
+
+
+_SUMS = (
+    "sessions",
+    "seconds",
+    "answers",
+    "checked",
+    "telling",
+    "old_prices",
+    "ghosts",
+    "other_verdicts",
+    "unreadable",
+    "marked",
+    "confirmed",
+    "live",
+    "never_live",
+    "gone",
+    "wrong_count",
+)
+_HISTOGRAMS = ("repairs", "calm", "faulty", "staleness")

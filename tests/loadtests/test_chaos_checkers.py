@@ -1,0 +1,191 @@
+"""The judges of a history, each with violations planted for it: a judge that finds nothing proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from loadtests.chaos.checkers import KEPT, PURGE, Latencies, Verdicts
+from loadtests.chaos.history import (
+    Began,
+    Broken,
+    Committed,
+    Doubtful,
+    Event,
+    Live,
+    Looked,
+    Mended,
+    NotBroken,
+    Other,
+    Price,
+    Refused,
+    Repaired,
+    Seen,
+    Session,
+    Settled,
+)
+from loadtests.chaos.tally import Tally
+from loadtests.oracle import PriceKey
+
+SESSION = Session(
+    seed=1,
+    number=0,
+    started_at="2026-01-01T00:00:00+00:00",
+    edges=("us", "eu"),
+    prices=(Price(PriceKey("eu-eur", "SKU-1"), 1000), Price(PriceKey("us-usd", "SKU-2"), 500)),
+)
+LIVE: list[Event] = [Began(1.0, 1, 0, 1200), Committed(1.1, 1, "1.8"), Live(1.5, 1)]
+"""1000 until 1200 becomes live at 1.5."""
+
+
+def seen(sent: float, amount: int, at: float | None = None, key: int = 0) -> Seen:
+    return Seen(sent + 0.01 if at is None else at, sent, "eu", "/eu-eur/products/one", ((key, amount),), "hit")
+
+
+def judged(events: Sequence[Event]) -> Verdicts:
+    verdicts = Verdicts(SESSION)
+    for event in events:
+        verdicts.see(event)
+    return verdicts
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param([*LIVE, seen(2.0, 1200)], id="the new price"),
+        pytest.param([seen(0.5, 1000), *LIVE], id="the old price before"),
+        pytest.param([*LIVE[:2], seen(1.4, 1000), LIVE[2]], id="the old price while the change is on its way"),
+        pytest.param([*LIVE[:2], seen(1.4, 1000, at=3.0), LIVE[2]], id="asked before live, answered long after"),
+        pytest.param([*LIVE, seen(2.0, 500, key=1)], id="another price"),
+        pytest.param([Began(1.0, 1, 0, 1200), Doubtful(1.9, 1), seen(2.0, 1200)], id="a doubtful one that is there"),
+        pytest.param([Began(1.0, 1, 0, 1200), Doubtful(1.9, 1), seen(2.0, 1000)], id="a doubtful one that is not"),
+        pytest.param(
+            [Began(1.0, 1, 0, 1200), Doubtful(1.9, 1), seen(2.0, 1200), Settled(2.5, 1, False), seen(2.6, 1000)],
+            id="shown by a primary that was lost, and then no more",
+        ),
+        pytest.param(
+            [Began(1.0, 1, 0, 1200), Doubtful(1.9, 1), Settled(2.5, 1, False), seen(2.4, 1200, at=2.6)],
+            id="asked before it was certain that it is gone",
+        ),
+        pytest.param([*LIVE, Looked(9.0, "edges", "")], id="everything as before at the end"),
+        pytest.param([*LIVE, Repaired(3.0, 0, "eu-1", 1.9)], id="repaired in time"),
+        pytest.param([Began(1.0, 1, PURGE, 0), Committed(1.1, 1, "1.8"), Live(1.5, 1)], id="a purge"),
+        pytest.param([Began(1.0, 1, 0, 1200), Refused(1.1, 1), seen(2.0, 1000)], id="a change that was refused"),
+        pytest.param([*LIVE[:2]], id="an observer that was killed before the change was live"),
+        pytest.param([*LIVE, Other(2.0, 1.9, "eu", "/eu-eur/", 200, True, "marked")], id="prices being confirmed"),
+        pytest.param([*LIVE, Other(2.0, 1.9, "eu", "/api/v1/eu-eur/prices/SKU-1", 503, False, "")], id="a failure"),
+    ],
+)
+def test_what_is_right_is_not_called_wrong(events):
+    assert judged(events).wrong() == []
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [
+        pytest.param([*LIVE, seen(1.6, 1000)], ["superseded", "0.100 s before", "expected 1200"], id="an old price"),
+        pytest.param(
+            [*LIVE, Began(2.0, 2, 0, 1300), Committed(2.1, 2, "1.9"), seen(2.2, 1200), seen(2.2, 1000)],
+            ["superseded", "for 1000"],
+            id="the last but one, while another is on its way",
+        ),
+        pytest.param([*LIVE, seen(2.0, 777)], ["alien", "for 777"], id="a price that was never set"),
+        pytest.param([*LIVE, seen(0.2, 1200, at=0.9)], ["unborn"], id="before it was asked for"),
+        pytest.param(
+            [Began(1.0, 1, 0, 1200), Refused(1.1, 1), seen(2.0, 1200)], ["alien"], id="a price that was refused"
+        ),
+        pytest.param(
+            [Began(1.0, 1, 0, 1200), Doubtful(1.9, 1), Settled(2.5, 1, False), seen(2.6, 1200)],
+            ["ghost"],
+            id="the price of a database that was lost",
+        ),
+        pytest.param([*LIVE, Settled(3.0, 1, False)], ["is gone from the shop"], id="a live change is gone"),
+        pytest.param(
+            [*LIVE[:2], Settled(3.0, 1, False)], ["1.8", "is gone from the shop"], id="a confirmed change is gone"
+        ),
+        pytest.param([*LIVE[:2], Looked(9.0, "edges", "")], ["1.8", "never became live"], id="a lost purge"),
+        pytest.param(
+            [Began(1.0, 1, PURGE, 0), Committed(1.1, 1, "1.8"), Looked(9.0, "edges", "")],
+            ["never became live"],
+            id="a lost purge that somebody ordered",
+        ),
+        pytest.param([Repaired(3.0, 4, "eu-1", 2.1)], ["episode 4", "eu-1", "2.10 s"], id="repaired too late"),
+        pytest.param([Repaired(3.0, 4, "eu-1", None)], ["eu-1 did not"], id="never repaired"),
+        pytest.param([Looked(9.0, "edges", "eu is dead")], ["edges: eu is dead"], id="not as before"),
+        pytest.param(
+            [Other(2.0, 1.9, "eu", "/eu-eur/", 200, True, "unreadable: not gzip")], ["not gzip"], id="a hidden price"
+        ),
+    ],
+)
+def test_what_is_wrong_is_found(events, words):
+    wrong = judged(events).wrong()
+    assert len(wrong) == 1
+    assert [word for word in words if word not in wrong[0]] == []
+
+
+def test_many_of_a_kind_are_counted_and_few_are_told():
+    found = judged([*LIVE, *(seen(2.0 + n, 1000) for n in range(KEPT + 5))])
+    assert found.promise.old_prices == KEPT + 5
+    assert len(found.wrong()) == KEPT + 1
+    assert "5 more" in found.wrong()[-1]
+
+
+def test_only_what_could_have_been_wrong_counts_as_telling():
+    found = judged([seen(0.5, 1000), *LIVE, seen(2.0, 1200), seen(2.0, 500, key=1)])
+    assert (found.promise.answers, found.promise.telling) == (3, 1)
+
+
+def test_times_to_live_with_and_without_faults_are_told_apart():
+    found = judged(
+        [
+            *LIVE,
+            Began(10.0, 2, 0, 1300),
+            Broken(10.1, 1, "cut", "cut eu"),
+            Live(13.0, 2),
+            Mended(20.0, 1),
+            Began(20.0 + Latencies.AFTERMATH_S / 2, 3, 0, 1400),
+            Live(22.0, 3),
+            Began(30.0, 4, 0, 1500),
+            Live(30.25, 4),
+        ]
+    )
+    assert (found.latencies.calm.count, found.latencies.faulty.count) == (2, 2)
+    assert found.latencies.calm.highest_us == 500_000
+    assert found.latencies.faulty.highest_us == 3_000_000
+
+
+def test_a_fault_that_could_not_be_made_is_none():
+    found = judged(
+        [Broken(1.0, 1, "cut", "cut eu"), NotBroken(1.1, 1, "cut", "no relay"), Broken(2.0, 2, "cut", "cut eu")]
+    )
+    assert Tally.of(found).faults_made == 1
+
+
+def test_failures_are_counted_by_edge_and_second():
+    found = judged(
+        [seen(1.0, 1000), Other(2.5, 2.4, "eu", "/eu-eur/", 502, True, ""), seen(2.6, 1000), seen(3.0, 1000)]
+    )
+    assert found.availability.failed == {"eu": 1}
+    assert found.availability.failed_pages == {"eu": 1}
+    assert found.availability.good_seconds() == {"eu": pytest.approx(2 / 3)}
+
+
+def test_a_run_that_could_not_have_failed_has_not_passed():
+    assert not Tally.of(judged([])).passed
+    assert not Tally.of(judged([*LIVE, seen(2.0, 1200)])).passed  # nothing was broken
+    passed = Tally.of(judged([Broken(0.5, 1, "cut", "cut eu"), *LIVE, seen(2.0, 1200)]))
+    assert passed.passed
+
+
+def test_sessions_add_up():
+    whole = Tally()
+    one = Tally.of(judged([Broken(0.5, 1, "cut", "cut eu"), *LIVE, seen(2.0, 1200)]))
+    whole.add(one)
+    whole.add(
+        Tally.from_json(Tally.of(judged([Broken(0.5, 1, "stall", "stall eu"), *LIVE, seen(1.6, 1000)])).to_json())
+    )
+    assert (whole.sessions, whole.faults_made, whole.live, whole.old_prices) == (2, 2, 2, 1)
+    assert whole.faulty.count == 2
+    assert not whole.passed
+    assert "superseded" in whole.wrong[0]

@@ -1,0 +1,90 @@
+"""What an outage did, by the generator's count and the origin's own log."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from loadtests.chaos import outage
+from loadtests.chaos.outage import Found, Wanted, fetches, surge_of
+from loadtests.people import ShopFront, ShownProduct
+from loadtests.target import BadTarget, Target
+
+WANTED = Wanted(warmup_s=10.0, before_s=20.0, outage_s=30.0, after_s=40.0, rate=10.0)
+
+
+def every(seconds: float, from_s: float, to_s: float) -> list[float]:
+    return [from_s + number * seconds for number in range(round((to_s - from_s) / seconds))]
+
+
+def found_in(times: list[float]) -> Found:
+    found = Found()
+    surge_of(sorted(times), WANTED, gone_at=100.0, back_at=130.0, found=found)
+    return found
+
+
+def test_as_much_as_before_is_no_surge():
+    found = found_in(every(0.1, 60, 100) + every(0.1, 130.5, 180))
+    assert found.before_per_s == 10.0
+    assert found.away_s == pytest.approx(30.5)
+    assert found.surge == pytest.approx({"10": 1.0, "30": 1.0})
+    assert found.wrong == []
+
+
+def test_a_surge_is_found():
+    found = found_in(every(0.1, 60, 100) + every(0.02, 130, 140) + every(0.1, 140, 180))
+    assert found.surge["10"] == pytest.approx(5.0)
+    assert found.highest_second_after == pytest.approx(50, abs=1)
+    assert "5.00 times" in found.wrong[0]
+
+
+def test_without_a_rate_before_there_is_nothing_to_compare_with():
+    assert "the origin was asked 2 times" in found_in([90.0, 95.0, *every(0.1, 131, 180)]).wrong[0]
+
+
+def test_a_failed_page_and_a_generator_that_fell_behind_are_wrong():
+    found = found_in(every(0.1, 60, 100) + every(0.1, 130.5, 180))
+    found.failed, found.faults = 3, ["its loop was late"]
+    assert found.wrong == [
+        "the run is not valid: its loop was late",
+        "3 reads of pages failed that had been asked for before",
+    ]
+    assert "FAILED" in outage.rendered(found)
+
+
+def test_of_the_log_only_what_edges_fetched_for_viewers_counts(tmp_path):
+    log = tmp_path / "origin.access.log"
+    line = {"time": 5.0, "edge_key": True, "host": "127.0.0.1:8082", "status": 200}
+    lines = [
+        line | {"time": 7.0},
+        line,
+        line | {"edge_key": False},
+        line | {"host": "elsewhere"},
+        line | {"time": 0.5},
+        line | {"status": 0},
+    ]
+    log.write_text("\n".join(map(json.dumps, lines)) + '\n{"time": 8.0, "edge')
+    assert fetches(log, 1.0, frozenset({"127.0.0.1:8082"})) == [5.0, 7.0]
+    with pytest.raises(BadTarget):
+        fetches(tmp_path / "none", 1.0, frozenset())
+
+
+def test_every_page_is_asked_for_before_the_outage(tmp_path):
+    front = ShopFront(
+        ("eu-eur", "us-usd"),
+        ("lamps",),
+        tuple(ShownProduct(f"lamp-{n}", f"SKU-{n}", ("lamps",)) for n in range(5)),
+    )
+    target = Target({"eu": "http://127.0.0.1:1", "us": "http://127.0.0.1:2"}, "http://127.0.0.1:3", tmp_path, None)
+    schedule = outage.schedule_of(target, front, WANTED)
+    warm = {schedule.which[n] for n, due_s in enumerate(schedule.due_s) if due_s < WANTED.warmup_s}
+    assert len(schedule.asked) == 2 * 2 * (1 + 1 + 5)
+    assert warm == set(range(len(schedule.asked)))
+    with pytest.raises(BadTarget, match="--warmup"):
+        outage.schedule_of(target, front, Wanted(warmup_s=1.0, rate=10.0))
+
+
+def test_a_shop_that_is_not_there_is_said(tmp_path, capsys):
+    assert outage.main(["--state", str(tmp_path)]) == 2
+    assert "ready.json" in capsys.readouterr().err
