@@ -71,8 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve() -> int:
+    # Says that the primary has moved; until this worker serves, it looks for itself.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     settings = OriginSettings.from_env(os.environ)
     markets = load_markets(settings.policies)
+    if unknown := sorted(set(settings.midnight) - {market.id for market in markets.all}):
+        known = ", ".join(market.id for market in markets.all)
+        raise SettingsError(f"NEARSHELF_MIDNIGHT names {', '.join(unknown)}, and the markets are {known}")
     metrics, log = _metrics(settings.metrics), _access_log(settings.access_log)
     try:
         listener = _listen(settings.listen_host, settings.listen_port)

@@ -57,6 +57,17 @@ class Fate(Protocol):
         """How many wait for its answer to begin."""
         ...
 
+    @property
+    def background(self) -> bool:
+        """Whether it was sent behind the backs of viewers who had an answer."""
+        ...
+
+    def queued(self) -> None:
+        """It waits for its turn at the origin, and whoever waits for it waits as well: until `asked`."""
+
+    def asked(self) -> None:
+        """Its turn has come, or will not come."""
+
     def grows(self, growing: Growing) -> None:
         """The answer has begun."""
 
@@ -69,11 +80,14 @@ T = TypeVar("T")
 
 
 class _Flight:
-    def __init__(self, flights: Flights, variant: Hashable, errand: Errand, *, shared: bool = True) -> None:
+    def __init__(
+        self, flights: Flights, variant: Hashable, errand: Errand, *, shared: bool = True, background: bool = False
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.variant = variant
         self.errand = errand
         self.shared = shared
+        self.background = background
         self.landing: asyncio.Future[Landed] = loop.create_future()
         """What came of it; of an answer that grows, as soon as it has begun."""
         self.ended: asyncio.Future[Fetched] = loop.create_future()
@@ -86,7 +100,16 @@ class _Flight:
         self.sent = False
         """From here on it is too early for a viewer who needs an answer newer than its own arrival."""
         self.outdated = False
+        self.turn: asyncio.Future[float] | None = None
+        """While it waits for its turn at the origin; then when that came."""
         self._flights = flights
+
+    def queued(self) -> None:
+        self.turn = asyncio.get_running_loop().create_future()
+
+    def asked(self) -> None:
+        assert self.turn is not None
+        self.turn.set_result(self._flights.now())
 
     def grows(self, growing: Growing) -> None:
         self.growing = growing
@@ -134,6 +157,10 @@ class Flights:
     def __len__(self) -> int:
         return len(self._under_way)
 
+    def now(self) -> float:
+        """A moment of the edge's clock."""
+        return self._clock()
+
     # -- viewers -------------------------------------------------------------------------------------------------------
 
     async def forward(self, errand: Errand) -> Taken:
@@ -156,6 +183,8 @@ class Flights:
                 return Taken(Apart(), collapsed=False)
             flight, leads = self._by_itself(variant, errand) if alone else self._join(variant, errand)
             landed = await self._result(flight, leads, errand, until)
+            if flight.turn is not None and flight.turn.done():
+                until = max(until, flight.turn.result() + errand.match.policy.collapse_wait_s)
             may_try_again = not leads and not tried and self._clock() < until
             match landed:
                 case None:
@@ -210,11 +239,22 @@ class Flights:
 
     def refresh_later(self, errand: Errand) -> None:
         """Start a background refresh, unless one is under way or the last one failed a moment ago."""
+        self._refresh(errand)
+
+    async def refresh(self, errand: Errand) -> None:
+        """The same, and wait until it has landed."""
+        flight = self._refresh(errand)
+        if flight is not None:
+            await asyncio.wait([flight.ended])
+
+    def _refresh(self, errand: Errand) -> _Flight | None:
         variant = self._variant(errand)
         paused_until, _ = self._refresh_pause.get(variant, (0.0, 0.0))
         if self._stopping or self._joined(variant, errand) is not None or paused_until > self._clock():
-            return
-        self._start(_Flight(self, variant, errand), background=True)
+            return None
+        flight = _Flight(self, variant, errand, background=True)
+        self._start(flight)
+        return flight
 
     def invalidate(self, key: CacheKey) -> None:
         """What is under way for `key` is outdated (RFC 9111 §4.4): nobody joins it, and it is not stored. Those who
@@ -234,7 +274,7 @@ class Flights:
         ended holds what may no longer exist.
         """
         position = stored.position
-        if position.epoch < self._floors.everything.epoch:
+        if self._floors.has_ended(position):
             return False
         return errand.demand_head or (errand.applied is not None and position >= errand.applied)
 
@@ -270,7 +310,7 @@ class Flights:
             and not errand.demand_head
             and not stored.no_cache
             and self._clock() < stored.fresh_until
-            and self._floors.judge(stored) is Verdict.CURRENT
+            and self._floors.judge_answer(stored) is Verdict.CURRENT
             and selected(errand.request, stored, errand.match.policy)
         )
 
@@ -305,7 +345,8 @@ class Flights:
             self._start(waiting)
 
     async def _wait(self, flight: _Flight, errand: Errand, until: float | None) -> Landed | None:
-        """The result, for a part that of the whole; None when somebody else's flight takes too long."""
+        """The result, for a part that of the whole; None when somebody else's flight takes too long, from its turn at
+        the origin on: to ask beside it would only lengthen the line."""
         if errand.ranged:
             flight.waiting_for_whole += 1
         else:
@@ -314,10 +355,20 @@ class Flights:
         try:
             if until is None:
                 return await asyncio.shield(wanted)
-            async with asyncio.timeout(max(0.0, until - self._clock())):
-                return await asyncio.shield(wanted)
-        except TimeoutError:
-            return None
+            patience_s = errand.match.policy.collapse_wait_s
+            while True:
+                try:
+                    async with asyncio.timeout(max(0.0, until - self._clock())):
+                        return await asyncio.shield(wanted)
+                except TimeoutError:
+                    turn = flight.turn
+                    if turn is None or (turn.done() and turn.result() + patience_s <= until):
+                        return None
+                await asyncio.wait([wanted, turn], return_when=asyncio.FIRST_COMPLETED)
+                if wanted.done():
+                    landed: Landed = wanted.result()
+                    return landed
+                until = turn.result() + patience_s
         finally:
             if errand.ranged:
                 flight.waiting_for_whole -= 1
@@ -326,15 +377,15 @@ class Flights:
 
     # -- flights -------------------------------------------------------------------------------------------------------
 
-    def _start(self, flight: _Flight, *, background: bool = False) -> None:
+    def _start(self, flight: _Flight) -> None:
         if flight.shared:
             self._under_way[flight.variant] = flight
         flight.launched_at = self._clock()
-        task = asyncio.get_running_loop().create_task(self._fly(flight, background=background))
+        task = asyncio.get_running_loop().create_task(self._fly(flight))
         self._flying[task] = flight
         task.add_done_callback(lambda done: self._flying.pop(done, None))
 
-    async def _fly(self, flight: _Flight, *, background: bool) -> None:
+    async def _fly(self, flight: _Flight) -> None:
         flight.sent = True
         landed: Fetched
         try:
@@ -350,7 +401,7 @@ class Flights:
         elif isinstance(landed, Kept):
             self._not_shared.pop(variant, None)
             self._remember_variance(flight.errand, landed.stored)
-        if background:
+        if flight.background:
             self._after_refresh(variant, landed)
         flight.land(landed)
         self._leave_behind(flight)
@@ -380,6 +431,8 @@ class Flights:
             return
         pause = self._refresh_pause.get(variant, (0.0, REFRESH_PAUSE_S / 2))[1] * 2
         pause = min(pause, LONGEST_REFRESH_PAUSE_S)
+        if isinstance(landed, Failed) and landed.gave_way:
+            pause = REFRESH_PAUSE_S
         self._remember(self._refresh_pause, variant, (self._clock() + pause, pause))
 
     def _variant(self, errand: Errand) -> Hashable:

@@ -17,11 +17,12 @@ import logging
 import math
 import secrets
 from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
 import orjson
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -36,6 +37,10 @@ logger = logging.getLogger("nearshelf.regional")
 
 WAIT_S = 0.1
 """How long anything may wait for one word of the server, connecting included."""
+HELD_UP_S = 0.02
+"""A wait that ended so much later than it should have tells that this process was held up."""
+MOST_WAITS = 10
+"""For one word, each of `WAIT_S`, while this process is held up again and again."""
 REACH_S = 2.0
 """The same in the background, where nobody waits."""
 FAILURES = 3
@@ -94,8 +99,10 @@ class RegionalTier:
     """
 
     def __init__(self, url: str, site: str, clock: Callable[[], float], wall: Callable[[], float]) -> None:
-        # Who finds no free connection waits for one, as long as for anything else.
-        self._redis = _client(url, BlockingConnectionPool, WAIT_S, max_connections=CONNECTIONS, socket_timeout=WAIT_S)
+        # How long anybody waits is seen to here (`_bounded`): the client's own timers would count what this process was
+        # held up for as the server's.
+        self._redis = _client(url, ConnectionPool, REACH_S, max_connections=2 * CONNECTIONS, socket_timeout=None)
+        self._connections = asyncio.Semaphore(CONNECTIONS)
         # Landings are listened for without an end.
         self._ears = _client(url, ConnectionPool, REACH_S, max_connections=1, socket_timeout=None)
         self._prefix = f"nearshelf:{VERSION}:{site}:"
@@ -166,7 +173,7 @@ class RegionalTier:
             pipe.time()
             return await pipe.execute()
 
-        answer = await self._bounded(ask())
+        answer = await self._bounded(ask)
         if answer is None:
             return ()
         values, (seconds, microseconds) = answer
@@ -232,7 +239,7 @@ class RegionalTier:
             return await pipe.execute()
 
         try:
-            answer = await self._bounded(ask())
+            answer = await self._bounded(ask)
         except asyncio.CancelledError:
             self._forget(name, landing)
             raise
@@ -263,11 +270,15 @@ class RegionalTier:
 
     # -- one word with the server --------------------------------------------------------------------------------------
 
-    async def _bounded(self, asking: Awaitable[T]) -> T | None:
-        """The server's answer; None when there was none in time."""
+    async def _bounded(self, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """The server's answer; None when there was none in time. Whoever finds every connection in use waits for one,
+        and its time counts from then: were the server gone, everybody would hear of it by those before."""
+        async with self._connections:
+            return await self._answer(ask) if self._up else None
+
+    async def _answer(self, ask: Callable[[], Awaitable[T]]) -> T | None:
         try:
-            async with asyncio.timeout(WAIT_S):
-                answer = await asking
+            answer = await _in_time(asyncio.ensure_future(ask()))
         except ResponseError as exc:
             # It answers, and will not do it: out of memory, no permission.
             self._say("the regional tier refuses a command: %s", exc)
@@ -318,7 +329,7 @@ class RegionalTier:
                 octets += batch[-1][0]
             self._bytes_to_write -= octets
             records = sum([size > 0 for size, _ in batch])
-            done = await self._bounded(self._send([command for _, command in batch])) if self._up else None
+            done = await self._bounded(partial(self._send, [command for _, command in batch]))
             if done is None:
                 self.not_kept += records
                 self._owed.update({command[1]: None for _, command in batch if command[0] == _DROP})
@@ -449,6 +460,33 @@ class RegionalClaim:
     def release(self) -> None:
         """The flight of a claim that is `mine` has ended; whoever waits is woken. Never waits."""
         self._tier.end(self._name, self._landing, self._token)
+
+
+async def _in_time(answer: asyncio.Future[T]) -> T:
+    """The answer, if it comes within `WAIT_S`. Raises TimeoutError.
+
+    Where this process itself was held up for long, as in a crowd of requests, the answer may be here and not be read
+    yet: then it gets as long again.
+    """
+    loop = asyncio.get_running_loop()
+    answer.add_done_callback(_heard)
+    try:
+        for _ in range(MOST_WAITS):
+            until = loop.time() + WAIT_S
+            await asyncio.wait([answer], timeout=WAIT_S)
+            if answer.done():
+                return answer.result()
+            if loop.time() - until < HELD_UP_S:
+                break
+        raise TimeoutError
+    finally:
+        answer.cancel()
+
+
+def _heard(answer: asyncio.Future[T]) -> None:
+    """What comes of it when nobody waits any more is nobody's business."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 def _client(url: str, pool: type[ConnectionPool], connect_s: float, **settings: Any) -> Redis:

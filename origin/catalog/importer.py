@@ -31,9 +31,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache_policies.markets import Markets, load_markets
 from origin.accounts import audit
+from origin.catalog import service as catalog
 from origin.catalog import tables
 from origin.catalog.demo import demo_catalog
 from origin.catalog.import_files import Fault, FileSource, Place, RowSource, Source
+from origin.catalog.import_purges import Changed
 from origin.catalog.import_rows import (
     CATEGORY_FIELDS,
     MAX_INT,
@@ -46,8 +48,7 @@ from origin.catalog.import_rows import (
 )
 from origin.catalog.import_shop import StoredCatalog
 from origin.catalog.text import tidy_name
-from origin.db import Database, UnitOfWork
-from origin.events.messages import CatalogReplaced
+from origin.db import Database, Durability, UnitOfWork
 from origin.inventory import service as inventory
 from origin.pricing import service as pricing
 
@@ -132,6 +133,7 @@ class Importer:
         self._read = _Read()
         self._shop = StoredCatalog.empty()
         self._lacking: Mapping[str, list[str]] = {}
+        self._changed = Changed()
         self.outcome = Outcome()
 
     async def run(self, sources: Sequence[Source]) -> Outcome:
@@ -150,7 +152,9 @@ class Importer:
             self.outcome.categories = len(self._read.categories)
             if not self.outcome.faults or self._keep_valid:
                 with contextlib.suppress(_Rejected, _NothingChanged):
-                    async with self._database.unit_of_work(actor=self._actor, cause="catalog import") as work:
+                    async with self._database.unit_of_work(
+                        actor=self._actor, cause="catalog import", durability=Durability.LOCAL
+                    ) as work:
                         await self._write(work, [Path(source.name).name for source in sources], spool)
                     self.outcome.position = str(work.position)
                 self.outcome.committed = not self.outcome.faults or self._keep_valid
@@ -356,7 +360,8 @@ class Importer:
             },
             purge_id=work.purge_id,
         )
-        work.record(CatalogReplaced())
+        for event in self._changed.events(beside=bool(changed_categories or rates_added)):
+            work.record(event)
 
     async def _lacking_rates(self, connection: AsyncConnection) -> dict[str, list[str]]:
         """By the currency of a base price, the markets' currencies without a rate; one without any is absent."""
@@ -416,6 +421,27 @@ class Importer:
         return len(rows)
 
     async def _write_batch(self, connection: AsyncConnection, shop: StoredCatalog, batch: Sequence[_Prepared]) -> None:
+        before = await self._skus_so_far(connection, batch)
+        paths_before = await catalog.category_paths_of_all(connection, before.values())
+        await self._put_batch(connection, shop, batch)
+        paths_after = await catalog.category_paths_of_all(connection, [each.record["sku"] for each in batch])
+        for each in batch:
+            sku = each.record["sku"]
+            shown_as = [(sku, paths_after[sku])]
+            if (old := before.get(each.record["id"])) is not None:
+                shown_as.append((old, paths_before[old]))
+            self._changed.add(each.slug, shown_as)
+
+    async def _skus_so_far(self, connection: AsyncConnection, batch: Sequence[_Prepared]) -> dict[str, str]:
+        """By id of the file: the SKUs of those products that the shop has."""
+        rows = await connection.execute(
+            select(tables.product.c.external_id, tables.product.c.sku).where(
+                tables.product.c.external_id.in_([each.record["id"] for each in batch])
+            )
+        )
+        return {row.external_id: row.sku for row in rows}
+
+    async def _put_batch(self, connection: AsyncConnection, shop: StoredCatalog, batch: Sequence[_Prepared]) -> None:
         products, variants, members, changed = [], [], [], []
         for each in batch:
             record, product_id = each.record, tables.product_id_of(each.record["id"])

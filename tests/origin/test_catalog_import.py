@@ -16,6 +16,7 @@ from sqlalchemy import text
 from cache_policies.markets import load_markets
 from origin.catalog import importer
 from origin.catalog.import_files import Fault, FileSource, RowSource
+from origin.catalog.import_purges import MOST_NAMED
 from origin.catalog.importer import Importer, Outcome
 from origin.db import Database
 from tests.support.servers import DatabaseUrls
@@ -285,10 +286,31 @@ async def test_an_import_is_one_entry_of_the_purge_log_and_the_same_again_is_non
     first = await shelf.take(rows)
     assert (first.added, first.updated, first.unchanged) == (2, 0, 0)
     assert await shelf.head() == before + 1
-    assert await shelf.rows("SELECT kind, tags FROM events.purge_log ORDER BY cv DESC LIMIT 1") == [("hard", ["*"])]
+    # Categories are new as well: whatever any market shows, and every picture.
+    [(kind, tags)] = await shelf.rows("SELECT kind, tags FROM events.purge_log ORDER BY cv DESC LIMIT 1")
+    assert (kind, set(tags)) == ("hard", {"pics", *(f"m:{market.id}" for market in load_markets().all)})
     again = await shelf.take(rows)
     assert (again.added, again.updated, again.unchanged, again.position) == (0, 0, 2, "")
     assert await shelf.head() == before + 1
+
+
+async def test_a_few_changed_products_are_named_and_many_are_not(shelf: Shelf):
+    await shelf.take([TOOLS, category("knives", "tools", "Knives"), *(product(number) for number in range(1, 60))])
+    moved = product(1, sku="SKU-NEW", category_ids=["knives"])
+    await shelf.take([moved, product(60)])
+    [(kind, tags)] = await shelf.rows("SELECT kind, tags FROM events.purge_log ORDER BY cv DESC LIMIT 1")
+    assert kind == "hard"
+    # What was there before the change, what is there after it, and every list that either is in.
+    named = ["p:eu-eur:sku-1", "p:eu-eur:sku-new", "p:eu-eur:sku-60", "c:eu-eur:tools", "c:eu-eur:tools%2fknives"]
+    assert set(named) | {"l:eu-eur", "h:eu-eur", "many:eu-eur", "pic:sku-1"} <= set(tags)
+    assert not {"p:eu-eur:sku-2", "m:eu-eur", "*"} & set(tags)
+    await shelf.take([product(number, name="New name") for number in range(2, MOST_NAMED + 3)])
+    [(kind, tags)] = await shelf.rows("SELECT kind, tags FROM events.purge_log ORDER BY cv DESC LIMIT 1")
+    patterns = ("d:M:tools", "c:M:tools", "cp:M:tools", "cp:M:", "l:M", "h:M", "many:M")
+    assert set(tags) == {
+        "pics",
+        *(pattern.replace("M", market.id) for pattern in patterns for market in load_markets().all),
+    }
 
 
 async def test_a_changed_row_updates_in_place_and_keeps_its_address(shelf: Shelf):

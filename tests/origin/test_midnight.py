@@ -1,0 +1,143 @@
+"""At midnight in a market: one soft purge of it, whoever of the workers is first, and its head warmed behind that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import text
+
+from origin.accounts import audit
+from origin.midnight import LATE_S, MOST_FAILURES, Due, Midnight, due_of, next_due, warm
+from origin.shop import Shop
+from tests.support.raw_origin import refusing_url
+from tests.support.scripted_origin import Reply, ScriptedOrigin
+from tests.support.small_shop import small_shop
+
+BERLIN, TOKYO, AZORES = ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Tokyo"), ZoneInfo("Atlantic/Azores")
+ZONES = {"eu-eur": BERLIN, "jp-jpy": TOKYO}
+DAY = date(2026, 11, 22)
+
+
+def at(text_: str) -> datetime:
+    return datetime.fromisoformat(text_).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "expected"),
+    [
+        pytest.param(BERLIN, DAY, "2026-11-21T23:00", id="in winter"),
+        pytest.param(BERLIN, date(2026, 7, 1), "2026-06-30T22:00", id="in summer"),
+        pytest.param(TOKYO, DAY, "2026-11-21T15:00", id="far ahead"),
+        pytest.param(AZORES, date(2026, 3, 29), "2026-03-29T01:00", id="the clock is set forward at midnight"),
+    ],
+)
+def test_midnight_is_the_markets_own(zone, day, expected):
+    assert due_of("eu-eur", zone, day, 0.0).at == at(expected)
+
+
+def test_markets_of_one_zone_are_apart_and_all_workers_agree_on_the_moment():
+    moments = {market: due_of(market, BERLIN, DAY, 900.0).at for market in ("eu-eur", "gb-gbp", "jp-jpy")}
+    assert len(set(moments.values())) == 3
+    midnight = at("2026-11-21T23:00")
+    assert all(midnight <= moment <= midnight + timedelta(seconds=900) for moment in moments.values())
+    assert due_of("eu-eur", BERLIN, DAY, 900.0).at == moments["eu-eur"]
+
+
+@pytest.mark.parametrize(
+    ("now", "done", "expected"),
+    [
+        pytest.param("2026-11-21T14:00", {}, Due(at("2026-11-21T15:00"), "jp-jpy", DAY), id="the earliest comes first"),
+        pytest.param(
+            "2026-11-21T15:10", {}, Due(at("2026-11-21T15:00"), "jp-jpy", DAY), id="a little late is made up for"
+        ),
+        pytest.param(
+            "2026-11-21T15:10", {"jp-jpy": DAY}, Due(at("2026-11-21T23:00"), "eu-eur", DAY), id="what is done is done"
+        ),
+        pytest.param("2026-11-21T16:30", {}, Due(at("2026-11-21T23:00"), "eu-eur", DAY), id="too late is left"),
+    ],
+)
+def test_what_is_done_next(now, done, expected):
+    assert next_due(ZONES, 0.0, done, at(now)) == expected
+
+
+def test_without_markets_there_is_nothing_to_do():
+    assert next_due({}, 0.0, {}, at("2026-11-21T14:00")) is None
+    assert LATE_S < 86_400
+
+
+@pytest.fixture
+async def shop(database) -> AsyncIterator[Shop]:
+    async with small_shop(database, serving=True) as shop:
+        yield shop
+
+
+def midnight_of(shop: Shop, *, pages: int = 0, now: str = "2026-11-21T23:00") -> Midnight:
+    return Midnight(shop.database, shop.observer, {"eu-eur": BERLIN}, jitter_s=0.0, warm=pages, wall=lambda: at(now))
+
+
+async def refreshes(shop: Shop) -> list[tuple[str, list[str], str]]:
+    async with shop.database.writes.connect() as connection:
+        query = text("SELECT kind, tags, cause FROM events.purge_log WHERE actor = 'midnight' ORDER BY epoch, cv")
+        return [(row.kind, sorted(row.tags), row.cause) for row in await connection.execute(query)]
+
+
+@pytest.mark.database
+async def test_of_several_workers_one_purges_the_market_softly(shop):
+    done = await asyncio.gather(*[midnight_of(shop).refresh("eu-eur", DAY) for _ in range(4)])
+    assert sorted(done) == [False, False, False, True]
+    assert await refreshes(shop) == [("soft", ["m:eu-eur", "many:eu-eur"], "midnight in eu-eur")]
+    assert await midnight_of(shop).refresh("eu-eur", DAY + timedelta(days=1))
+    async with shop.database.writes.connect() as connection:
+        entries = await audit.entries(connection, audit.AuditFilter(actor="midnight"))
+    assert [(entry.action, entry.subject) for entry in entries] == [
+        ("market.refresh", "eu-eur/2026-11-23"),
+        ("market.refresh", "eu-eur/2026-11-22"),
+    ]
+
+
+@pytest.mark.database
+async def test_by_itself_it_works_when_it_is_time(shop):
+    running = asyncio.create_task(midnight_of(shop).run())
+    async with asyncio.timeout(10):
+        while not await refreshes(shop):
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert len(await refreshes(shop)) == 1
+
+
+@pytest.mark.database
+async def test_before_its_time_it_does_nothing(shop):
+    running = asyncio.create_task(midnight_of(shop, now="2026-11-21T22:00").run())
+    await asyncio.sleep(0.05)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert await refreshes(shop) == []
+
+
+@pytest.mark.database
+async def test_the_head_is_home_departments_and_what_is_popular(shop):
+    paths = await midnight_of(shop, pages=4)._head("eu-eur")
+    assert paths[:2] == ["/eu-eur/", "/eu-eur/c/lighting"]
+    assert len(paths) == 4
+    assert all(path.startswith("/eu-eur/products/") for path in paths[2:])
+
+
+async def test_warming_asks_for_every_page_and_counts_what_was_answered():
+    async with ScriptedOrigin() as edge:
+        edge.on("/a", Reply(b"a"))
+        edge.on("/b", Reply(b"b", 503))
+        assert await warm(edge.url, ["/a", "/b", "/nowhere"], every_s=0.0) == 2
+        assert [seen.path for seen in edge.seen] == ["/a", "/b", "/nowhere"]
+
+
+async def test_an_edge_that_does_not_answer_is_left_alone():
+    async with ScriptedOrigin() as edge:
+        edge.otherwise = Reply(b"", 503)
+        assert await warm(edge.url, [f"/{number}" for number in range(50)], every_s=0.0) == 0
+        assert len(edge.seen) == MOST_FAILURES
+    assert await warm(refusing_url(), ["/a"], every_s=0.0) == 0

@@ -1,0 +1,138 @@
+"""Purges that people order: the first at once, those of the next second together, and everybody told the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import text
+
+from cache_policies.positions import Position, PurgeKind
+from origin.accounts import audit
+from origin.accounts.orders import Order, PurgeOrders
+from origin.errors import Unavailable
+from origin.shop import Shop
+from tests.support.small_shop import client_of, small_shop, staff_of, token_of
+
+pytestmark = pytest.mark.database
+HARD, SOFT = PurgeKind.HARD, PurgeKind.SOFT
+
+
+@pytest.fixture
+async def shop(database) -> AsyncIterator[Shop]:
+    async with small_shop(database) as shop:
+        yield shop
+
+
+def order(*tags: str, kind: PurgeKind = HARD, actor: str = "anna@example.com") -> Order:
+    return Order(kind, tags, actor, "purge by hand", ", ".join(tags)[:100], "a reason")
+
+
+async def log_after(shop: Shop, position: Position) -> list[tuple[str, set[str], str, str]]:
+    """Kind, tags, actor and cause of every entry after `position`."""
+    async with shop.database.writes.connect() as connection:
+        rows = await connection.execute(
+            text("SELECT kind, tags, actor, cause FROM events.purge_log WHERE (epoch, cv) > (:epoch, :cv) ORDER BY cv"),
+            position._asdict(),
+        )
+        return [(row.kind, set(row.tags), row.actor, row.cause) for row in rows]
+
+
+async def test_the_first_goes_at_once_and_the_others_together_when_the_window_closes(shop):
+    orders = PurgeOrders(shop.database, merge_s=600.0)
+    first = await orders.enter(order("first"))
+    others = [
+        asyncio.create_task(orders.enter(each))
+        for each in (
+            order("a", "b"),
+            order("b", "c", actor="edge eu"),
+            order("d", kind=SOFT),
+            order("e", kind=SOFT, actor="edge eu"),
+        )
+    ]
+    await asyncio.sleep(0)
+    assert not any(task.done() for task in others)
+    # Closing does not wait for the end of the window, and loses nothing.
+    await orders.close()
+    purged = [await task for task in others]
+    assert [(each.kind, each.tags) for each in purged] == [
+        (HARD, ("a", "b")),
+        (HARD, ("b", "c")),
+        (SOFT, ("d",)),
+        (SOFT, ("e",)),
+    ]
+    assert purged[0].position == purged[1].position == Position(first.position.epoch, first.position.cv + 1)
+    assert purged[2].position == purged[3].position == Position(first.position.epoch, first.position.cv + 2)
+    assert (purged[0].purge_id, purged[2].purge_id) == (purged[1].purge_id, purged[3].purge_id)
+    assert await log_after(shop, first.position) == [
+        ("hard", {"a", "b", "c"}, "anna@example.com, edge eu", "2 purges together"),
+        ("soft", {"d", "e"}, "anna@example.com, edge eu", "2 purges together"),
+    ]
+    async with shop.database.writes.connect() as connection:
+        entries = await audit.entries(connection, audit.AuditFilter(action="purge"))
+    assert [(entry.actor, entry.after, entry.purge_id) for entry in reversed(entries)][1:3] == [
+        ("anna@example.com", {"kind": "hard", "tags": ["a", "b"]}, purged[0].purge_id),
+        ("edge eu", {"kind": "hard", "tags": ["b", "c"]}, purged[0].purge_id),
+    ]
+
+
+async def test_after_a_quiet_window_the_next_goes_at_once(shop):
+    orders = PurgeOrders(shop.database, merge_s=0.0)
+    one = await orders.enter(order("a"))
+    two = await orders.enter(order("b"))
+    assert two.position.cv == one.position.cv + 1
+    await orders.close()
+
+
+async def test_more_tags_than_an_entry_holds_become_those_of_their_markets(shop):
+    orders = PurgeOrders(shop.database, merge_s=600.0)
+    first = await orders.enter(order("first"))
+    many = [order(*(f"p:eu-eur:sku-{batch}-{number}" for number in range(400))) for batch in range(3)]
+    tasks = [asyncio.create_task(orders.enter(each)) for each in [*many, order("p:jp-jpy:a", "path:/x")]]
+    await asyncio.sleep(0)
+    await orders.close()
+    assert len({(await task).position for task in tasks}) == 1
+    [(kind, tags, _, _)] = await log_after(shop, first.position)
+    assert (kind, tags) == ("hard", {"m:eu-eur", "p:jp-jpy:a", "many:jp-jpy", "path:/x"})
+
+
+async def test_what_fails_is_everybodys_failure_and_nothing_is_kept(shop):
+    orders = PurgeOrders(shop.database, merge_s=600.0)
+    first = await orders.enter(order("first"))
+    # No database holds this.
+    tasks = [asyncio.create_task(orders.enter(each)) for each in (order("a"), order("b\x00"))]
+    soft = asyncio.create_task(orders.enter(order("c", kind=SOFT)))
+    await asyncio.sleep(0)
+    await orders.close()
+    failed = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(each, Exception) for each in failed)
+    assert (await soft).position.cv == first.position.cv + 1
+    assert [tags for _, tags, _, _ in await log_after(shop, first.position)] == [{"c"}]
+
+
+async def test_an_order_is_carried_out_also_when_its_caller_hangs_up(shop):
+    orders = PurgeOrders(shop.database, merge_s=600.0)
+    first = await orders.enter(order("first"))
+    task = asyncio.create_task(orders.enter(order("a")))
+    await asyncio.sleep(0)
+    task.cancel()
+    await orders.close()
+    assert task.cancelled() or task.cancelling()
+    assert [tags for _, tags, _, _ in await log_after(shop, first.position)] == [{"a"}]
+    with pytest.raises(Unavailable):
+        await orders.enter(order("b"))
+
+
+async def test_orders_through_the_staff_api_are_merged(shop):
+    email = await staff_of(shop, "editor")
+    async with client_of(shop) as client:
+        client.headers.update(await token_of(client, email))
+        answers = await asyncio.gather(
+            *[client.post("/api/staff/v1/purges", json={"tags": [f"t{number}"]}) for number in range(8)]
+        )
+    purged = [answer.json() for answer in answers]
+    assert {answer.status_code for answer in answers} == {201}
+    assert [each["tags"] for each in purged] == [[f"t{number}"] for number in range(8)]
+    assert len({each["position"] for each in purged}) <= 2
+    assert len({(each["position"], each["purge_id"]) for each in purged}) == len({each["position"] for each in purged})
