@@ -13,7 +13,7 @@ from contextlib import aclosing
 from enum import Enum
 
 from cache_policies.feed import ASK_EVERY_S, HOLD_S, LEASE_S, Answer, Question
-from cache_policies.positions import Position, PurgeEntry, PurgeKind, WireError
+from cache_policies.positions import ORDERED_KINDS, Position, PurgeEntry, PurgeKind, WireError
 from cache_policies.tags import EVERYTHING
 from edge.core.floors import Floors, Lease
 
@@ -27,6 +27,8 @@ REFUSED_RETRY_S = 2.0
 """After a question whose key was refused: only somebody who changes a setting can help."""
 MAX_OPEN_STREAMS = 32
 """Beyond it the oldest is hung up: its question has been reported, and younger ones hear the same entries."""
+REMEMBERED = 1_000
+"""Ids of the entries that were applied last: what a failover lost is shorter, or everything is taken as purged."""
 SPARE_STREAMS = 3
 """Asked at once when the origin is heard, at first or again: their connections stay open, so that a report never waits
 a round trip for one to be made."""
@@ -60,19 +62,23 @@ class Follower:
         self.lease = lease
         self.applied: Position | None = None
         self.applied_id: str | None = None
+        self._ids: dict[Position, str] = {}
+        """Of what was applied last, without gaps, the oldest first."""
         self.contact = 0
         self.caught_up = False
         """Whether the whole log was applied once: before it, a starting worker serves nothing from its store."""
         self.flushes = 0
-        self.entries = dict.fromkeys(PurgeKind, 0)
-        """Entries applied, by their kind."""
+        self.rewinds = 0
+        """Times that the tail of what was applied turned out to be lost with an old primary."""
+        self.entries = dict.fromkeys(ORDERED_KINDS, 0)
+        """Purges applied, by their kind."""
         self.head: Position | None = None
         """The log's, as heard last."""
 
     @property
     def behind(self) -> int:
         """How many entries are known to be in the log and are not applied yet."""
-        if self.head is None or self.applied is None or self.head.epoch != self.applied.epoch:
+        if self.head is None or self.applied is None:
             return 0
         return max(0, self.head.cv - self.applied.cv)
 
@@ -91,7 +97,7 @@ class Follower:
             # Nothing is known of what was purged before the oldest retained entry: older responses count as purged.
             self.floors.raise_to(start, (EVERYTHING,))
             self._move_to(start, start_id)
-            self._apply_run(self._new_entries(answer.entries) or ())
+            self._apply_run(self._new_entries(answer.entries, start, start_id) or ())
             self._renew(answer, asked_at)
             return Outcome.APPLIED
 
@@ -99,17 +105,21 @@ class Follower:
             # A primary that was replaced and does not know it yet: what it says is not evidence.
             return Outcome.DOUBT
         self.head = answer.head if self.head is None else max(self.head, answer.head)
-        if answer.head.epoch > self.applied.epoch:
-            return self._flush(answer, asked_at)
-        if answer.flush:
-            if question.after != self.applied or question.after_id != self.applied_id:
-                # Late, about a position already left behind. The questions asked since are answered for themselves.
+        late = question.after != self.applied or question.after_id != self.applied_id
+        if answer.flush or answer.rewind is not None:
+            if late:
+                # About a position already left behind. The questions asked since are answered for themselves.
                 return Outcome.CURRENT
+            if answer.rewind is not None:
+                return self._rewind(answer, *answer.rewind, asked_at)
             if answer.head < self.applied:
                 return Outcome.LOST_HISTORY
             return self._flush(answer, asked_at)
 
-        run = self._new_entries(answer.entries)
+        run = self._new_entries(answer.entries, self.applied, self.applied_id)
+        if not run and answer.head.epoch > self.applied.epoch and not late:
+            # An epoch that nothing leads to from what is applied.
+            return self._flush(answer, asked_at)
         if run is None:
             return Outcome.DOUBT
         if self.applied == answer.head and not run and answer.head_id != self.applied_id:
@@ -118,21 +128,20 @@ class Follower:
         self._renew(answer, asked_at)
         return Outcome.APPLIED if run else Outcome.CURRENT
 
-    def _new_entries(self, entries: tuple[PurgeEntry, ...]) -> tuple[PurgeEntry, ...] | None:
-        """The gapless run of `entries` that follows what is applied; None when there is a hole or another history."""
-        assert self.applied is not None
-        at, at_id = self.applied, self.applied_id
+    @staticmethod
+    def _new_entries(entries: tuple[PurgeEntry, ...], at: Position, at_id: str | None) -> tuple[PurgeEntry, ...] | None:
+        """The gapless run of `entries` that follows `at`; None when there is a hole or another history."""
         run = []
         for entry in entries:
-            if entry.position.epoch != at.epoch:
-                return None
             if entry.position < at:
                 continue
             if entry.position == at:
                 if entry.id != at_id:
                     return None
                 continue
-            if entry.position.cv != at.cv + 1:
+            # An epoch begins with its record, whose `fork_cv` is then the one of `at`, and with nothing else.
+            begins = entry.position.epoch > at.epoch
+            if entry.position.cv != at.cv + 1 or begins is not (entry.kind is PurgeKind.EPOCH):
                 return None
             run.append(entry)
             at, at_id = entry.position, entry.id
@@ -140,13 +149,34 @@ class Follower:
 
     def _apply_run(self, run: tuple[PurgeEntry, ...]) -> None:
         for entry in run:
-            self.floors.apply(entry)
-            self.entries[entry.kind] += 1
+            if entry.kind is PurgeKind.EPOCH:
+                assert self.applied is not None
+                self.floors.begin_epoch(entry.position, self.applied)
+            else:
+                self.floors.apply(entry)
+                self.entries[entry.kind] += 1
             self._move_to(entry.position, entry.id)
+
+    def _rewind(self, answer: Answer, shared: Position, shared_id: str, asked_at: float) -> Outcome:
+        """Go back to the newest entry that a new primary inherited, and on with its own."""
+        assert self.applied is not None
+        run = self._new_entries(answer.entries, shared, shared_id)
+        if not run or run[0] is not answer.entries[0] or run[0].position.epoch <= self.applied.epoch:
+            return Outcome.DOUBT
+        if self._ids.get(shared) != shared_id:
+            # Nobody can say that it was applied here.
+            return self._flush(answer, asked_at)
+        self._ids = {position: entry_id for position, entry_id in self._ids.items() if position <= shared}
+        self._move_to(shared, shared_id)
+        self._apply_run(run)
+        self.rewinds += 1
+        self._renew(answer, asked_at)
+        return Outcome.APPLIED
 
     def _flush(self, answer: Answer, asked_at: float) -> Outcome:
         """Forget what was known of the log, by taking everything older than its head as purged: always safe."""
         self.floors.raise_to(answer.head, (EVERYTHING,))
+        self._ids.clear()
         self._move_to(answer.head, answer.head_id)
         self.flushes += 1
         self._renew(answer, asked_at)
@@ -154,11 +184,14 @@ class Follower:
 
     def _move_to(self, position: Position, entry_id: str) -> None:
         self.applied, self.applied_id = position, entry_id
+        self._ids[position] = entry_id
+        if len(self._ids) > REMEMBERED:
+            del self._ids[next(iter(self._ids))]
 
     def _renew(self, answer: Answer, asked_at: float) -> None:
         """Only when everything up to the head is applied; a page of a longer log renews nothing."""
         assert self.applied is not None
-        if self.applied.epoch == answer.head.epoch and self.applied >= answer.head:
+        if self.applied >= answer.head:
             # Stamped when the question was sent, not when the answer came: the answer can only vouch for the time
             # before it left the origin.
             self.lease.renew(asked_at)

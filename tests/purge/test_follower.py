@@ -25,13 +25,26 @@ def entry(
     return PurgeEntry(at(cv, epoch), entry_id or f"id{epoch}.{cv}", kind, tags or ("p:x",))
 
 
-def line(*entries: PurgeEntry, head: int, epoch: int = 1, flush: bool = False, start: int | None = None) -> Answer:
+def begins(epoch: int, fork_cv: int) -> PurgeEntry:
+    """The record of an epoch."""
+    return PurgeEntry(at(fork_cv + 1, epoch), f"id{epoch}.{fork_cv + 1}", PurgeKind.EPOCH, (), fork_cv)
+
+
+def line(
+    *entries: PurgeEntry,
+    head: int,
+    epoch: int = 1,
+    flush: bool = False,
+    start: int | None = None,
+    rewind: tuple[Position, str] | None = None,
+) -> Answer:
     return Answer(
         entries,
         at(head, epoch),
         f"id{epoch}.{head}",
         None if start is None else (at(start, epoch), f"id{epoch}.{start}"),
         flush,
+        rewind,
     )
 
 
@@ -152,6 +165,169 @@ def test_an_unknown_epoch_raises_everything_to_the_head(follower):
 def test_a_log_shorter_than_what_was_applied_asks_for_a_restart(follower):
     started(follower)
     assert follower.on_answer(follower.question(), line(head=3, flush=True), T) is Outcome.LOST_HISTORY
+
+
+# -- epochs ------------------------------------------------------------------------------------------------------------
+
+
+def with_tail(follower: Follower) -> Follower:
+    """Applied 5 to 9, of which a new primary has inherited 5 to 7."""
+    started(follower)
+    run = (entry(6, "a"), entry(7, "b"), entry(8, "c"), entry(9, "d", kind=PurgeKind.SOFT))
+    follower.on_answer(follower.question(), line(*run, head=9), T)
+    follower.lease.give_up()
+    return follower
+
+
+SHARED = (at(7), "id1.7")
+
+
+def test_an_epoch_that_inherited_everything_goes_on_without_a_flush(follower):
+    started(follower)
+    answer = line(entry(6, "a"), begins(2, 6), entry(8, "b", epoch=2), head=8, epoch=2)
+    assert follower.on_answer(follower.question(), answer, T) is Outcome.APPLIED
+    assert (follower.applied, follower.applied_id) == (at(8, 2), "id2.8")
+    assert follower.floors.everything == at(5)
+    assert (follower.flushes, follower.rewinds, follower.entries[PurgeKind.HARD]) == (0, 0, 2)
+    assert follower.floors.hard_floor(["a"]) == at(6)
+    assert follower.floors.is_ghost(at(7))
+    assert follower.lease.held(T)
+    assert follower.question().after == at(8, 2)
+
+
+def test_a_page_that_ends_before_the_epoch_renews_nothing(follower):
+    started(follower)
+    assert follower.on_answer(follower.question(), line(entry(6), head=8, epoch=2), T) is Outcome.APPLIED
+    assert (follower.applied, follower.behind) == (at(6), 2)
+    assert not follower.lease.held(T)
+    follower.on_answer(follower.question(), line(begins(2, 6), entry(8, epoch=2), head=8, epoch=2), T)
+    assert follower.lease.held(T)
+    assert follower.flushes == 0
+
+
+def test_a_lost_tail_is_gone_back_from(follower):
+    with_tail(follower)
+    answer = line(begins(2, 7), entry(9, "e", epoch=2), head=9, epoch=2, rewind=SHARED)
+    assert follower.on_answer(follower.question(), answer, T) is Outcome.APPLIED
+    floors = follower.floors
+    assert (follower.applied, follower.applied_id) == (at(9, 2), "id2.9")
+    assert floors.hard_floor(["b"]) == at(7)
+    assert floors.hard_floor(["c"]) == floors.soft_floor(["d"]) == at(7), "what raised them never happened"
+    assert floors.hard_floor(["e"]) == at(9, 2)
+    assert floors.everything == at(5)
+    assert floors.is_ghost(at(8))
+    assert (follower.flushes, follower.rewinds) == (0, 1)
+    assert follower.lease.held(T)
+
+
+@pytest.mark.parametrize(
+    ("rewind", "answered"),
+    [
+        pytest.param((at(7), "another"), begins(2, 7), id="an entry that is another one here"),
+        pytest.param((at(4), "id1.4"), begins(2, 4), id="an entry from before the log was followed"),
+        pytest.param((at(12), "id1.12"), begins(2, 12), id="an entry that was never applied"),
+    ],
+)
+def test_who_cannot_tell_whether_the_history_is_the_same_flushes(follower, rewind, answered):
+    with_tail(follower)
+    head = answered.position.cv
+    answer = line(answered, head=head, epoch=2, rewind=rewind)
+    assert follower.on_answer(follower.question(), answer, T) is Outcome.APPLIED
+    assert follower.floors.everything == follower.applied == at(head, 2)
+    assert (follower.flushes, follower.rewinds) == (1, 0)
+
+
+def test_an_entry_that_was_forgotten_is_not_gone_back_to(follower, monkeypatch):
+    monkeypatch.setattr("edge.purge.follower.REMEMBERED", 2)
+    with_tail(follower)
+    follower.on_answer(follower.question(), line(begins(2, 7), head=8, epoch=2, rewind=SHARED), T)
+    assert (follower.applied, follower.flushes) == (at(8, 2), 1)
+
+
+def test_nothing_from_before_a_flush_is_gone_back_to(follower):
+    """Whoever flushed has not applied what lies between."""
+    with_tail(follower)
+    follower.on_answer(follower.question(), line(head=20, flush=True), T)
+    follower.on_answer(follower.question(), line(begins(2, 7), head=8, epoch=2, rewind=SHARED), T)
+    assert follower.floors.everything == follower.applied == at(8, 2)
+    assert follower.rewinds == 0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(line(head=8, epoch=2, rewind=SHARED), id="with nothing after it"),
+        pytest.param(line(entry(8, epoch=2), head=8, epoch=2, rewind=SHARED), id="an epoch without its record"),
+        pytest.param(line(begins(2, 8), head=9, epoch=2, rewind=SHARED), id="with a hole after it"),
+        pytest.param(line(entry(8), entry(9), head=9, rewind=SHARED), id="into the same epoch"),
+        pytest.param(line(entry(6), begins(2, 7), head=8, epoch=2, rewind=SHARED), id="with entries before it"),
+    ],
+)
+def test_a_rewind_that_makes_no_sense_moves_nobody(follower, answer):
+    with_tail(follower)
+    before = follower.floors.sequence
+    assert follower.on_answer(follower.question(), answer, T) is Outcome.DOUBT
+    assert (follower.applied, follower.floors.sequence) == (at(9), before)
+    assert not follower.lease.held(T)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(line(entry(10, epoch=2), head=10, epoch=2), id="without its record"),
+        pytest.param(line(begins(2, 10), head=11, epoch=2), id="which inherited more than is known here"),
+        pytest.param(line(head=10, epoch=2), id="with nothing that leads there"),
+    ],
+)
+def test_an_epoch_that_does_not_continue_what_is_applied_is_a_flush(follower, answer):
+    with_tail(follower)
+    assert follower.on_answer(follower.question(), answer, T) is Outcome.APPLIED
+    assert follower.floors.everything == follower.applied == answer.head
+    assert follower.flushes == 1
+
+
+def test_a_record_inside_an_epoch_is_no_record(follower):
+    started(follower)
+    assert follower.on_answer(follower.question(), line(begins(1, 5), head=6), T) is Outcome.DOUBT
+
+
+def test_a_late_rewind_changes_nothing(follower):
+    with_tail(follower)
+    old = follower.question()
+    answer = line(begins(2, 7), head=8, epoch=2, rewind=SHARED)
+    follower.on_answer(follower.question(), answer, T)
+    sequence = follower.floors.sequence
+    assert follower.on_answer(old, answer, T + 1) is Outcome.CURRENT
+    assert (follower.applied, follower.floors.sequence, follower.rewinds) == (at(8, 2), sequence, 1)
+
+
+def test_what_the_old_primary_says_after_the_epoch_began_is_no_evidence(follower):
+    with_tail(follower)
+    old = follower.question()
+    follower.on_answer(follower.question(), line(begins(2, 7), head=8, epoch=2, rewind=SHARED), T)
+    follower.lease.give_up()
+    sequence = follower.floors.sequence
+    assert follower.on_answer(old, line(entry(10), head=10), T + 1) is Outcome.DOUBT
+    assert follower.floors.sequence == sequence
+    assert not follower.lease.held(T + 1)
+
+
+def test_several_failovers_at_once_are_gone_through_one_by_one(follower):
+    with_tail(follower)
+    answer = line(begins(2, 7), entry(9, "e", epoch=2), begins(3, 9), head=10, epoch=3, rewind=SHARED)
+    assert follower.on_answer(follower.question(), answer, T) is Outcome.APPLIED
+    assert follower.applied == at(10, 3)
+    assert follower.floors.is_ghost(at(8))
+    assert follower.floors.is_ghost(at(10, 2))
+    assert follower.floors.hard_floor(["e"]) == at(9, 2)
+
+
+def test_a_worker_that_starts_in_a_log_with_a_failover_learns_of_it(follower):
+    follower.on_answer(follower.question(), line(head=5, start=5), T)
+    answer = line(entry(6), begins(2, 6), head=7, epoch=2)
+    follower.on_answer(follower.question(), answer, T)
+    assert follower.floors.is_ghost(at(7))
+    assert follower.caught_up
 
 
 # -- the loop ----------------------------------------------------------------------------------------------------------
