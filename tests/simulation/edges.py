@@ -194,10 +194,6 @@ class Surroundings(Protocol):
         """It must be started again with an empty store."""
         ...
 
-    def entries_at(self, position: Position) -> PurgeEntry | None:
-        """The entry of the purge log at a position of the history that counts."""
-        ...
-
 
 class EdgeWorker:
     """To be made by a task of its process."""

@@ -77,6 +77,10 @@ def origin_frozen(world: World, draws: Random) -> bool:
     return _frozen(world, draws, world.origin_processes())
 
 
+def origin_suspended(world: World, draws: Random) -> bool:
+    return _frozen(world, draws, world.origin_processes(), suspended=True)
+
+
 def _stalls(world: World, draws: Random, processes: list[Process]) -> bool:
     process = _one(draws, processes)
     if process is None:
@@ -116,7 +120,7 @@ def clock_stepped(world: World, draws: Random) -> bool:
         return False
     step_s = draws.choice((-86_400.0, -30.0, 30.0, 86_400.0))
     world.note(f"the wall clock of {process.name} is stepped by {step_s:+.0f} s")
-    process.wall_offset_s += step_s
+    world.step_wall_clock(process.name, step_s)
     return True
 
 
@@ -331,7 +335,7 @@ STRIKES: dict[str, Strike] = {
     strike.__name__.replace("_", "-"): strike
     for strike in (
         edge_killed, edge_stopped, edge_frozen, edge_suspended, edge_stalls,
-        origin_killed, origin_frozen, origin_stalls, clock_stepped,
+        origin_killed, origin_frozen, origin_suspended, origin_stalls, clock_stepped,
         edge_cut, edge_slow, messages_lost, messages_repeated, messages_reordered, connections_reset, bytes_torn,
         origin_cut_off, replica_lags, replica_paused, replica_killed, primary_killed, streaming_stopped,
         database_frozen, database_cut_off, supervisor_frozen, supervisor_killed, supervisor_cut_off, failover_asked_for,

@@ -119,7 +119,7 @@ class OriginWorker:
         self._rendering = Rendering(settings.lifetimes)
         self.database = Database(settings.primary_url, settings.replica_urls, markets=world.markets)
         self.wake = Wake(REDIS_URL)
-        self.observer = _Observer(self.database, settings.standbys, process.clock)
+        self.observer = _Observer(self.database, settings.standbys, process.monotonic)
         self.tail = LogTail(self.database, self.wake)
         self.database.on_commit.extend([self.tail.committed, self.wake.announce, self.observer.watch])
         self.snapshots = Snapshots(self.database)
@@ -128,9 +128,9 @@ class OriginWorker:
             self.snapshots,
             self.tail,
             metrics,
-            Shelf(REDIS_URL, process.clock) if settings.readthrough else None,
+            Shelf(REDIS_URL, process.monotonic) if settings.readthrough else None,
             secret=EDGE_KEY,
-            clock=process.clock,
+            clock=process.monotonic,
             wall=process.wall,
         )
         self.feed = Feed(self.database, self.tail)
@@ -189,10 +189,20 @@ class OriginWorker:
         self._world.reported(report)
         return report.state
 
-    async def trim_log(self, keep: int) -> int:
+    async def look_again_at(self, position: Position) -> None:
+        """Somebody asks again about a change that was not live."""
+        try:
+            await self.look_at(position)
+        except (SQLAlchemyError, ShopError, OSError) as exc:
+            self._world.loop.note(f"cannot say whether {position} is live: {exc}")
+
+    async def trim_log(self, keep: int) -> None:
         """Forget the oldest entries of the log, as the tail does now and then."""
-        async with self.database.log.connect() as connection:
-            return await trim(connection, keep)
+        try:
+            async with self.database.log.connect() as connection:
+                await trim(connection, keep)
+        except (SQLAlchemyError, ShopError, OSError) as exc:
+            self._world.loop.note(f"the log is not trimmed: {exc}")
 
     # -- what edges ask ------------------------------------------------------------------------------------------------
 

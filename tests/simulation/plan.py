@@ -52,7 +52,7 @@ def plan_of(draws: Random) -> Plan:
         origins=draws.choice((("origin/1",), ("origin/1", "origin/2"), ("origin/1", "origin/2"))),
         servers=servers,
         edge=EdgeSettings(
-            store_bytes=draws.choice((8_000, 20_000, 10_000_000)),
+            store_bytes=draws.choice((8_000, 20_000, 10_000_000, 10_000_000, 10_000_000)),
             max_floors=draws.choice((4, 8, 1_000)),
             regional=draws.random() < 0.5,
             refresh_hottest=draws.choice((0, 0, 5)),
@@ -67,7 +67,7 @@ def plan_of(draws: Random) -> Plan:
             pieces_s=draws.choice((0.01, 0.3)),
         ),
         far=draws.choice((0.005, 0.04, 0.15)),
-        view_every_s=draws.choice((0.008, 0.015, 0.03)),
+        view_every_s=draws.choice((0.004, 0.008, 0.015)),
         change_every_s=draws.choice((0.7, 2.0, 4.0)),
         strike_every_s=draws.choice((0.5, 1.2, 3.0)),
         strikes=tuple(strikes),

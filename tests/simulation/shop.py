@@ -128,11 +128,11 @@ def _pages() -> tuple[Page, ...]:
     every = tuple(product_tag(MARKET, sku) for sku in SKUS)
     prices, listings = ([row_of(kind, sku) for sku in SKUS] for kind in ("price", "listed"))
     category = (category_tag(MARKET, CATEGORY), category_prices_tag(MARKET, CATEGORY), *every)
-    listed = (list_tag(MARKET), navigation_tag(MARKET), *every)
+    members = (list_tag(MARKET), navigation_tag(MARKET), *every)
     return (
         *pages,
         Page("category", f"/{MARKET}/c/{CATEGORY}", (*prices, *listings), category, html=True, long=True),
-        Page("list", f"/api/v1/{MARKET}/products", (*prices, *listings), listed),
+        Page("list", f"/api/v1/{MARKET}/products", (*prices, *listings), members),
         Page("home", f"/{MARKET}/", (prices[0], listings[0]), (home_tag(MARKET), every[0]), html=True),
     )
 

@@ -6,8 +6,9 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tests.simulation.plan import Plan
     from tests.simulation.promise import Violation
-    from tests.simulation.world import Plan, Result
+    from tests.simulation.world import Result
 
 LAST_S = 1.0
 """Everything is told of the last seconds before a violation; of what was before, what is about it."""

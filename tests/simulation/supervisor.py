@@ -114,7 +114,7 @@ class Supervisor:
             async with asyncio.timeout(MOVE_S):
                 await self.runner.move(None)
         except (NotBegun, TimeoutError) as exc:
-            self._cluster.loop.note(f"no failover: {exc or 'it takes too long'}")
+            self._cluster.loop.note(f"no failover: {str(exc) or 'it takes too long'}")
             return False
         return True
 

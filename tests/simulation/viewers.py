@@ -192,7 +192,7 @@ class Viewer(asyncio.Transport):
 
 
 def _unchunked(body: bytes) -> bytes:
-    pieces = []
+    pieces: list[bytes] = []
     while True:
         size, _, body = body.partition(b"\r\n")
         length = int(size, 16)

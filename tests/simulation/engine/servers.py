@@ -316,7 +316,7 @@ class Server:
         self.cluster.network.take_sessions(self.process, self.name, lambda session: Backend(self))
         self.cluster.network.take_sessions(self.process, _replication_of(self.name), lambda session: _Sender(self))
         if not self.is_primary:
-            self.process.start(self._follow, self.starts)
+            self.process.start(self._follow)
         loop.note(f"{self.name} starts")
 
     def cut(self, number: int) -> None:
@@ -338,9 +338,11 @@ class Server:
 
     def demote(self, shared: int) -> None:
         """Become a standby again that has the first `shared` records of its log, as pg_rewind makes one; while down."""
+        if self.is_primary:
+            self.replayed = len(self.log)
         self.is_primary = False
         self.cut(shared)
-        self.replayed = self._due = self.flushed = shared
+        self._due = self.flushed = shared
 
     def _show_all(self) -> None:
         """What was in the log and not confirmed when its server ended is confirmed by being read."""
@@ -461,33 +463,36 @@ class Server:
 
     # -- following -----------------------------------------------------------------------------------------------------
 
-    async def _follow(self, start: int) -> None:
+    async def _follow(self) -> None:
         """Receive the log of whoever is followed, as long as this is a standby."""
-        loop, network = self.cluster.loop, self.cluster.network
-        while not self.is_primary and self.starts == start:
+        while not self.is_primary:
             session = None
             try:
-                if self.upstream is None or not self.streams:
+                upstream = self.upstream
+                if upstream is None or not self.streams:
                     raise ConnectionError("nobody is followed")
-                session = await network.open(_replication_of(self.upstream))
-                following = self.upstream
-                while not self.is_primary and self.upstream == following and self.streams:
+                session = await self.cluster.network.open(_replication_of(upstream))
+                while self._follows(upstream):
                     last = self.log[-1] if self.log else None
                     records = await session.call(session.served.after, self.name, last, self.flushed)
-                    if self.is_primary or self.upstream != following or not self.streams:
+                    if not self._follows(upstream):
                         break
                     for record in records:
                         assert record.number == len(self.log) + 1
                         self.log.append(record)
                     await asyncio.sleep(self._draws.uniform(*FLUSH_S))
-                    self.flushed = len(self.log)
-                    self._replay_later(records)
+                    if self._follows(upstream):
+                        self.flushed = len(self.log)
+                        self._replay_later(records)
             except (OSError, Refused) as exc:
-                loop.note(f"{self.name} does not stream: {exc}")
+                self.cluster.loop.note(f"{self.name} does not stream: {exc}")
             finally:
                 if session is not None:
                     session.close()
             await asyncio.sleep(ASK_AGAIN_S)
+
+    def _follows(self, upstream: str) -> bool:
+        return not self.is_primary and self.upstream == upstream and self.streams
 
     def _replay_later(self, records: tuple[Record, ...]) -> None:
         if records:
