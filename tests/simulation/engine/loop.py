@@ -17,7 +17,7 @@ import zlib
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -243,7 +243,14 @@ _owner: contextvars.ContextVar[Process] = contextvars.ContextVar("_owner")
 """To which process the code that runs belongs; tasks and callbacks inherit it."""
 
 
-class SimLoop(asyncio.AbstractEventLoop):
+if TYPE_CHECKING:
+    # What it does not have, nobody may ask for; typeshed would have all of it spelt out.
+    _Base = asyncio.BaseEventLoop
+else:
+    _Base = asyncio.AbstractEventLoop
+
+
+class SimLoop(_Base):
     """`seed` decides everything. `telling`: keep what `note` is told as `story`."""
 
     def __init__(self, seed: int, *, telling: bool = False) -> None:
@@ -338,10 +345,10 @@ class SimLoop(asyncio.AbstractEventLoop):
         asyncio._set_running_loop(self)
         try:
             for task in asyncio.all_tasks(self):
-                task._log_destroy_pending = False  # type: ignore[attr-defined]  # as asyncio's own gather does
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # as asyncio itself does
                 coroutine = task.get_coro()
                 try:
-                    coroutine.close()  # type: ignore[union-attr]  # only tasks of generators have none
+                    coroutine.close()
                 except Exception:  # whoever waits in a `finally` waits in vain
                     continue
             self._graves.clear()
@@ -483,7 +490,9 @@ class SimLoop(asyncio.AbstractEventLoop):
         process = self.current
         return process.on_its_clock(self.now)
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None) -> Any:
+    def call_soon(  # type: ignore[override]  # its handles are ours
+        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> Any:
         if context is None:
             process, context = self.current, contextvars.copy_context()
         else:
@@ -500,9 +509,9 @@ class SimLoop(asyncio.AbstractEventLoop):
             self._runnable.append(process)
         return handle
 
-    call_soon_threadsafe = call_soon
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]  # as there
 
-    def call_at(
+    def call_at(  # type: ignore[override]  # its handles are ours
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> Any:
         if context is None:
@@ -513,7 +522,7 @@ class SimLoop(asyncio.AbstractEventLoop):
             Handle(process, callback, args, context, max(process.in_virtual_time(when), self.now + TURN_S))
         )
 
-    def call_later(
+    def call_later(  # type: ignore[override]  # its handles are ours
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> Any:
         return self.call_at(self.time() + delay, callback, *args, context=context)

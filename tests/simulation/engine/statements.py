@@ -113,8 +113,8 @@ class Report(NamedTuple):
     age_s: float
 
 
-class Count(NamedTuple):
-    count: int
+class Counted(NamedTuple):
+    rows: int
 
 
 class Sight(NamedTuple):
@@ -221,15 +221,15 @@ def read_after(view: View, values: Values) -> list[Page]:
     answers = is_in_charge(view)
     for number, (position, row) in enumerate(view.newest(PURGE_LOG)):
         if number == 0 and answers:
-            rows.append(Page("head", *position, row.id, row.kind, None, row.fork_cv))
+            rows.append(Page("head", position.epoch, position.cv, row.id, row.kind, None, row.fork_cv))
         if position <= after:
             break
-        later.append(Page("entry", *position, row.id, row.kind, row.tags, row.fork_cv))
+        later.append(Page("entry", position.epoch, position.cv, row.id, row.kind, row.tags, row.fork_cv))
     oldest, row = next(view.rows(PURGE_LOG))
-    rows.append(Page("oldest", *oldest, row.id, row.kind, None, row.fork_cv))
+    rows.append(Page("oldest", oldest.epoch, oldest.cv, row.id, row.kind, None, row.fork_cv))
     known = view.get(PURGE_LOG, after)
     if known is not None and known.id == values["id"]:
-        rows.append(Page("known", *after, known.id, known.kind, None, known.fork_cv))
+        rows.append(Page("known", after.epoch, after.cv, known.id, known.kind, None, known.fork_cv))
     later.reverse()
     return rows + later[:limit]
 
@@ -237,7 +237,7 @@ def read_after(view: View, values: Values) -> list[Page]:
 def read_shared(view: View, values: Values) -> list[Place]:
     for position, row in view.newest(PURGE_LOG):
         if position.epoch <= values["epoch"]:
-            return [Place(*position, row.id)] if position.cv < values["cv"] else []
+            return [Place(position.epoch, position.cv, row.id)] if position.cv < values["cv"] else []
     return []
 
 
@@ -248,7 +248,7 @@ def trim(view: View, values: Values) -> Locking:
     for position in surplus:
         yield PURGE_LOG, position
         view.put(PURGE_LOG, position, None)
-    return [Count(len(surplus))]
+    return [Counted(len(surplus))]
 
 
 # -- contacts ----------------------------------------------------------------------------------------------------------
