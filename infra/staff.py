@@ -412,6 +412,8 @@ def _verdict(report: Mapping[str, Any], timeout: float) -> tuple[str, int]:
         missing = [standby["name"] for standby in report["standbys"] if not standby["flushed"]]
         why = f"waiting for {', '.join(missing)}" if missing else "no standby is connected"
         return f"shown everywhere, not yet replicated: {count}, {why}", EXIT_NOT_REPLICATED
+    if report["state"] == "lost":
+        return f"{report['verdict']}; make it again", EXIT_NOT_LIVE
     waiting = [worker for worker in workers if worker["outcome"] == "waiting"]
     return f"not live after {timeout:g} s: {count}, waiting for {_names(waiting)}", EXIT_NOT_LIVE
 

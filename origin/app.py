@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 
 from sqlalchemy import text
@@ -26,6 +27,7 @@ from origin.accounts import edge_purges
 from origin.accounts import staff_api as accounts
 from origin.catalog import api as catalog
 from origin.console import pages as console
+from origin.db import Database
 from origin.errors import NotFound, NotSignedIn, TooLarge
 from origin.events import api as events
 from origin.inventory import api as inventory
@@ -106,11 +108,28 @@ def make_app(
             routes = routes_of(shop)
             records.learn(routes)
             app.router.routes.extend(routes)
-            yield
+            with _told_of_moves(shop.database):
+                yield
 
     app = Starlette(exception_handlers=dict(handlers()), middleware=_middleware(settings, records), lifespan=lifespan)
     app.router.redirect_slashes = False
     return app
+
+
+@contextmanager
+def _told_of_moves(database: Database) -> Iterator[None]:
+    """Meanwhile SIGUSR1 says that another server was promoted, or one is back (docs/failover.md)."""
+    loop, looks = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+
+    def look() -> None:
+        looks.add(task := loop.create_task(database.look_again(), name="told of a move"))
+        task.add_done_callback(looks.discard)
+
+    loop.add_signal_handler(signal.SIGUSR1, look)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGUSR1)
 
 
 def app_of(shop: Shop) -> Starlette:
@@ -272,7 +291,8 @@ async def _metrics(request: Request) -> Response:
 async def _ready(request: Request) -> Response:
     """What this worker depends on, and whether it can do without; 503 when it cannot work."""
     shop: Shop = request.app.state.shop
-    checks: dict[str, dict[str, object]] = {"primary": {"critical": True, "ok": await _answers(shop.database.log)}}
+    in_charge = await _answers(shop.database.log, "SELECT events.in_charge()")
+    checks: dict[str, dict[str, object]] = {"primary": {"critical": True, "ok": in_charge}}
     for number, replica in enumerate(shop.database.replicas):
         checks[f"replica-{number}"] = {"critical": False, "ok": await _answers(replica)}
     if shop.settings.redis_url:
@@ -283,9 +303,9 @@ async def _ready(request: Request) -> Response:
     )
 
 
-async def _answers(engine: AsyncEngine) -> bool:
+async def _answers(engine: AsyncEngine, question: str = "SELECT true FROM events.clock") -> bool:
     try:
         async with engine.connect() as connection:
-            return bool((await connection.execute(text("SELECT true FROM events.clock"))).scalar())
+            return bool((await connection.execute(text(question))).scalar())
     except (SQLAlchemyError, OSError):
         return False

@@ -70,6 +70,8 @@ class Progress:
                 return f"shown everywhere, not yet replicated: {workers}"
             case LiveState.WAITING:
                 return f"on its way: {workers}"
+            case LiveState.LOST:
+                return "lost: the primary database failed before the change was on the one that took its place"
 
     def to_json(self) -> dict[str, Any]:
         """As the staff API and the console's script read it (docs/merchandising.md)."""
@@ -148,7 +150,7 @@ async def progress_of(shop: Shop, position_text: str, *, wait_s: float, read_bac
     report = await shop.observer.wait_live(position, min(max(wait_s, 0.0), MAX_WAIT_S))
     price = await _price_after(shop, change)
     reads: list[ReadBack] = []
-    if read_back and price is not None and report.state is not LiveState.WAITING:
+    if read_back and price is not None and report.state in {LiveState.LIVE, LiveState.SHOWN}:
         reads = await shop.observer.read_back(report, price.market.id, price.sku, price.amount)
     return Progress(report, purge, change, price, tuple(reads))
 

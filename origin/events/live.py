@@ -1,7 +1,8 @@
 """Is this change live? Registered workers, their applied positions and leases, and what standbys hold (rule 6).
 
 Only evidence counts: a worker has *acknowledged* when it asked from the change's position or beyond; otherwise its
-lease has *run out* when its contact number has stood still for L x 1.01 on this observer's own monotonic clock.
+lease has *run out* when its contact number has stood still for L x 1.01 on this observer's own monotonic clock. After
+a promotion nothing is live until the leases that the primary before could still give are certainly over (rule 8).
 """
 
 from __future__ import annotations
@@ -25,10 +26,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache_policies.feed import LEASE_S
 from cache_policies.positions import Position
-from origin.db import Committed, Database
+from origin.db import Committed, Database, NotInCharge
+from origin.events.exposure import Exposure
 
 RUN_OUT_S = LEASE_S * 1.01
 """A contact number that stood still for so long belongs to a lease that is over, whichever clock runs fast by 1 %."""
+SUPERVISOR_LEASE_S = 2.0
+"""How long a server stays in charge after its supervisor's last word, at most (`events.renew_supervisor_lease`)."""
+QUIET_S = (SUPERVISOR_LEASE_S + LEASE_S) * 1.01
+"""Nothing is live before an epoch has been seen for so long: the primary before it may have answered a worker, which is
+not registered here, as long as it was in charge."""
 FORGET_S = 60.0
 """A registration whose contact number stood still for so long is removed: until then reports still name it."""
 POLL_S = 0.01
@@ -61,6 +68,8 @@ class LiveState(StrEnum):
     """Shown everywhere, not yet replicated: every worker is done; losing the primary could undo the change."""
     LIVE = "live"
     """Every worker is done, and every standby that may be promoted has flushed the change."""
+    LOST = "lost"
+    """The primary was lost before the change had reached the standby that was promoted: nobody has it any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +182,27 @@ class View:
     """How far the primary's own log is on disk, in bytes: everything committed before the statement is below it."""
     contacts: tuple[Contact, ...]
     standbys: tuple[Standby, ...]
+    epoch: int = 1
+    settled: bool = True
+    """Whether somebody has seen this epoch for as long as nothing may be live in it."""
+    forks: tuple[tuple[int, int], ...] = ()
+    """The epochs that the purge log tells of, and the `cv` that each inherited."""
+
+    def has_lost(self, position: Position) -> bool:
+        """Whether `position` is of a history that ended before it."""
+        return any(position.epoch < epoch and position.cv > fork_cv for epoch, fork_cv in self.forks)
+
+
+class Epochs:
+    """Since when each epoch has been seen, by the clock of whoever calls."""
+
+    def __init__(self) -> None:
+        self._since: dict[int, float] = {}
+
+    def is_settled(self, view: View, now: float) -> bool:
+        """Whether nothing of the primary before the one of `view`, read at `now`, can be in force any more."""
+        since = self._since.setdefault(view.epoch, now)
+        return view.settled or now - since >= QUIET_S
 
 
 class Leases:
@@ -234,9 +264,15 @@ class Watch:
     def _names(self) -> set[str]:
         return {standby.name for standby in self.report.standbys}
 
-    def judge(self, view: View, leases: Leases, now: float) -> bool:
-        """Take `view`, read after the commit, into account. True when the report says something new."""
+    def judge(self, view: View, leases: Leases, now: float, settled: bool = True) -> bool:
+        """Take `view`, read after the commit, into account. True when the report says something new.
+
+        `settled`: whether anything may be live in the epoch of `view`.
+        """
         ms = round((now - self.committed_at) * 1000, 1)
+        if view.has_lost(self.position):
+            self.report = LiveReport(self.position, LiveState.LOST, ms)
+            return True
         if self._workers is None:
             # Who is registered now is who counts: a worker that registers later reads this change before it serves.
             self._target = view.flushed
@@ -255,7 +291,7 @@ class Watch:
             if not self._promotable or standby.name in self._promotable
         )
         workers = tuple(sorted(self._workers.values(), key=lambda report: (report.edge, report.worker)))
-        state = self._state(workers, standbys)
+        state = self._state(workers, standbys) if settled else LiveState.WAITING
         before = self.report
         self.report = LiveReport(
             self.position,
@@ -291,6 +327,8 @@ class Watch:
         return LiveState.LIVE if all(standby.flushed for standby in standbys) else LiveState.SHOWN
 
 
+_FINAL = frozenset({LiveState.LIVE, LiveState.LOST})
+
 _VIEW = text(
     """
     SELECT (SELECT system_identifier FROM pg_control_system())::text
@@ -299,9 +337,15 @@ _VIEW = text(
            (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint AS flushed,
            (SELECT coalesce(json_agg(json_build_array(worker, edge, contact, applied_epoch, applied_cv, public_url)),
                             '[]') FROM events.contact WHERE left_at IS NULL)::text AS contacts,
-           (SELECT coalesce(json_agg(json_build_array(name, flushed)), '[]') FROM events.standbys())::text AS standbys
+           (SELECT coalesce(json_agg(json_build_array(name, flushed)), '[]') FROM events.standbys())::text AS standbys,
+           (SELECT epoch FROM events.clock) AS epoch,
+           EXISTS (SELECT FROM events.settled_epoch JOIN events.clock USING (epoch)) AS settled,
+           (SELECT coalesce(json_agg(json_build_array(epoch, fork_cv)), '[]') FROM events.purge_log
+             WHERE kind = 'epoch')::text AS forks
+     WHERE (SELECT events.in_charge())
     """
 )
+_SETTLE = text("INSERT INTO events.settled_epoch (epoch) VALUES (:epoch) ON CONFLICT DO NOTHING")
 _FORGET = text("DELETE FROM events.contact WHERE worker = :worker AND contact = :contact")
 _WRITE_PROGRESS = text(
     """
@@ -321,8 +365,10 @@ _READ_PROGRESS = text(
 
 
 async def read_view(connection: AsyncConnection) -> View:
-    """The registry and the standbys now: one statement. Fails on a server in recovery."""
-    row = (await connection.execute(_VIEW)).one()
+    """The registry and the standbys now: one statement. Raises NotInCharge where nothing may be called live."""
+    row = (await connection.execute(_VIEW)).one_or_none()
+    if row is None:
+        raise NotInCharge
     return View(
         row.instance,
         row.flushed,
@@ -331,6 +377,9 @@ async def read_view(connection: AsyncConnection) -> View:
             for worker, edge, contact, epoch, cv, url in json.loads(row.contacts)
         ),
         tuple(Standby(name, flushed) for name, flushed in json.loads(row.standbys)),
+        row.epoch,
+        row.settled,
+        tuple((epoch, fork_cv) for epoch, fork_cv in json.loads(row.forks)),
     )
 
 
@@ -357,6 +406,10 @@ class Observer:
         self._standbys = tuple(standbys)
         self._clock = clock
         self._leases = Leases()
+        self._epochs = Epochs()
+        self._exposure = Exposure(standbys)
+        self.in_charge = False
+        """Whether the primary answered when it was last asked, and is in charge."""
         self._watches: dict[Position, Watch] = {}
         self._reports: OrderedDict[Position, LiveReport] = OrderedDict()
         self._unwritten: dict[Position, LiveReport] = {}
@@ -382,6 +435,18 @@ class Observer:
         if self._client is not None:
             await self._client.aclose()
             self._client = None
+
+    def unsafe_bytes(self) -> float:
+        """What the loss of the primary would lose now, in bytes of its log."""
+        return self._exposure.unsafe_bytes
+
+    def unsafe_s(self) -> float:
+        """How old the oldest of that is, in seconds."""
+        return self._exposure.unsafe_s(self._clock())
+
+    def promotable(self) -> float:
+        """How many standbys stream that may be promoted."""
+        return self._exposure.standbys if self.in_charge else 0
 
     def watch(self, committed: Committed) -> None:
         """Follow a change that has just been committed here; for `Database.on_commit`."""
@@ -419,7 +484,7 @@ class Observer:
         if (watch := self._watches.get(position)) is not None:
             return watch.report
         known = self._reports.get(position)
-        if known is not None and known.state is LiveState.LIVE:
+        if known is not None and known.state in _FINAL:
             return known
         async with self._database.log.connect() as connection:
             row = (await connection.execute(_READ_PROGRESS, {"epoch": position.epoch, "cv": position.cv})).one_or_none()
@@ -483,6 +548,7 @@ class Observer:
                         await self._pause()
             except (SQLAlchemyError, OSError) as exc:
                 _log.warning("the registry of edge workers cannot be read, trying again: %s", exc)
+            self.in_charge = False
             self._leases.start_over()
             for watch in self._watches.values():
                 watch.start_over()
@@ -504,16 +570,21 @@ class Observer:
         watches = list(self._watches.values())
         view = await read_view(connection)
         now = self._clock()
+        self.in_charge = True
+        self._exposure.see(view, now)
         if not self._leases.see(view, now):
             for watch in watches:
                 watch.start_over()
+        settled = self._epochs.is_settled(view, now)
+        if settled and not view.settled:
+            await connection.execute(_SETTLE, {"epoch": view.epoch})
         news = False
         for watch in watches:
-            if watch.judge(view, self._leases, now):
+            if watch.judge(view, self._leases, now, settled):
                 news = True
                 self._keep(watch.report)
                 self._tell(watch.report)
-            if watch.report.state is LiveState.LIVE or now - watch.committed_at > WATCH_S:
+            if watch.report.state in _FINAL or now - watch.committed_at > WATCH_S:
                 self._watches.pop(watch.position, None)
                 self._heard.pop(watch.position, None)
                 news = True
@@ -539,8 +610,9 @@ class Observer:
         self._reports.move_to_end(report.position)
         while len(self._reports) > KEPT_REPORTS:
             self._reports.popitem(last=False)
-        self._unwritten[report.position] = report
-        self._written.set()
+        if report.state is not LiveState.LOST:
+            self._unwritten[report.position] = report
+            self._written.set()
 
     async def _write(self) -> None:
         while True:

@@ -13,8 +13,10 @@ from cache_policies.positions import Position, PurgeKind
 from origin.db import Database
 from origin.events.live import (
     FORGET_S,
+    QUIET_S,
     RUN_OUT_S,
     Contact,
+    Epochs,
     Leases,
     LiveReport,
     LiveState,
@@ -51,16 +53,18 @@ class Story:
 
     def __init__(self, committed_at: float = 100.0, standbys: tuple[str, ...] = ()) -> None:
         self.leases = Leases()
+        self.epochs = Epochs()
         self.watch = Watch(CHANGE, committed_at, standbys)
 
     def before(self, now: float, seen: View) -> None:
-        """A look before the commit: leases only."""
+        """A look before the commit: leases and epochs only."""
         self.leases.see(seen, now)
+        self.epochs.is_settled(seen, now)
 
     def look(self, now: float, seen: View) -> LiveReport:
         if not self.leases.see(seen, now):
             self.watch.start_over()
-        self.watch.judge(seen, self.leases, now)
+        self.watch.judge(seen, self.leases, now, self.epochs.is_settled(seen, now))
         return self.watch.report
 
 
@@ -113,6 +117,47 @@ def test_a_worker_that_comes_back_after_its_lease_ran_out_is_named_acknowledged(
     assert outcomes(report)["eu-1"] is Outcome.LEASE_RAN_OUT  # it asked after the change: it was answered with it
     report = story.look(100.6, view(contact("eu-1", 7, CHANGE), other))
     assert outcomes(report)["eu-1"] is Outcome.ACKNOWLEDGED
+
+
+def test_nothing_is_live_until_the_leases_of_the_primary_before_are_over():
+    """A worker that only the old primary knew may hold a lease that nobody here has heard of."""
+    story = Story()
+    young = replace(view(contact("eu-1", 5, CHANGE)), epoch=2, settled=False)
+    story.before(99.0, young)
+    assert story.look(99.0 + QUIET_S - 0.001, young).state is LiveState.WAITING
+    assert story.look(99.001 + QUIET_S, young).state is LiveState.LIVE
+    # Two leases, each as long as the slower of two clocks may make it.
+    assert pytest.approx((2.0 + 2.0) * 1.01) == QUIET_S
+
+
+def test_an_observer_that_begins_later_need_not_wait_once_more():
+    young = replace(view(contact("eu-1", 5, CHANGE)), epoch=2, settled=True)
+    assert Story().look(100.01, young).state is LiveState.LIVE
+
+
+def test_a_broken_connection_does_not_begin_the_wait_anew():
+    story = Story()
+    young = replace(view(contact("eu-1", 5, CHANGE)), epoch=2, settled=False)
+    story.before(95.0, young)
+    story.leases.start_over()
+    story.watch.start_over()
+    assert story.look(95.001 + QUIET_S + 5.0, young).state is LiveState.LIVE
+
+
+@pytest.mark.parametrize(
+    ("forks", "state"),
+    [
+        pytest.param(((2, 9),), LiveState.LOST, id="the new primary inherited less"),
+        pytest.param(((2, 10),), LiveState.LIVE, id="it inherited this"),
+        pytest.param(((2, 10), (3, 11)), LiveState.LIVE, id="and so did the next"),
+        pytest.param(((2, 10), (3, 9)), LiveState.LOST, id="but not this one"),
+    ],
+)
+def test_a_change_that_the_new_primary_did_not_inherit_is_lost(forks, state):
+    """Workers are beyond its position, in a history that does not have it."""
+    seen = replace(view(contact("eu-1", 5, Position(3, 12))), epoch=3, forks=forks)
+    report = Story().look(100.01, seen)
+    assert report.state is state
 
 
 def test_a_worker_that_leaves_is_done():
