@@ -25,6 +25,9 @@ RETRY_S = 0.1
 """After a question that failed. Many edges notice a cut at once, but ten small questions a second are cheap."""
 REFUSED_RETRY_S = 2.0
 """After a question whose key was refused: only somebody who changes a setting can help."""
+MAX_WHILE_FAILING = 6
+"""Questions that wait for their answer at the same time while questions fail: an origin that is slow to answer would
+otherwise find so many waiting that whoever sent the next one had given it up before its turn."""
 MAX_OPEN_STREAMS = 32
 """Beyond it the oldest is hung up: its question has been reported, and younger ones hear the same entries."""
 REMEMBERED = 1_000
@@ -235,7 +238,8 @@ class FollowerLoop:
         try:
             while True:
                 self._soon.clear()
-                self._open_stream()
+                if not (self._failing and len(self._streams) >= MAX_WHILE_FAILING):
+                    self._open_stream()
                 if self._spares_wanted and self._heard_at > float("-inf") and not self._failing:
                     self._spares_wanted = False
                     for _ in range(SPARE_STREAMS):

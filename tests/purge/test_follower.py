@@ -10,7 +10,14 @@ import pytest
 from cache_policies.feed import ASK_EVERY_S, LEASE_S, Answer, Question
 from cache_policies.positions import Position, PurgeEntry, PurgeKind
 from edge.core.floors import Floors, Lease
-from edge.purge.follower import SPARE_STREAMS, Follower, FollowerLoop, Outcome, QuestionRefused
+from edge.purge.follower import (
+    MAX_WHILE_FAILING,
+    SPARE_STREAMS,
+    Follower,
+    FollowerLoop,
+    Outcome,
+    QuestionRefused,
+)
 
 T = 1_000.0
 
@@ -411,6 +418,23 @@ async def test_a_cut_is_survived_by_asking_again(follower):
         answers.put_nowait(line(head=5, start=5))
         while (await running.next_question())[0].after != at(5):
             pass
+
+
+async def test_an_origin_that_is_slow_to_answer_is_not_buried_in_questions(follower, monkeypatch):
+    monkeypatch.setattr("edge.purge.follower.RETRY_S", 0.001)
+    async with Running(follower) as running:
+        _, answers = await running.next_question()
+        answers.put_nowait(TimeoutError())
+        waiting = [await running.next_question() for _ in range(MAX_WHILE_FAILING)]
+        with pytest.raises(TimeoutError):
+            await running.next_question(within_s=0.1)
+        # One that is given up makes room for one more; one that is answered ends it.
+        waiting[0][1].put_nowait(TimeoutError())
+        await running.next_question()
+        waiting[1][1].put_nowait(line(head=5, start=5))
+        while (await running.next_question())[0].after != at(5):
+            pass
+        assert running.feed.open > MAX_WHILE_FAILING
 
 
 async def test_a_doubtful_answer_ends_its_stream(follower):
