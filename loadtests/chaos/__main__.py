@@ -19,6 +19,7 @@ import argparse
 import asyncio
 import datetime as dt
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,6 +107,8 @@ def _say(text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
+    # As after Ctrl-C: the shop is mended first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.schedule:
             asyncio.run(print_schedule(options))

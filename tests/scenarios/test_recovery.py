@@ -58,12 +58,13 @@ async def goes_away(shop: EdgeShop) -> None:
     for number in range(PAGES):
         shop.origin.on(f"/page/{number}", Reply(reset=True))
         shop.origin.on(f"/price/{number}", Reply(reset=True))
-    shop.later(120.0, lease=False)
+    shop.later(3.0, lease=False)
     for number in range(Breaker.FAILURES):
         shown = await shop.get(f"/page/{number}")
         assert shown.status == 200
         assert b"being confirmed" in shown.body
     assert shop.gateway.origins.default.status()["left_alone"]
+    shop.later(120.0, lease=False)
     for number in range(PAGES):
         assert (await shop.get(f"/page/{number}")).status == 200
     assert (await shop.get("/price/0")).status == 503
