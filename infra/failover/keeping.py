@@ -142,7 +142,7 @@ class KeptDatabases:
         if said.alarming:
             self._voice.warn(said.text)
         else:
-            self._voice.line(said.text)
+            self._voice.step(said.text)
 
     # --- what people want of them ---
 

@@ -5,8 +5,9 @@
 
 A killed primary ends at once; a frozen one keeps its connections for half a minute and then goes on, with another
 promoted meanwhile. Frozen ones are kept from acknowledging anything by all fences together, and by each of the others
-alone while the rest is switched off (docs/faults.md, `disarm`). Meanwhile pages and prices of some markets are read at
-every edge, and staff change prices in another.
+alone while the rest is switched off (docs/faults.md, `disarm`). Some are killed while edges show changes that their
+standby never had, with synchronous commits switched off: those are lost, and may not be shown any more. Meanwhile
+pages and prices of some markets are read at every edge, and staff change prices in another.
 
 Exit status: 0 when every promise was kept, 1 when one was not, 2 when the run could not start or go on.
 """
@@ -33,6 +34,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     plan = Plan()
     parser.add_argument("--kills", type=int, default=plan.kills, help="times it is killed (default: %(default)s)")
     parser.add_argument("--freezes", type=int, default=plan.freezes, help="times it is frozen (default: %(default)s)")
+    parser.add_argument("--tails", type=int, default=plan.tails, help="kills with a lost tail (default: %(default)s)")
     parser.add_argument("--frozen", type=float, default=plan.frozen_s, metavar="SECONDS", help="how long, each time")
     parser.add_argument("--seed", type=int, default=plan.seed)
     parser.add_argument("--rate", type=float, default=plan.rate, help="reads a second in all (default: %(default)s)")
@@ -50,7 +52,7 @@ async def play(target: Target, plan: Plan) -> Report:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
-    plan = Plan(options.kills, options.freezes, options.frozen, options.seed, options.rate)
+    plan = Plan(options.kills, options.freezes, options.tails, options.frozen, options.seed, options.rate)
     try:
         report = asyncio.run(play(load_target(options.ready, options.state), plan))
     except (BadTarget, StaffError, NoAnswer, FaultsUnavailable) as exc:

@@ -29,6 +29,8 @@ class Round:
     """From the first to the last 503 to readers of prices."""
     prices_refused: int = 0
     without_retry_after: int = 0
+    tail: int = 0
+    """Prices that edges had shown, and that the promoted primary does not have."""
     ghosts: list[str] = field(default_factory=list)
     """Prices at edges, 2 s after the promotion, of changes that are in no history."""
     acknowledged_by_old: list[str] = field(default_factory=list)
@@ -55,6 +57,10 @@ class Report:
     @property
     def kills(self) -> list[Round]:
         return [each for each in self.rounds if each.kind.startswith("kill")]
+
+    @property
+    def tails(self) -> list[Round]:
+        return [each for each in self.rounds if each.tail]
 
     @property
     def freezes(self) -> list[Round]:
@@ -106,6 +112,8 @@ def render(report: Report) -> str:
         f"changes acknowledged           {report.acknowledged}",
         f"  of them lost                 {len(report.lost)}",
         f"changes not acknowledged       {report.unacknowledged}",
+        f"promotions that lost prices    {len(report.tails)}",
+        f"  that edges had shown         {sum(each.tail for each in report.tails)}",
         f"ghosts 2 s after promotion     {sum(len(each.ghosts) for each in report.rounds)}",
         f"seed {report.seed}, {report.duration_s:.0f} s",
     ]

@@ -9,7 +9,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,8 @@ BACK_WITHIN_S = 60.0
 """After a loss, this long a change that is taken again is waited for."""
 GHOST_S = 2.0
 """After a promotion, this long an edge may take to know what the new primary inherited."""
+TAIL_S = 0.7
+"""How long changes go on that the standby does not get."""
 SETTLE_S = 1.0
 """Between a shop that is whole and its next loss, on average."""
 LOOK_S = 0.05
@@ -45,6 +47,8 @@ alone."""
 class Plan:
     kills: int = 50
     freezes: int = 20
+    tails: int = 10
+    """Kills with changes at edges that the standby never had."""
     frozen_s: float = 30.0
     seed: int = 1
     rate: float = 120.0
@@ -77,7 +81,7 @@ class Run:
         """All rounds, kills and freezes mixed by the seed. Raises BadTarget, StaffError or FaultsUnavailable."""
         begun = time.monotonic()
         await self._meet()
-        kinds = ["kill"] * self.plan.kills + ["freeze"] * self.plan.freezes
+        kinds = ["kill"] * self.plan.kills + ["freeze"] * self.plan.freezes + ["tail"] * self.plan.tails
         self._rng.shuffle(kinds)
         witnesses = [
             asyncio.ensure_future(work) for work in (self.pages.run(), self.prices.run(), self.staff.run(MERCHANDISERS))
@@ -89,6 +93,8 @@ class Run:
                 await asyncio.sleep(self._rng.uniform(0.5, 1.5) * SETTLE_S)
                 if kind == "kill":
                     await self._kill()
+                elif kind == "tail":
+                    await self._lose_a_tail()
                 else:
                     await self._freeze(FENCES[frozen % len(FENCES)])
                     frozen += 1
@@ -153,6 +159,34 @@ class Run:
         await self._until_whole()
         self._over(this, lost_at)
 
+    async def _lose_a_tail(self) -> None:
+        """Killed while edges show changes that nobody else has: no promise but that they are not shown any more."""
+        await self._ask({"do": "disarm", "fence": "sync"})
+        await self._until(lambda status: status["failover"]["promotable"] is not None)
+        status = await self._status()
+        this = Round("kill with a lost tail", str(status["failover"]["primary"]))
+        self.staff.giving_up = True
+        await self._ask({"do": "cut", "edge": "replication"})
+        await asyncio.sleep(TAIL_S)
+        # At once, and only what has changed: a standby that is away for 5 s is not promoted any more.
+        shown = await self._shown({write.key for write in self.staff.writes if write.given_up})
+        if (await self._status())["failover"]["promotable"] is None:
+            self._tell("     a standby that was away for too long: nothing was killed")
+        else:
+            await self._promote_without(this, shown, status["failover"]["moves"])
+        await self._ask({"do": "heal"})
+        await self._until_whole()
+        self.staff.giving_up = False
+
+    async def _promote_without(self, this: Round, shown: list[tuple[str, PriceKey, int]], moves: int) -> None:
+        lost_at = time.monotonic()
+        await self._ask({"do": "kill", "name": this.old})
+        await self._after_the_loss(this, lost_at, moves)
+        doubtful, truth = self.staff.doubtful(), await self._truth()
+        gone = {(key, amount) for _, key, amount in shown if amount != truth[key]}
+        this.tail = len(gone & doubtful)
+        self._over(this, lost_at)
+
     async def _freeze(self, without: tuple[str, ...]) -> None:
         """Frozen for a while, with somebody else promoted meanwhile; then it goes on, and is asked directly."""
         for fence in without:
@@ -194,18 +228,28 @@ class Run:
         self.staff.may.set()
 
     async def _ghosts(self) -> list[str]:
-        """Prices at edges of changes that were not acknowledged and are not in the database."""
-        truth = await self._truth()
-        never = {(write.key, write.amount) for write in self.staff.writes if write.position is None}
+        """Prices at edges of changes that are not in the database."""
+        truth, doubtful = await self._truth(), self.staff.doubtful()
+        return [
+            f"{edge}: {key.market} {key.sku} shown at {amount}, and is {truth[key]}"
+            for edge, key, amount in await self._shown(self._keys)
+            if amount != truth[key] and (key, amount) in doubtful
+        ]
+
+    async def _shown(self, keys: Iterable[PriceKey]) -> list[tuple[str, PriceKey, int]]:
+        """These prices as the edges show them: edge, price, minor units; on two connections each, for their workers."""
+        lines = [self._shown_at(edge, url, list(keys)) for edge, url in self.target.edges.items() for _ in range(2)]
+        return [each for found in await asyncio.gather(*lines) for each in found]
+
+    @staticmethod
+    async def _shown_at(edge: str, url: str, keys: Iterable[PriceKey]) -> list[tuple[str, PriceKey, int]]:
         found = []
-        for edge, url in self.target.edges.items():
-            for _ in range(2):  # the edge's workers
-                async with Connection(url) as connection:
-                    for key in self._keys:
-                        with contextlib.suppress(NoAnswer):
-                            shown = await price_at(connection, key)
-                            if shown is not None and shown != truth[key] and (key, shown) in never:
-                                found.append(f"{edge}: {key.market} {key.sku} shown at {shown}, and is {truth[key]}")
+        async with Connection(url) as connection:
+            for key in keys:
+                with contextlib.suppress(NoAnswer):
+                    amount = await price_at(connection, key)
+                    if amount is not None:
+                        found.append((edge, key, amount))
         return found
 
     async def _truth(self) -> dict[PriceKey, int]:
@@ -231,6 +275,7 @@ class Run:
             f"{len(self.report.rounds):3}  {this.kind:32} {this.old} -> {this.new}  changes taken again after {back}, "
             f"open after {this.opened_s or 0:.2f} s, prices refused for {this.prices_refused_s:.2f} s, whole after "
             f"{this.whole_s:.1f} s"
+            + (f", {this.tail} lost prices had been shown" if this.tail else "")
             + (f", GHOSTS {len(this.ghosts)}" if this.ghosts else "")
             + (f", OLD PRIMARY ACKNOWLEDGED {this.acknowledged_by_old}" if this.acknowledged_by_old else "")
         )

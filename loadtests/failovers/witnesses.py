@@ -37,6 +37,8 @@ class Write:
     """Where it was acknowledged; None: it was not."""
     status: int | None
     """What it was answered; None: nothing."""
+    given_up: bool = False
+    """Made while the shop was told to acknowledge what only its primary has: it may be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ class Merchandisers:
         self.may = asyncio.Event()
         """Cleared while nobody is to change anything."""
         self.may.set()
+        self.giving_up = False
+        """What is acknowledged now may be lost."""
         self._staff = staff
         self._keys = keys
         self._digits = digits
@@ -159,7 +163,9 @@ class Merchandisers:
                         self._under_way -= 1
                         if not self._under_way:
                             self._idle.set()
-                    self.writes.append(Write(key, amount, text, begun_at, time.monotonic(), position, status))
+                    ended_at = time.monotonic()
+                    write = Write(key, amount, text, begun_at, ended_at, position, status, self.giving_up)
+                    self.writes.append(write)
                     news, self._news = self._news, asyncio.Event()
                     news.set()
                     await asyncio.sleep(AGAIN_S)
@@ -167,7 +173,13 @@ class Merchandisers:
                         break
 
     def acknowledged(self) -> list[Write]:
-        return [write for write in self.writes if write.position is not None]
+        """Those that may not be lost."""
+        return [write for write in self.writes if write.position is not None and not write.given_up]
+
+    def doubtful(self) -> set[tuple[PriceKey, int]]:
+        """Prices that were never acknowledged, or may be lost again: an edge that shows one shows the truth, or a
+        ghost."""
+        return {(write.key, write.amount) for write in self.writes if write.position is None or write.given_up}
 
     async def back_at(self, since: float, within_s: float) -> float | None:
         """When a change that was asked for after `since` was acknowledged first; None: not `within_s` from then."""

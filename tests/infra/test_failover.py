@@ -15,9 +15,10 @@ from typing import Any
 import asyncpg
 import pytest
 
+from infra.failover.embedded import record
 from infra.failover.keeping import KeptDatabases
 from infra.failover.machine import LEASE_S
-from infra.failover.steps import Fence
+from infra.failover.steps import Fence, Record
 from infra.local.errors import LocalError
 from infra.local.external import ExternalDatabases
 from infra.local.state import State
@@ -41,9 +42,8 @@ class Pair:
 
     def __enter__(self) -> Pair:
         self.embedded.__enter__()
-        self.embedded.start_postgres()
-        self.embedded.run(self.embedded.servers.stop_databases())
         self.keep()
+        self.embedded.migrate()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -346,28 +346,31 @@ def others(pair: Pair, **more: str) -> ExternalDatabases:
     return found
 
 
-def test_servers_of_others_are_put_in_charge_and_handed_over_by_hand(scratch):
-    with Pair(scratch / "others") as pair:
-        pair.run(pair.kept.stop())
-        state: State = pair.servers.state
-        (state.folder / "failover.json").unlink()
-        kept = KeptDatabases(pair.servers, others(pair), state, Voice(quiet=True), failover=None, moved=lambda: None)
-        old = pair.servers.primary
+def test_servers_of_others_are_put_in_charge_and_handed_over_by_hand(pair):
+    pair.run(pair.kept.stop())
+    servers, state = pair.servers, pair.servers.state
+    old, new = servers.primary, servers.standby
+    (state.folder / "failover.json").unlink()
+    kept = KeptDatabases(servers, others(pair), state, Voice(quiet=True), failover=None, moved=lambda: None)
+    try:
         assert pair.run(kept.start_primary()) == []
-        try:
-            machine = kept.runner.machine
-            assert machine.primary == f"{pair.servers.sockets}:{old.port}"
-            position = pair.change(old.name)
-            move = pair.run(kept.runner.move(None))
-            assert move.new == f"{pair.servers.sockets}:{pair.servers.standby.port}"
-            new = pair.servers.standby.name
-            assert pair.positions(new)[-2:] == [(*position, "hard"), (position[0] + 1, position[1] + 1, "epoch")]
-            # It still runs, and nobody acknowledges anything there.
-            with pytest.raises(asyncpg.PostgresError):
-                pair.change(old.name)
-            assert kept.role_of(old.name) in {"primary", "standby"}
-        finally:
-            pair.run(kept.stop())
+        assert kept.runner.machine.primary == f"{servers.sockets}:{old.port}"
+        pair.sql(old.name, "ALTER SYSTEM SET synchronous_standby_names = ''")
+        pair.sql(old.name, "SELECT pg_reload_conf()")
+        position = pair.change(old.name, durable=False)
+        move = pair.run(kept.runner.move(None))
+        assert move.new == f"{servers.sockets}:{new.port}"
+        assert pair.positions(new.name)[-2:] == [(*position, "hard"), (position[0] + 1, position[1] + 1, "epoch")]
+        # It still runs, and takes no change.
+        with pytest.raises(asyncpg.PostgresError):
+            pair.change(old.name, durable=False)
+    finally:
+        pair.run(kept.stop())
+    # Its owner rebuilds the old one.
+    pair.run(servers.stop_databases())
+    record(state, Record(new.name, None, position[0] + 1))
+    pair.keep()
+    assert pair.machine.primary == new.name
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,10 @@ class EmbeddedServers:
         """Primary and standby, with the origin's tables."""
         self.run(self.servers.start_primary())
         self.run(self.servers.start_standby())
+        self.migrate()
+
+    def migrate(self) -> None:
+        """Make the origin's tables."""
         environment = {
             "DATABASE_URL": self.servers.database_url,
             "ADMIN_DATABASE_URL": self.servers.admin_database_url,
