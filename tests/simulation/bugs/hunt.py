@@ -5,19 +5,25 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from unittest.mock import patch
 
 from tests.simulation import world
 from tests.simulation.bugs import of_edges, of_the_origin
 from tests.simulation.bugs.planting import Bug, named
-from tests.simulation.promise import Violation
+from tests.simulation.engine.patches import simulated
+from tests.simulation.plan import Plan, plan_of
+from tests.simulation.promise import Promise, Violation
 
 BUGS = named([*of_edges.BUGS, *of_the_origin.BUGS])
 """Every planted bug, by its name."""
 MOST_RUNS = 60
 """Worlds that are played before it counts as not caught."""
 FIRST_SEED = 1
+
+
+VIEW_EVERY_S = 0.02
+"""Between two viewers of one worker: a mistake shows at the few that come at the right moment, and each one costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +39,55 @@ class Caught:
     checked: int
     """Of these, those about what had been reported live."""
     took_s: float
+    """Seconds of a processor."""
     violation: Violation
 
     def told(self) -> str:
         found = self.violation
         return (
-            f"{self.bug:<36} {self.checked:>9,} checked serves, {self.runs:>3} worlds, {self.took_s:>5.1f} s: "
-            f"{found.invariant.value}"
+            f"{self.bug:<36} {self.served:>7,} serves ({self.checked:,} checked), {self.runs} worlds, "
+            f"{self.took_s:.1f} s: {found.invariant.value}"
         )
 
 
 def hunt(bug: Bug, runs: int = MOST_RUNS, first_seed: int = FIRST_SEED) -> Caught | None:
-    """Play worlds with `bug` in them until it is caught; None: it was not."""
-    began = time.monotonic()
+    """Play worlds with `bug` in them, each to the end of its storm, until it is caught; None: it was not."""
+    began = time.process_time()
     served = checked = 0
-    draw = world.plan_of
-    with patch.object(world, "plan_of", lambda draws: bug.tune(draw(draws))), bug.plant():
+    with patch.object(world, "plan_of", lambda draws: _tuned(bug, plan_of(draws))), bug.plant():
         for number in range(runs):
-            seed = first_seed + number
-            result = world.World(seed).run()
-            served += result.served
-            checked += result.checked
-            if result.violations:
-                took_s = time.monotonic() - began
-                return Caught(bug.name, seed, number + 1, served, checked, took_s, result.violations[0])
-            del result
-            gc.collect()
+            promise = _storm(first_seed + number)
+            served += promise.counts.served
+            checked += promise.counts.checked
+            if promise.violations:
+                took_s = time.process_time() - began
+                return Caught(bug.name, first_seed + number, number + 1, served, checked, took_s, promise.violations[0])
     return None
+
+
+def _tuned(bug: Bug, plan: Plan) -> Plan:
+    return bug.tune(replace(plan, view_every_s=VIEW_EVERY_S))
+
+
+def is_clean_without(bug: Bug, caught: Caught) -> bool:
+    """Whether the world that showed `bug` has nothing to complain of without it, for as long."""
+    with patch.object(world, "plan_of", lambda draws: _tuned(bug, plan_of(draws))):
+        return not _storm(caught.seed, caught.violation.at).violations
+
+
+def _storm(seed: int, until: float = world.STORM_S) -> Promise:
+    """What came of a world whose storm nobody mends."""
+    played = world.World(seed)
+    gc.collect()
+    gc.disable()
+    try:
+        with simulated(played.loop, played.network), world.smaller():
+            played._begin()
+            played.loop.run(until)
+            played.loop.close()
+    finally:
+        gc.enable()
+    return played.promise
 
 
 def hunt_all(names: Sequence[str] = ()) -> list[str]:

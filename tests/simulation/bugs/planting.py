@@ -53,7 +53,7 @@ def blind(owner: type) -> Plant:
 
     @contextmanager
     def planted() -> Iterator[None]:
-        made = owner.__init__
+        made = vars(owner)["__init__"]
 
         def make(self: Any, *args: Any, **named: Any) -> None:
             made(self, *args, **named)
