@@ -21,7 +21,7 @@ from typing import ClassVar
 import cache_policies
 from cache_policies.positions import Position, PurgeKind
 from loadtests.http1 import Answer, Connection, NoAnswer
-from loadtests.interleavings.origin import EDGE_KEY, SOON_S, Origin, Page
+from loadtests.interleavings.origin import EDGE_KEY, Origin, Page
 from loadtests.site import Missing, free_port, started, until, valkey_program
 
 ORIGIN_AT_ONCE = 20

@@ -129,7 +129,8 @@ class Nginx(Cache):
         "nginx with `proxy_cache` on disk. The free version has no purge and no tags; what it has is "
         "`proxy_cache_bypass`: a request with a secret field is fetched and replaces what is stored, one for each "
         "address that the shop can name. *Done* is its 200. What is stored cannot be made unusable, only replaced, and "
-        "that needs the origin. The module `ngx_cache_purge` was not tried"
+        "that needs the origin. A stale copy in place of a status takes `proxy_cache_use_stale http_503`, which has no "
+        "bound and is therefore off. The module `ngx_cache_purge` was not tried"
     )
     purges_tags = False
 
