@@ -35,8 +35,9 @@ from edge.store.codec import VERSION, Unreadable, decode, encode, key_record
 
 logger = logging.getLogger("nearshelf.regional")
 
-WAIT_S = 0.1
-"""How long anything may wait for one word of the server, connecting included."""
+WAIT_S = 0.5
+"""How long anything may wait for one word of the server, connecting included. After the purge of a hot tag the server's
+machine is as busy as everybody's, and going without it then would double what the origin is asked for."""
 HELD_UP_S = 0.02
 """A wait that ended so much later than it should have tells that this process was held up."""
 MOST_WAITS = 10

@@ -48,6 +48,8 @@ HEADINGS = (
     *("of a site", "pages x sites", "fetches", "most at once (cap x sites)", "live, ms"),
     *("200", "503", "other", "p50, ms", "p99, ms", "old after live"),
 )
+START_S = 60.0
+"""Within which a worker must answer: it may have to be read from the disk."""
 LIVE_S = 10.0
 """Within which every worker must have reported the purge."""
 
@@ -178,7 +180,7 @@ def play(stack: ExitStack, scratch: Path, program: Path, case: Case, keys: int, 
     all_sites = [_start_site(stack, f"site-{number}", origin, tier, scratch, policies, case) for number in range(sites)]
     for site in all_sites:
         for worker in site:
-            until_hit(worker, _target(0))
+            until_hit(worker, _target(0), START_S)
             ask_for(worker, [_target(number) for number in range(keys)], connections=16)
     origin.fetches.clear()
     origin.most_under_way = 0
@@ -191,13 +193,14 @@ def play(stack: ExitStack, scratch: Path, program: Path, case: Case, keys: int, 
         time.sleep(BEFORE_S)
         put_at = time.monotonic()
         entry = origin.purge(TAG)
-        purged.set()
         until = put_at + LIVE_S
         while origin.reports[entry] < sites * WORKERS:
             if time.monotonic() > until or asking.done():
                 raise BenchError(f"{origin.reports[entry]} of {sites * WORKERS} workers report the purge")
             time.sleep(0.001)
         live_at = time.monotonic()
+        # Until now a page that was asked for may still have been answered as it was.
+        purged.set()
         answers = asking.result()
     for site in all_sites:
         for worker in site:
@@ -237,7 +240,7 @@ def _start_site(
 # -- viewers, in their own process -------------------------------------------------------------------------------------
 
 _purged: Event
-"""Set when the tag has been purged."""
+"""Set when the purge of the tag is live."""
 
 
 def _share(purged: Event) -> None:
