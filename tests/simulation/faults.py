@@ -262,6 +262,23 @@ def streaming_stopped(world: World, draws: Random) -> bool:
     return True
 
 
+def failover_with_a_tail_lost(world: World, draws: Random) -> bool:
+    """What is committed meanwhile without waiting for the standby is shown by edges, and then there is no such past."""
+    primary = world.cluster.primary
+    process = world.cluster.servers[primary].process
+    if not process.alive or process.stopped:
+        return False
+    name = draws.choice(world.replicas())
+    world.note(f"{name} receives nothing, and then {primary} is lost")
+    world.cluster.stop_streaming(name)
+    for _ in range(draws.randrange(1, 4)):
+        world.later(draws.uniform(0.05, 0.6), world.change_locally)
+    world.later(draws.uniform(0.7, 2.5), world.kill_server if draws.random() < 0.7 else world.freeze_server, primary)
+    world.later(draws.uniform(2.6, 5.0), world.cluster.start_streaming, name)
+    world.later(_lasting(draws, 3.0, 8.0), world.wake, process)
+    return True
+
+
 def database_frozen(world: World, draws: Random) -> bool:
     """Of a frozen primary its connections live on: it may go on where it was when another was promoted long ago."""
     return _frozen(world, draws, [server.process for server in world.cluster.servers.values()])
@@ -275,8 +292,10 @@ def supervisor_killed(world: World, draws: Random) -> bool:
     process = _one(draws, world.supervisor_processes())
     if process is None:
         return False
-    world.note("kill -9 supervisor")
+    world.note("kill -9 supervisor, which takes its servers along")
     process.kill()
+    for name in world.servers:
+        world.kill_server(name)
     world.later(_lasting(draws, 0.1, 3.0), world.start_supervisor)
     return True
 
@@ -339,6 +358,7 @@ STRIKES: dict[str, Strike] = {
         edge_cut, edge_slow, messages_lost, messages_repeated, messages_reordered, connections_reset, bytes_torn,
         origin_cut_off, replica_lags, replica_paused, replica_killed, primary_killed, streaming_stopped,
         database_frozen, database_cut_off, supervisor_frozen, supervisor_killed, supervisor_cut_off, failover_asked_for,
+        failover_with_a_tail_lost,
         log_trimmed, valkey_forgets, valkey_cut,
     )
 }  # fmt: skip

@@ -333,6 +333,9 @@ class World:
     def kill_server(self, name: str) -> None:
         self.cluster.servers[name].process.kill()
 
+    def freeze_server(self, name: str) -> None:
+        self.cluster.servers[name].process.freeze()
+
     def start_server(self, name: str) -> None:
         """A database that was killed comes back as what it was; where there is a supervisor, that sees to it."""
         if not self.plan.supervised and not self.cluster.servers[name].process.alive:
@@ -424,6 +427,11 @@ class World:
             rows = people.sample(ROWS, count)
             durability = Durability.LOCAL if people.random() < 0.3 else Durability.SURVIVES
             self._change_rows(rows, durability, everything=people.random() < 0.06)
+
+    def change_locally(self) -> None:
+        """Somebody changes something that may be lost with the primary."""
+        if self._storming:
+            self._change_rows(self._people.sample(ROWS, 1), Durability.LOCAL)
 
     def _change_rows(
         self, rows: list[str], durability: Durability = Durability.SURVIVES, *, everything: bool = False
