@@ -30,6 +30,8 @@ START_S = 120.0
 """How long it may take to come up: on a machine with much else to do, long."""
 ORDER_S = 10.0
 """How long an order may take to be answered."""
+AUTHORITY = "shop.example"
+"""What viewers ask for, whichever cache they ask."""
 TOKEN = "a token for the interleavings"  # noqa: S105 - of processes that end with the run
 
 
@@ -58,7 +60,10 @@ class Told:
 
 
 class Cache(ABC):
-    """One cache before one origin. `origin_port` stays the same for its life, and so does its own address."""
+    """One cache before one origin. Its address stays the same for its life.
+
+    `inner`: another one of its kind, which it asks in place of the origin: two tiers.
+    """
 
     name: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
@@ -71,9 +76,10 @@ class Cache(ABC):
     claims: ClassVar[frozenset[str] | None] = frozenset()
     """The interleavings that it must stand; None: all."""
 
-    def __init__(self, origin: Origin, folder: Path) -> None:
+    def __init__(self, origin: Origin, folder: Path, inner: Cache | None = None) -> None:
         self.origin = origin
         self.folder = folder
+        self.inner = inner
         self.port = free_port()
         self.orders_lost = False
         """Whether what it is told is lost on its way."""
@@ -82,6 +88,15 @@ class Cache(ABC):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def upstream(self) -> str:
+        """Whom it asks for what it has not got."""
+        return self.origin.url if self.inner is None else self.inner.url
+
+    def outer(self, folder: Path) -> Cache:
+        """One that stands before this one."""
+        return type(self)(self.origin, folder, self)
 
     async def start(self) -> None:
         """Returns when it answers. Raises CannotStart."""
@@ -143,7 +158,7 @@ class Cache(ABC):
         """One message to it; None when it is lost."""
         if self.orders_lost:
             return None
-        async with Connection(url, ORDER_S) as connection:
+        async with Connection(url, ORDER_S, authority=AUTHORITY if url == self.url else None) as connection:
             try:
                 return await connection.request(method, target, fields, body)
             except NoAnswer:
@@ -156,15 +171,15 @@ class Edge(Cache):
     name = "nearshelf"
     about = (
         "a worker of an edge as the shop has it, with the shipped policies, following the origin's purge log; behind "
-        "it, where there is one, the tier that it shares with its site. It is told nothing: it asks. *Done* is what "
-        "[rule 6](#the-rules) calls live"
+        "it, where there is one, the tier that it shares with the other workers of its site (e4: a second worker). It "
+        "is told nothing: it asks. *Done* is what [rule 6](#the-rules) calls live"
     )
     claims = None
 
-    def __init__(self, origin: Origin, folder: Path) -> None:
-        super().__init__(origin, folder)
+    def __init__(self, origin: Origin, folder: Path, inner: Cache | None = None) -> None:
+        super().__init__(origin, folder, inner)
         self._tier = contextlib.AsyncExitStack()
-        self._tier_url = ""
+        self._tier_url: str = inner._tier_url if isinstance(inner, Edge) else ""
 
     async def _start(self) -> None:
         if not self._tier_url:
@@ -177,6 +192,7 @@ class Edge(Cache):
             "NEARSHELF_ORIGIN_URL": self.origin.url,
             "NEARSHELF_EDGE_KEY": EDGE_KEY,
             "NEARSHELF_ADMIN_TOKEN": TOKEN,
+            "NEARSHELF_HOSTS": AUTHORITY,
             "NEARSHELF_REGIONAL": self._tier_url,
             "NEARSHELF_ORIGIN_CONNECTIONS": str(ORIGIN_AT_ONCE),
             "NEARSHELF_ORIGIN_QUEUE": "1000",
@@ -230,17 +246,17 @@ class Site(Cache):
         "and is told by tag over its admin listener. It cannot demand a position of an origin that has none, so it "
         "stores what a lagging replica says (b), and an order that does not reach it is one that nobody has given (c)"
     )
-    claims = frozenset({"a1", "a2", "a3", "a4", "a5", "a6", "c5", "d1", "e1", "e2", "e3", "f1", "f2", "f3"})
+    claims = frozenset({"a1", "a2", "a3", "a4", "a5", "a6", "c5", "d1", "e1", "e2", "e3", "e4", "f1", "f2", "f3"})
 
-    def __init__(self, origin: Origin, folder: Path) -> None:
-        super().__init__(origin, folder)
+    def __init__(self, origin: Origin, folder: Path, inner: Cache | None = None) -> None:
+        super().__init__(origin, folder, inner)
         self._admin = f"http://127.0.0.1:{free_port()}"
 
     async def _start(self) -> None:
         policies = await asyncio.to_thread(bounded_policies, self.folder / "policies")
         command = [sys.executable, "-c", "from infra.cli import main; main()", "edge", "--workers", "1"]
         command += ["--policies", str(policies), "--state", str(self.folder / "state")]
-        command += ["--origin", self.origin.url, "--listen", f"127.0.0.1:{self.port}"]
+        command += ["--origin", self.upstream, "--listen", f"127.0.0.1:{self.port}", "--host", AUTHORITY]
         command += ["--admin", self._admin.removeprefix("http://")]
         settings = {
             "NEARSHELF_ADMIN_TOKEN": TOKEN,

@@ -74,7 +74,9 @@ class Varnish(Cache):
 
     async def _start(self) -> None:
         recipe = self.folder / "edge.vcl"
-        recipe.write_text(VCL.replace("%ORIGIN%", str(self.origin.port)).replace("%AT_ONCE%", str(ORIGIN_AT_ONCE)))
+        recipe.write_text(
+            VCL.replace("%ORIGIN%", self.upstream.rpartition(":")[2]).replace("%AT_ONCE%", str(ORIGIN_AT_ONCE))
+        )
         command = [path_of("varnishd") or "varnishd", "-F", "-j", "none", "-n", str(self.folder / "work")]
         command += ["-a", f"127.0.0.1:{self.port}", "-f", str(recipe), "-s", "malloc,64m"]
         for parameter in (
@@ -130,7 +132,7 @@ class Nginx(Cache):
         "`proxy_cache_bypass`: a request with a secret field is fetched and replaces what is stored, one for each "
         "address that the shop can name. *Done* is its 200. What is stored cannot be made unusable, only replaced, and "
         "that needs the origin. A stale copy in place of a status takes `proxy_cache_use_stale http_503`, which has no "
-        "bound and is therefore off. The module `ngx_cache_purge` was not tried"
+        "bound and is therefore off. It sends no `Age` (e4). The module `ngx_cache_purge` was not tried"
     )
     purges_tags = False
 
@@ -138,7 +140,13 @@ class Nginx(Cache):
         recipe = self.folder / "nginx.conf"
         user = f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
         recipe.write_text(
-            NGINX.format(folder=self.folder, port=self.port, origin=self.origin.port, user=user, at_once=ORIGIN_AT_ONCE)
+            NGINX.format(
+                folder=self.folder,
+                port=self.port,
+                origin=self.upstream.rpartition(":")[2],
+                user=user,
+                at_once=ORIGIN_AT_ONCE,
+            )
         )
         errors = str(self.folder / "error.log")
         command = (path_of("nginx") or "nginx", "-p", str(self.folder), "-c", str(recipe), "-e", errors)

@@ -24,6 +24,8 @@ MANY = 200
 CROWD = 50
 REFRESHED_S = 3.0
 """Within so long after its origin answers again a cache must have what it refreshes."""
+REFRESH_S = 0.5
+"""How long two tiers are given to refresh a page, one after the other."""
 READ_S = 0.02
 """How long the origin takes for each of many."""
 ERROR_WINDOW_S = 3
@@ -268,6 +270,23 @@ async def soft_purge(stage: Stage) -> Finding:
     return Finding(Verdict.HOLDS, "old copy at once, then the new one")
 
 
+async def stale_in_the_inner_tier(stage: Stage) -> Finding:
+    """Nothing is purged here: what the page shows changes without a word, as where only lifetimes tell."""
+    page = stage.page(lives="max-age=2, stale-while-revalidate=300, stale-if-error=300")
+    async with stage.outer() as outer:
+        await stage.stored(page)
+        await stage.cache.wait(OLD_ENOUGH_S + 1.0)
+        page.prices.append((stage.origin.head.cv, 1200))
+        shown = []
+        for _ in range(3):
+            shown.append(await outer.ask(page))
+            await outer.cache.wait(REFRESH_S)
+    if shown[-1].price == page.price:
+        times = sum(each.price != page.price for each in shown)
+        return Finding(Verdict.HOLDS, f"new price; answers before it that were stale: {times}")
+    return Finding(Verdict.FAILS, "old price: stale inside, fresh again outside")
+
+
 # --- (f) a long outage ---
 
 
@@ -374,6 +393,12 @@ SCENES: Sequence[Scene] = (
         alone=True,
     ),
     Scene("e3", "a soft purge, slow origin: the old copy at once, then the new one", soft_purge),
+    Scene(
+        "e4",
+        "two tiers: what is stale in the inner one, refreshed in the background",
+        stale_in_the_inner_tier,
+        alone=True,
+    ),
     Scene(
         "f1",
         f"an outage longer than max-age=1, stale-if-error={ERROR_WINDOW_S}, asked all the time",

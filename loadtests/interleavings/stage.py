@@ -7,10 +7,12 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cache_policies.positions import PurgeKind
 from loadtests.http1 import Connection, NoAnswer
-from loadtests.interleavings.caches import Cache, Change, Told
+from loadtests.interleavings.caches import AUTHORITY, Cache, Change, Told
 from loadtests.interleavings.origin import Origin, Page
 from loadtests.interleavings.table import Finding, Verdict
 
@@ -78,7 +80,7 @@ class Stage:
 
     async def ask(self, page: Page) -> Shown:
         """One viewer, over a connection of its own."""
-        async with Connection(self.cache.url, PATIENCE_S) as connection:
+        async with Connection(self.cache.url, PATIENCE_S, authority=AUTHORITY) as connection:
             try:
                 answer = await connection.request("GET", page.path)
             except NoAnswer:
@@ -125,6 +127,17 @@ class Stage:
             yield
         finally:
             self.cache.orders_lost = self.origin.questions_lost = False
+
+    @contextlib.asynccontextmanager
+    async def outer(self) -> AsyncIterator[Stage]:
+        """The same before a second tier, which asks this cache. Raises CannotStart."""
+        with TemporaryDirectory(prefix="nearshelf-interleavings-") as folder:
+            outer = self.cache.outer(Path(folder))
+            await outer.start()
+            try:
+                yield Stage(self.origin, outer, self.name)
+            finally:
+                await outer.end()
 
     # --- what came of it ---
 

@@ -35,8 +35,8 @@ class Wrong(Cache):
     stale: ClassVar[bool]
     """Whether it shows what is stale."""
 
-    def __init__(self, origin: Origin, folder: Path) -> None:
-        super().__init__(origin, folder)
+    def __init__(self, origin: Origin, folder: Path, inner: Cache | None = None) -> None:
+        super().__init__(origin, folder, inner)
         self.kept: dict[str, Kept] = {}
         """Outlives a restart, as on a disk."""
         self.fetching: dict[str, asyncio.Task[Answer | None]] = {}
@@ -79,7 +79,9 @@ class Wrong(Cache):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             answer = await self._answer(head.split(" ")[1])
             status, body = (502, b"") if answer is None else (answer.status, answer.body)
-            fields = f"Content-Length: {len(body)}\r\nConnection: close"
+            told = {} if answer is None else answer.headers
+            lines = [f"{name}: {told[name]}" for name in ("cache-control", "etag") if name in told]
+            fields = "\r\n".join([*lines, f"Content-Length: {len(body)}", "Connection: close"])
             writer.write(f"HTTP/1.1 {status} Wrong\r\n{fields}\r\n\r\n".encode() + body)
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -107,7 +109,7 @@ class Wrong(Cache):
     async def _fetch(self, path: str, kept: Kept | None) -> Answer | None:
         """None: the origin gives no answer."""
         fields = {} if kept is None else {"If-None-Match": kept.answer.headers["etag"]}
-        async with Connection(self.origin.url, ORIGIN_S) as connection:
+        async with Connection(self.upstream, ORIGIN_S) as connection:
             try:
                 answer = await connection.request("GET", path, fields)
             except NoAnswer:
