@@ -116,6 +116,7 @@ class Machine:
         self._automatic = automatic
         self._keeps = keeps
         self._timeline = 0
+        """The highest that a primary of ours was seen to write; 0: none was seen yet."""
         self._above = epoch
         self._strays: set[str] = set()
         """Old primaries that may still run: the fence that ends them was disarmed."""
@@ -205,7 +206,7 @@ class Machine:
             raise Refused(f"{to} is the primary already")
         if self.phase is not Phase.STEADY:
             raise Refused(f"{self.target} is being made the primary already (it is {self.phase.value})")
-        target = self._candidate(now)
+        target = self.candidate(now)
         if target is None or (to is not None and to != target):
             standby = to or next((node for node in self._standbys() if node not in self.down), None)
             if standby is None or standby in self.down:
@@ -319,7 +320,7 @@ class Machine:
 
     def _adopt(self, seen: Seen, now: float) -> list[Step]:
         """A server that we did not promote is a primary: somebody else did, if its history is the newer one."""
-        if self.phase is not Phase.STEADY or self._keeps or seen.timeline <= self._timeline:
+        if self.phase is not Phase.STEADY or self._keeps or not 0 < self._timeline < seen.timeline:
             return []
         self.target = seen.node
         self.moves.append(Move("promoted by somebody else", self.primary, seen.node, now, promoted_at=now))
@@ -343,7 +344,7 @@ class Machine:
         return self._restart(node, self._pause_of(node, now), now)
 
     def _lost(self, how: str, now: float) -> list[Step]:
-        target = self._candidate(now) if self._automatic else None
+        target = self.candidate(now) if self._automatic else None
         if target is not None:
             return self._begin(how, target, now, orderly=False)
         if self.primary in self.down:
@@ -361,7 +362,7 @@ class Machine:
             )
         ]
 
-    def _candidate(self, now: float) -> str | None:
+    def candidate(self, now: float) -> str | None:
         """The standby that may be promoted now, and answers."""
         answering = {
             node: received
@@ -440,7 +441,6 @@ class Machine:
         old, self.primary, self.phase = self.primary, self.target, Phase.STEADY
         self._answered_at, self._failures, self._gone_since = now, 0, None
         self._renewed_at, self._lease_over_at = now, now + LEASE_S * CLOCK_RATE
-        self._timeline = 0
         if old == self.primary:
             return [Announce(self.primary)]
         self._note("opened_at", now)
@@ -472,7 +472,7 @@ class Machine:
         if not self._is_wanted(step):
             return []
         if step == Start(self.primary) and self.phase is Phase.STEADY and self._automatic:
-            target = self._candidate(now)
+            target = self.candidate(now)
             if target is not None:
                 return self._begin(f"cannot be started ({why})", target, now, orderly=False)
         said = [] if self._attempts.get(step) else [Say(f"{_in_words(step)} failed, trying again: {why}")]

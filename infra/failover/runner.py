@@ -96,7 +96,7 @@ class Runner:
         return {
             "primary": machine.primary,
             "standbys": [node for node in machine.nodes if node != machine.primary],
-            "promotable": machine.promotable,
+            "promotable": machine.candidate(self._clock()),
             "phase": machine.phase.value,
             "whole": machine.is_whole,
             "epoch": machine.epoch,

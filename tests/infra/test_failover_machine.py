@@ -438,6 +438,24 @@ def test_the_standby_of_others_that_is_furthest_is_promoted_once_the_lease_is_ov
     assert shop.tick(LEASE_S + 0.5) == [Record("c", None, 1), Promote("c")]
 
 
+def test_an_old_primary_of_others_that_still_runs_is_not_taken_for_a_new_one():
+    shop = others()
+    shop.tick()
+    shop.seen("pg-1", timeline=3)
+    shop.standing_by()
+    stop = Stop("pg-1", kill=False, orderly=True)
+    assert shop.take(shop.machine.ask(None, shop.now)) == [stop]
+    shop.tell(Done(stop))
+    shop.tick(LEASE_S + 0.5)
+    shop.tell(Done(Promote("pg-2")))
+    shop.tell(Done(OPEN))
+    assert shop.machine.primary == "pg-2"
+    assert shop.seen("pg-1", timeline=3) == []
+    shop.seen("pg-2", timeline=4)
+    assert shop.seen("pg-1", timeline=3) == []
+    assert len(shop.machine.moves) == 1
+
+
 def test_a_server_that_somebody_else_promoted_is_put_in_charge_when_the_lease_of_the_old_one_is_over():
     shop = others()
     shop.tick()
