@@ -30,8 +30,6 @@ from loadtests.recorder.histogram import Histogram
 
 KEPT = 20
 """Of each kind of wrong, how many are told."""
-REPAIRED_WITHIN_S = 2.0
-"""After a fault has ended: every worker knows everything again, by repair or by flush."""
 PURGE = -1
 """In the place of a price: a change that is a purge."""
 
@@ -188,7 +186,7 @@ class Purges:
 class Repairs:
     """When faults have ended, every worker has soon repaired its gap, or flushed."""
 
-    def __init__(self, within_s: float = REPAIRED_WITHIN_S) -> None:
+    def __init__(self, within_s: float) -> None:
         self._within_s = within_s
         self._found = _Findings()
         self.seconds = Histogram()
@@ -308,7 +306,7 @@ class Verdicts:
     def __init__(self, session: Session) -> None:
         self.promise = Promise(session)
         self.purges = Purges()
-        self.repairs = Repairs()
+        self.repairs = Repairs(session.repaired_within_s)
         self.latencies = Latencies()
         self.availability = Availability()
         self.recovery = Recovery()

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple, Self, TextIO
 from loadtests.oracle import PriceKey
 
 VERSION = 1
+REPAIRED_WITHIN_S = 2.0
+"""After a fault has ended: every worker knows everything again, by repair or by flush."""
 
 
 class Began(NamedTuple):
@@ -193,6 +195,7 @@ class Session:
     started_at: str
     edges: tuple[str, ...]
     prices: tuple[Price, ...]
+    repaired_within_s: float = REPAIRED_WITHIN_S
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -201,6 +204,7 @@ class Session:
             "number": self.number,
             "started_at": self.started_at,
             "edges": list(self.edges),
+            "repaired_within_s": self.repaired_within_s,
             "prices": [[*price.key, price.amount] for price in self.prices],
         }
 
@@ -252,7 +256,8 @@ def read_history(path: Path) -> tuple[Session, Iterator[Event]]:
         if head["v"] != VERSION:
             raise BadHistory(f"{path}: version {head['v']}, this program reads {VERSION}")
         prices = tuple(Price(PriceKey(market, sku), amount) for market, sku, amount in head["prices"])
-        session = Session(head["seed"], head["number"], head["started_at"], tuple(head["edges"]), prices)
+        within_s = float(head["repaired_within_s"])
+        session = Session(head["seed"], head["number"], head["started_at"], tuple(head["edges"]), prices, within_s)
     except (StopIteration, KeyError, TypeError, json.JSONDecodeError) as exc:
         raise BadHistory(f"{path}: not the history of a run under faults ({exc!r})") from exc
     return session, _events(path, lines)

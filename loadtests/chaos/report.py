@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from loadtests.chaos.checkers import REPAIRED_WITHIN_S
+from loadtests.chaos.history import REPAIRED_WITHIN_S
 from loadtests.chaos.tally import Tally
 from loadtests.recorder.histogram import Histogram
 

@@ -24,7 +24,7 @@ from typing import Any
 from loadtests.chaos import schedule
 from loadtests.chaos.breaking import Breaking
 from loadtests.chaos.checkers import Verdicts
-from loadtests.chaos.history import Event, History, Looked, Price, Session, read_history
+from loadtests.chaos.history import REPAIRED_WITHIN_S, Event, History, Looked, Price, Session, read_history
 from loadtests.chaos.merchandise import Merchandise, facts_of
 from loadtests.chaos.readers import Readers, Street
 from loadtests.chaos.shop import Shop
@@ -61,6 +61,7 @@ class Plan:
     calm_s: float = 60.0
     """At the beginning of each session nothing is broken for so long, to be compared with."""
     kinds: tuple[str, ...] = tuple(schedule.KINDS)
+    repaired_within_s: float = REPAIRED_WITHIN_S
 
 
 class Folder:
@@ -152,6 +153,7 @@ async def run(target: Target, folder: Folder, say: Callable[[str], None]) -> Tal
         dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         tuple(target.edges),
         tuple(price for price, _, _ in prices),
+        folder.plan.repaired_within_s,
     )
     verdicts = Verdicts(session)
     with History.writing(folder.history(number), session, verdicts.see) as history:
