@@ -102,13 +102,15 @@ class Floors:
         """An epoch begins at `began`; `shared`, the position before it, is the last of the history that goes on.
 
         Responses beyond `shared` are ghosts from here on. Floors beyond it are lowered to it: what raised them has not
-        happened. O(all floors), a hundredth of a second for the most there can be, once a failover.
+        happened. O(tags named by what is lost).
         """
         assert began.epoch > shared.epoch
         for floors in (self._hard, self._soft):
-            for tag, floor in floors.items():
-                if floor > shared:
-                    floors[tag] = shared
+            # The newest are last. One that rose out of turn might stay too high, which is safe.
+            for tag in reversed(floors):
+                if floors[tag] <= shared:
+                    break
+                floors[tag] = shared
         self._everything_hard = min(self._everything_hard, shared)
         self._everything_soft = min(self._everything_soft, shared)
         self._epoch_began = began
@@ -188,9 +190,10 @@ class Floors:
 
     def judge(self, labelled: Labelled) -> Verdict:
         """Whether a response of this position and these tags may still be served (rule 2)."""
-        if labelled.position < self.hard_floor(labelled.tags) or (self.forks and self.is_ghost(labelled.position)):
+        position = labelled.position
+        if position < self.hard_floor(labelled.tags) or (position < self._epoch_began and self.is_ghost(position)):
             return Verdict.PURGED
-        if labelled.position < self.soft_floor(labelled.tags):
+        if position < self.soft_floor(labelled.tags):
             return Verdict.STALE_ONLY
         return Verdict.CURRENT
 
