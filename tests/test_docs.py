@@ -27,9 +27,11 @@ RUN_ELSEWHERE = {
     "python -m loadtests.whatif": "tests/loadtests/test_whatif.py",
     "locust -f loadtests/locustfile.py": "tests/loadtests/test_locust_runs.py",
     "python -m loadtests.chaos": "tests/loadtests/test_chaos_on_the_real_shop.py",
+    "python -m loadtests.failovers": "tests/loadtests/test_failovers.py",
     "python -m loadtests.freshness": "tests/loadtests/test_freshness_on_the_real_shop.py",
     "python -m loadtests.interleavings": "tests/loadtests/test_interleavings.py",
     "python -m tests.simulation": "tests/simulation/test_world.py",
+    "python -m tests.simulation.bugs": "tests/simulation/bugs/test_bugs.py",
     # Needs a checkout that is a repository, which a copy of the tree is not.
     "./dev policy diff HEAD:cache_policies": "tests/policy_tools/test_diff.py",
     "python -m tests.conformance": "tests/conformance/test_conformance.py",

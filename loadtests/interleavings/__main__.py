@@ -2,7 +2,7 @@
 
     python -m loadtests.interleavings [--only a1,c3] [--against nearshelf,Varnish] [--write docs/freshness.md]
 
-Starts everything on free ports and ends it again. A peer that is not installed is left out, and said. Takes about 40 s.
+Starts everything on free ports and ends it again. A peer that is not installed is left out, and said. Takes about a minute.
 Exit status: 0 when ours did what it claims, 1 otherwise, 2 when it could not run. What a peer does fails nothing.
 """
 

@@ -9,7 +9,8 @@ from enum import Enum
 
 class Verdict(Enum):
     HOLDS = "holds"
-    """Nobody who asked after the change was reported done was shown what was before it, and it was reported done."""
+    """Nobody who asked after the change was reported done, or later still where it never was, was shown what was before
+    it as current; and what the row says came about."""
     FAILS = "**fails**"
     """Somebody was, or what the row says did not come about."""
     CANNOT = "cannot"
