@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -56,10 +57,13 @@ class Durability(Enum):
 
 
 class NotInCharge(NoServer):
-    """The database that was asked may not take changes, as another one may have been promoted. Nothing was changed."""
+    """The database that was asked may not answer, as another one may have been promoted. Nothing was changed."""
 
     def __init__(self) -> None:
-        super().__init__("The database takes no changes just now. Nothing was changed; please try again in a moment.")
+        super().__init__(
+            "No database is in charge just now: none takes changes, nor says what has changed. "
+            "Nothing was changed; please try again in a moment."
+        )
 
 
 class OutcomeUnknown(Unavailable):
@@ -264,6 +268,10 @@ class _Pool(AsyncAdaptedQueuePool):
             return super().connect()
         except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
             raise ConnectionError(f"the database was lost while it was connected to: {exc}") from exc
+
+
+# SQLAlchemy's pools tell what they do under the name of their class, and only SQLAlchemy's own name is kept quiet.
+logging.getLogger(f"{__name__}.{_Pool.__qualname__}").setLevel(logging.WARNING)
 
 
 def _refuse_closed(connection: Any, record: object, proxy: object) -> None:

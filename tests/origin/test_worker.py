@@ -71,6 +71,7 @@ def test_two_workers_share_a_port_and_stop_cleanly(database, port):
             assert worker.stderr is not None
             while "Application startup complete" not in (line := worker.stderr.readline()):
                 assert line, "the worker ended"
+            worker.send_signal(signal.SIGUSR1)  # a supervisor's word that the primary has moved: no reason to stop
             worker.send_signal(number)
         for worker in workers:
             _, errors = worker.communicate(timeout=30)
