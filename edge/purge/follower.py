@@ -25,7 +25,7 @@ RETRY_S = 0.1
 """After a question that failed. Many edges notice a cut at once, but ten small questions a second are cheap."""
 REFUSED_RETRY_S = 2.0
 """After a question whose key was refused: only somebody who changes a setting can help."""
-MAX_WHILE_FAILING = 6
+MAX_WHILE_FAILING = 4
 """Questions that wait for their answer at the same time while questions fail: an origin that is slow to answer would
 otherwise find so many waiting that whoever sent the next one had given it up before its turn."""
 MAX_OPEN_STREAMS = 32
