@@ -17,7 +17,7 @@ from tests.simulation.promise import Promise, Violation
 
 BUGS = named([*of_edges.BUGS, *of_the_origin.BUGS])
 """Every planted bug, by its name."""
-MOST_RUNS = 60
+MOST_RUNS = 20
 """Worlds that are played before it counts as not caught."""
 FIRST_SEED = 1
 

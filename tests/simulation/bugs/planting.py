@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 from edge.core.floors import Verdict
 from tests.simulation.plan import Plan, url_of
+from tests.simulation.shop import Lifetimes
 
 Plant = Callable[[], AbstractContextManager[object]]
 
@@ -44,8 +45,15 @@ def failing_over(drawn: Plan) -> Plan:
     tuned = struck_by(*strikes, supervised=True, may_kill=False, change_every_s=0.7)(drawn)
     two = tuned.servers[:2]
     replicas = (url_of(*two, role="standby"),)
-    origin = replace(tuned.origin, primary_url=url_of(*two), replica_urls=replicas, standbys=())
-    return replace(tuned, servers=two, origin=origin)
+    origin = replace(
+        tuned.origin,
+        primary_url=url_of(*two),
+        replica_urls=replicas,
+        standbys=(),
+        lifetimes=Lifetimes(60, 30, 60),
+    )
+    edge = replace(tuned.edge, store_bytes=10_000_000, max_floors=1_000)
+    return replace(tuned, servers=two, origin=origin, edge=edge)
 
 
 def blind(owner: type) -> Plant:
