@@ -379,7 +379,7 @@ async def test_the_json_of_no_product_can_be_purged_when_there_is_one(origin: Or
     response = await origin.get("/api/v1/eu-eur/products/NOPE")
     assert response.status_code == 404
     assert response.json()["detail"] == "No product has the SKU 'NOPE'."
-    assert tags_of(response) == {tags.product_tag("eu-eur", "NOPE"), tags.list_tag("eu-eur")}
+    assert tags_of(response) == {"p:eu-eur:nope", "l:eu-eur", "m:eu-eur"}
 
 
 async def test_products_are_found_by_sku_by_variant_and_by_words(origin: OriginClient):

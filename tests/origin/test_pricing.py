@@ -316,11 +316,11 @@ async def test_the_price_api_shows_labels_and_sources(shop):
         "amount_minor": 1200,
         "source": "explicit",
     }
-    assert own.headers["cache-tag"] == "p:eu-eur:lamp-1"
+    assert own.headers["cache-tag"] == "p:eu-eur:lamp-1, d:eu-eur:lighting, m:eu-eur"
     assert own.headers["catalog-version"]
     assert "stale-if-error=0" in own.headers["cdn-cache-control"]
     assert (converted.json()["amount"], converted.json()["source"]) == ("9.46", "converted")
-    assert converted.headers["cache-tag"] == "p:eu-eur:lamp-1, rates:eu-eur"
+    assert converted.headers["cache-tag"] == "p:eu-eur:lamp-1, d:eu-eur:lighting, rates:eu-eur, m:eu-eur"
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ async def test_a_missing_price_is_a_404_that_a_later_price_purges(shop, sku, tag
     assert missing.status_code == 404
     assert missing.headers["content-type"] == "application/problem+json"
     assert missing.headers["catalog-version"]
-    assert {tag, "l:eu-eur", "rates:eu-eur"} == set(missing.headers["cache-tag"].split(", "))
+    assert {tag, "l:eu-eur", "rates:eu-eur", "m:eu-eur"} == set(missing.headers["cache-tag"].split(", "))
 
 
 async def test_what_cannot_be_a_sku_is_a_404_that_is_not_kept(shop):
