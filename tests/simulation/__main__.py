@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _replay(chosen.replay, everything=chosen.everything)
     try:
         totals = play_until(
-            chosen.serves, chosen.seed, processes=chosen.processes, resume=chosen.resume, heard=_progress()
+            chosen.serves, chosen.seed, processes=chosen.processes, resume=chosen.resume, heard=_Progress()
         )
     except (CannotResume, OSError) as exc:
         print(f"tests.simulation: {exc}", file=sys.stderr)
@@ -58,7 +58,7 @@ def _replay(seed: int, *, everything: bool) -> int:
     return 1 if result.violations else 0
 
 
-class _progress:  # noqa: N801  # called like the function that it is
+class _Progress:
     """Says now and then how far it is, where somebody looks."""
 
     def __init__(self) -> None:

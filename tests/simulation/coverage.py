@@ -53,5 +53,5 @@ class Coverage:
 
 def needed(serves: int) -> tuple[int, int]:
     """How often each fault must have struck, and each invariant been checked, in a run of so many checked serves: a
-    hundred times and a thousand times where it is a long one, once where it is short."""
-    return max(1, min(100, serves // 10_000)), max(1, min(1_000, serves // 1_000))
+    hundred times and a thousand times from ten million on, in proportion below, and once at least."""
+    return max(1, min(100, serves // 100_000)), max(1, min(1_000, serves // 10_000))

@@ -283,7 +283,7 @@ class EdgeWorker:
             world.waiting,
             lambda: world.loop.now,
             world.tags,
-            world.loop.note if world.telling else None,
+            self._tell if world.telling else None,
         )
 
     async def run(self) -> None:
@@ -353,6 +353,10 @@ class EdgeWorker:
         return {name: counted[name] if name in counted else reasons[name] for name in MEETS}
 
     # -- small parts ---------------------------------------------------------------------------------------------------
+
+    def _tell(self, text: str) -> None:
+        # Not as a note: a run that is told leaves the same trace as one that is not.
+        self._world.loop.story.append((self._world.loop.now, self.name, text))
 
     def _applied(self) -> Position | None:
         return self.follower.applied

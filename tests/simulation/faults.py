@@ -366,3 +366,11 @@ STRIKES: dict[str, Strike] = {
 _NEED_A_SUPERVISOR = ("supervisor-", "failover-")
 UNSUPERVISED = tuple(name for name in STRIKES if not name.startswith(_NEED_A_SUPERVISOR))
 """Those that there are without a supervisor, too."""
+DUE = 6
+"""Kinds whose turn it is in one run, whatever else it has."""
+
+
+def due_in(seed: int) -> list[str]:
+    """The kinds whose turn it is in the run of `seed`: runs that follow each other go through all of them."""
+    kinds = list(STRIKES)
+    return [kinds[(seed * DUE + number) % len(kinds)] for number in range(DUE)]

@@ -42,7 +42,7 @@ class Plan:
 def plan_of(draws: Random) -> Plan:
     """The plan that `draws` gives."""
     edges = draws.choice((("eu/1", "eu/2"), ("eu/1", "us/1"), ("eu/1", "eu/2", "us/1"), ("eu/1",)))
-    supervised = draws.random() < 0.5
+    supervised = draws.random() < 0.6
     # The machine keeps two servers, whichever of them is the standby.
     servers = ("db-a", "db-b") if supervised else draws.choice((("db-a", "db-b"), ("db-a", "db-b", "db-c")))
     strikes = [name for name in (STRIKES if supervised else UNSUPERVISED) if draws.random() < 0.4]
@@ -67,7 +67,7 @@ def plan_of(draws: Random) -> Plan:
             pieces_s=draws.choice((0.01, 0.3)),
         ),
         far=draws.choice((0.005, 0.04, 0.15)),
-        view_every_s=draws.choice((0.004, 0.008, 0.015)),
+        view_every_s=draws.choice((0.003, 0.006, 0.012)),
         change_every_s=draws.choice((0.7, 2.0, 4.0)),
         strike_every_s=draws.choice((0.5, 1.2, 3.0)),
         strikes=tuple(strikes),

@@ -30,7 +30,7 @@ from tests.simulation.engine.network import Network
 from tests.simulation.engine.patches import simulated
 from tests.simulation.engine.storage import PURGE_LOG
 from tests.simulation.engine.valkey import SimValkey
-from tests.simulation.faults import STRIKES
+from tests.simulation.faults import STRIKES, UNSUPERVISED, due_in
 from tests.simulation.origins import OriginWorker
 from tests.simulation.plan import Plan, plan_of
 from tests.simulation.promise import Change, Invariant, Promise, Violation, Waiting
@@ -181,6 +181,8 @@ class World:
         self.later(plan.change_every_s, self._change)
         if plan.strikes:
             self.later(1.0, self._strike)
+            for name in due_in(self.loop.seed):
+                self.later(self._weather.uniform(0.5, 0.9 * self._storm_s), self._strike_with, name)
 
     def note(self, text: str) -> None:
         """Something happened that a reader of the story wants to know."""
@@ -463,8 +465,10 @@ class World:
             return
         weather = self._weather
         self.later(weather.expovariate(1.0) * self.plan.strike_every_s, self._strike)
-        name = weather.choice(self.plan.strikes)
-        if STRIKES[name](self, weather):
+        self._strike_with(weather.choice(self.plan.strikes))
+
+    def _strike_with(self, name: str) -> None:
+        if (self.plan.supervised or name in UNSUPERVISED) and STRIKES[name](self, self._weather):
             self.coverage.struck(name)
 
     def heal_all(self) -> None:
