@@ -27,6 +27,8 @@ from origin.shop import Shop
 from tests.support.origin import EDGE_KEY, FakeWorker, running_shop, until
 from tests.support.pair import Pair
 
+pytestmark = pytest.mark.database
+
 EDGE = {EDGE_KEY_FIELD: EDGE_KEY}
 
 
