@@ -2,7 +2,7 @@
 
     python -m loadtests.interleavings [--only a1,c3] [--against nearshelf,Varnish] [--write docs/freshness.md]
 
-Starts everything on free ports and ends it again. A peer that is not installed is left out, and said. Takes about a minute.
+Starts everything on free ports and ends it again, in about a minute. A peer that is not installed is left out.
 Exit status: 0 when ours did what it claims, 1 otherwise, 2 when it could not run. What a peer does fails nothing.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -107,6 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if commands:
             print(f"without {kind.name}: not found: {', '.join(commands)}", file=sys.stderr)
     kinds = [kind for kind in kinds if not lacking[kind]]
+    # Whoever is told to end ends what it has started, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         columns = asyncio.run(columns_of(kinds, scenes))
         text = "\n\n".join(
@@ -122,6 +125,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CannotStart, BenchError) as exc:
         print(exc, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     broken = broken_claims(kinds, columns)
     for claim in broken:
         print(f"BROKEN: {claim}", file=sys.stderr)
