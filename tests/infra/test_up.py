@@ -123,7 +123,7 @@ def test_ctrl_c_leaves_nothing_behind_and_the_next_start_finds_the_data(shop):
     assert shop.stop(signal.SIGTERM) == 0
 
 
-@pytest.mark.parametrize("log", ["databases.log", "standby.log", "us-1.log"])
+@pytest.mark.parametrize("log", ["databases.log", "pg-2.log", "us-1.log"])
 def test_a_signal_while_it_starts_stops_what_was_started(shop, log):
     """The appearance of a log is the moment at which that process is started."""
     command = [sys.executable, "-c", "from infra.cli import main; main()", "up", "--port-base", "0", "--products", "0"]
