@@ -155,19 +155,6 @@ def _shelved(plan: Plan) -> Plan:
     return replace(plan, origin=replace(plan.origin, readthrough=True), strikes=(), change_every_s=0.7)
 
 
-def _soon_over(plan: Plan) -> Plan:
-    """Workers begin on a primary that is killed and replaced before their leases are over."""
-    strikes = (
-        "edge-killed",
-        "edge-killed",
-        "edge-killed",
-        "streaming-stopped",
-        "failover-asked-for",
-        "database-frozen",
-    )
-    return replace(failing_over(plan), strikes=strikes, strike_every_s=0.2, change_every_s=0.3, may_kill=True)
-
-
 BUGS = (
     Bug(
         "label-of-the-primary",
@@ -243,13 +230,6 @@ BUGS = (
         "a commit that is to survive its primary does not wait for a standby",
         instead(db, "_engine", _for_nobody),
         failing_over,
-    ),
-    Bug(
-        "live-right-after-a-promotion",
-        8,
-        "a promoted primary calls changes live while leases of the one before may be held",
-        instead(live.Epochs, "is_settled", lambda _: lambda self, view, now: True),
-        _soon_over,
     ),
     Bug(
         "forgotten-too-early",

@@ -41,8 +41,14 @@ def struck_by(*strikes: str, every_s: float = 0.6, **plan: Any) -> Callable[[Pla
 
 def failing_over(drawn: Plan) -> Plan:
     """Worlds in which primaries are lost, some with a tail, and others take their places."""
-    strikes = ("streaming-stopped", "database-frozen", "database-cut-off", "failover-asked-for", "origin-cut-off")
-    tuned = struck_by(*strikes, supervised=True, may_kill=False, change_every_s=0.7)(drawn)
+    tuned = struck_by(
+        "failover-with-a-tail-lost",
+        "failover-asked-for",
+        every_s=4.0,
+        supervised=True,
+        may_kill=True,
+        change_every_s=0.7,
+    )(drawn)
     two = tuned.servers[:2]
     replicas = (url_of(*two, role="standby"),)
     origin = replace(
