@@ -1,7 +1,7 @@
 """Break a running shop again and again, and judge every answer by what was live when it was asked for.
 
     ./dev up
-    python -m loadtests.chaos --faults 1000 --seed 7 --out chaos-7
+    python -m loadtests.chaos --faults 1000 --answers 1000000 --seed 7 --out chaos-7
     python -m loadtests.chaos --resume chaos-7
     python -m loadtests.chaos --judge chaos-7
     python -m loadtests.chaos --faults 30 --seed 7 --schedule
@@ -39,6 +39,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(prog="python -m loadtests.chaos", description=(__doc__ or "").partition("\n")[0])
     plan = Plan()
     parser.add_argument("--faults", type=int, default=plan.faults, help="how many are made (default: %(default)s)")
+    parser.add_argument("--answers", type=int, default=plan.answers, help="go on until so many were checked")
     parser.add_argument("--seed", type=int, default=plan.seed)
     parser.add_argument("--rate", type=float, default=plan.rate, help="requests a second in all (default: %(default)s)")
     parser.add_argument("--connections", type=int, default=plan.connections, help="readers of each edge")
@@ -64,7 +65,15 @@ def plan_of(options: argparse.Namespace) -> Plan:
                 raise BadTarget(f"--kinds: no kind {kind!r}; there are {', '.join(schedule.KINDS)}")
     if options.rate <= 0 or options.connections < 1 or options.faults < 1:
         raise BadTarget("--rate, --connections and --faults: more than nothing is needed")
-    return Plan(options.seed, options.faults, options.rate, options.connections, options.calm, kinds)
+    return Plan(
+        seed=options.seed,
+        faults=options.faults,
+        answers=options.answers,
+        rate=options.rate,
+        connections=options.connections,
+        calm_s=options.calm,
+        kinds=kinds,
+    )
 
 
 async def print_schedule(options: argparse.Namespace) -> None:

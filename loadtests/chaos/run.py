@@ -54,6 +54,8 @@ class Plan:
 
     seed: int = 1
     faults: int = 1_000
+    answers: int = 0
+    """Answers that are to be checked at least: while there are fewer, faults go on."""
     rate: float = 350.0
     """Requests a second of all readers together."""
     connections: int = 8
@@ -158,7 +160,7 @@ async def run(target: Target, folder: Folder, say: Callable[[str], None]) -> Tal
     verdicts = Verdicts(session)
     with History.writing(folder.history(number), session, verdicts.see) as history:
         one = _Session(target, shop, folder, history.note, verdicts, seed)
-        await one.play(stage, street, prices, before.faults_made, say)
+        await one.play(stage, street, prices, before, say)
     tally = Tally.of(verdicts)
     folder.write(number, tally)
     before.add(tally)
@@ -189,7 +191,7 @@ class _Session:
         stage: schedule.Stage,
         street: Street,
         prices: list[tuple[Price, int, int]],
-        made_before: int,
+        before: Tally,
         say: Callable[[str], None],
     ) -> None:
         plan, began_at = self._folder.plan, time.monotonic()
@@ -217,7 +219,7 @@ class _Session:
         changing = asyncio.gather(*(goods.line(LINE_PAUSE_S) for _ in range(LINES)))
         try:
             await _unless_one_ends(asyncio.sleep(plan.calm_s), reading, changing)
-            episodes = self._episodes(breaking, stage, made_before, say)
+            episodes = self._episodes(breaking, stage, before, say)
             await _unless_one_ends(episodes, reading, changing)
             goods.enough()
             await changing
@@ -232,17 +234,18 @@ class _Session:
             await _cancelled(reading, changing)
 
     async def _episodes(
-        self, breaking: Breaking, stage: schedule.Stage, made_before: int, say: Callable[[str], None]
+        self, breaking: Breaking, stage: schedule.Stage, before: Tally, say: Callable[[str], None]
     ) -> None:
-        plan = self._folder.plan
+        plan, promise = self._folder.plan, self._verdicts.promise
         for episode in schedule.episodes(plan.seed, self._folder.next_episode, stage, plan.kinds):
-            if made_before + breaking.made >= plan.faults:
+            made, checked = before.faults_made + breaking.made, before.checked + promise.answers
+            if made >= plan.faults and checked >= plan.answers:
                 return
             await breaking.play(episode)
             self._folder.played(episode.number)
-            promise = self._verdicts.promise
+            made, checked = before.faults_made + breaking.made, before.checked + promise.answers
             say(
-                f"{made_before + breaking.made:5d} faults  {promise.answers:9,d} answers checked  "
+                f"{made:5d} faults  {checked:9,d} answers checked  "
                 f"{self._verdicts.purges.live:6,d} changes live  {len(self._verdicts.wrong())} wrong  "
                 f"after {', '.join(fault.kind for fault in episode.faults)}"
             )
