@@ -23,7 +23,7 @@ from tests.simulation.coverage import Coverage
 from tests.simulation.world import World
 
 RUNS_OF_A_SEED = 1_000_000_000
-RUNS_AT_ONCE = 8
+RUNS_AT_ONCE = 4
 """Played by a process before it reports."""
 AHEAD = 3
 """Batches given to each process, so that none waits."""
