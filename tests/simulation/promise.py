@@ -233,7 +233,8 @@ class Promise:
                             row.name,
                             str(change.position),
                         )
-        self.coverage.checked(Invariant.SURVIVES)
+            kept = [change for change in row.changes if change.live_at is not None or change.survives]
+            self.coverage.checked(Invariant.SURVIVES, len(kept))
 
     def crashed_before(self, position: Position) -> None:
         """What had been written at `position` and beyond was not on the disk when its server died, and nobody has seen
