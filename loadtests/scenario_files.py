@@ -193,7 +193,7 @@ def _one_of(value: Value, known: Sequence[str]) -> str:
     text = value.text(expected, "NS104")
     if text not in known:
         meant = closest(text, known)
-        hint = f"; did you mean {meant}?" if meant else "."
+        hint = f"; did you mean {meant}?" if meant else ""
         raise value.refuse(f"{expected}{hint}", "NS104", f"Write {meant or known[0]}.")
     return text
 

@@ -188,7 +188,8 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
     return [
         ("length", length + (f"; {digits(warm)} s of warm-up are shown and not counted" if uncounted else "")),
         ("generator", f"{run.generator}, {'open loop: sends when it is due' if run.open_loop else 'closed loop'}"),
-        ("machine", f"{hardware}; steal {share_text(run.check.steal_share)}"),
+        ("machine", hardware),
+        ("steal", share_text(run.check.steal_share)),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items()) or "not recorded"),
         ("revision", revision or "not recorded"),
         ("policies", _policies(run)),

@@ -10,6 +10,9 @@ from infra.local import ports
 from infra.local.errors import LocalError
 from infra.local.topology import Options, Secrets, edge_environment, origin_environment, parse_rtts, plan
 
+pytestmark = pytest.mark.alone
+"""Ports that a test lets go must not be another's before it looks at them."""
+
 
 @pytest.mark.parametrize(
     ("texts", "expected"),
