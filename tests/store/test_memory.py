@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from cache_policies.positions import ORDERED_KINDS, Position, PurgeKind
+from cache_policies.positions import ORDERED_KINDS, Position
 from edge.core.floors import Floors
 from edge.core.key import CacheKey
 from edge.core.stored import Form
