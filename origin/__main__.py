@@ -167,12 +167,13 @@ def _migrate() -> int:
 
 
 async def _seed(products: int, seed: int) -> int:
-    from origin.catalog import importer
+    from origin.catalog.import_command import seed as seed_demo
+    from origin.catalog.import_report import summary
     from origin.shop import open_shop
 
     async with open_shop(OriginSettings.from_env(os.environ), statement_timeout_s=0) as shop:
-        outcome = await importer.seed(shop.database, products=products, seed=seed)
-    print("the shop has a catalog already: nothing was changed" if outcome is None else importer.summary(outcome)[0])
+        outcome = await seed_demo(shop.database, products=products, seed=seed)
+    print("the shop has a catalog already: nothing was changed" if outcome is None else summary(outcome)[0])
     return 0
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from cache_policies import tags
 from cache_policies.markets import load_markets
-from origin.catalog import importer, service
+from origin.catalog import import_command, service
 from origin.catalog.model import PAGE_SIZE, Sort
 from origin.db import Database
 from origin.inventory import service as inventory
@@ -35,7 +35,7 @@ def filled(postgres: EmbeddedServers) -> Iterator[DatabaseUrls]:
 
     async def fill() -> None:
         database = Database(urls.primary, markets=MARKETS)
-        assert await importer.seed(database, products=PRODUCTS, seed=7)
+        assert await import_command.seed(database, products=PRODUCTS, seed=7)
         await database.close()
 
     asyncio.run(fill())

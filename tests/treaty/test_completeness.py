@@ -17,10 +17,12 @@ from sqlalchemy import text
 
 from cache_policies.positions import MAX_TAGS_PER_RESPONSE, Position, PurgeKind
 from cache_policies.tags import EVERYTHING
-from origin.catalog import importer
+from origin.catalog import import_command
 from origin.catalog import service as catalog
 from origin.catalog.demo import demo_catalog
 from origin.catalog.import_files import RowSource
+from origin.catalog.import_report import Silent
+from origin.catalog.importer import Importer
 from origin.catalog.model import PAGE_SIZE, Sort
 from origin.events.messages import CatalogReplaced, Event, TagsPurged
 from origin.inventory.service import set_stock
@@ -102,7 +104,7 @@ class Site:
 @pytest.fixture
 async def site(database) -> AsyncIterator[Site]:
     async with running_shop(settings_of(database, replicas=False)) as (shop, client):
-        await importer.seed(shop.database, products=PRODUCTS, seed=5)
+        await import_command.seed(shop.database, products=PRODUCTS, seed=5)
         site = Site(shop, client)
         await site.explore()
         yield site
@@ -198,7 +200,7 @@ async def an_import(site: Site, rng: random.Random) -> Position | None:
             {**row, "name": name, "popularity": rng.randrange(10**6), "category_ids": shelf, "prices": price}
         )
     database = site.shop.database
-    importing = importer.Importer(database, database.markets, importer.Silent(), actor="anna@example.com")
+    importing = Importer(database, database.markets, Silent(), actor="anna@example.com")
     outcome = await importing.run([RowSource("rows", changed)])
     return Position.parse(outcome.position) if outcome.position else None
 
