@@ -41,8 +41,8 @@ from origin.shop import Shop, open_shop
 
 _log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 65_536
-"""More in one request's body is refused; nothing that is sent to the origin over HTTP comes near."""
+MAX_BODY_BYTES = 300_000
+"""More in one request's body is refused. The longest that is meant: a purge of 1,000 tags, and 500 prices."""
 
 WRONG_KEY = (
     "The edge key of this request is not this origin's. Origin and edges need the same NEARSHELF_EDGE_KEY; "

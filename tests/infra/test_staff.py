@@ -408,7 +408,90 @@ def test_a_product_is_shown_with_where_its_prices_come_from(signed_in, api):
     assert json.loads(signed_in("price", "show", "LAMP-1", "--json").stdout)["name"] == "Brass Lamp"
 
 
+# --- many prices at once ---
+
+SALE = "sku,market,amount\nLAMP-1,eu-eur,8.00\nMUG-1,jp-jpy,1500\n"
+
+
+def test_prices_in_a_file_are_one_change(signed_in, api, tmp_path):
+    api.on("PUT", "/prices", {"position": "1.7", "purge_id": "a-b", "prices": []})
+    api.on("GET", "/changes/1.7", report())
+    (tmp_path / "sale.csv").write_text(SALE)
+    done = signed_in("price", "batch", "sale.csv", "--reason", "sale")
+    assert done.exit_code == 0, done.output
+    rows = [
+        {"sku": "LAMP-1", "market": "eu-eur", "amount": "8.00"},
+        {"sku": "MUG-1", "market": "jp-jpy", "amount": "1500"},
+    ]
+    assert api.asked[0][:3] == ("PUT", "/prices", {"prices": rows, "reason": "sale"})
+    assert done.stdout.splitlines()[0] == "2 prices in eu-eur, jp-jpy; saved at 1.7"
+    assert done.stdout.splitlines()[-1] == "live in 231 ms: 3 of 3 workers"
+    api.asked.clear()
+    piped = signed_in("price", "batch", "-", "--no-wait", typed='{"sku": "MUG-1", "market": "jp-jpy", "amount": 1500}')
+    assert (piped.exit_code, api.asked[0][2]["prices"]) == (0, rows[1:])
+    assert piped.stdout.startswith("1 price in jp-jpy; saved at 1.7")
+
+
+def test_faults_of_a_file_are_told_by_line_and_nothing_is_sent(signed_in, api, tmp_path):
+    (tmp_path / "sale.csv").write_text("sku,market,amount\nLAMP-1,eu-eur\n,eu-eur,1\n")
+    done = signed_in("price", "batch", "sale.csv")
+    assert (done.exit_code, api.asked) == (2, [])
+    assert done.stderr.splitlines() == [
+        "error: 2 faults, nothing was changed",
+        "sale.csv:2:14: amount: missing",
+        "sale.csv:3:1: sku: missing",
+    ]
+    nowhere = signed_in("price", "batch", "nowhere.csv")
+    assert (nowhere.exit_code, nowhere.stderr) == (2, "error: nowhere.csv cannot be read: No such file or directory\n")
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "said"),
+    [
+        pytest.param(
+            422,
+            {
+                "detail": "nothing was changed",
+                "errors": [{"pointer": "prices.1.amount", "detail": "JPY has no digits"}],
+            },
+            "sale.csv:3:14: amount: JPY has no digits",
+            id="a fault",
+        ),
+        pytest.param(
+            409,
+            {"detail": "version 2 by now", "theirs": {"sku": "LAMP-1", "market": "eu-eur"}},
+            "sale.csv:2:1: expected_version: version 2 by now",
+            id="somebody was quicker",
+        ),
+        pytest.param(403, {"detail": "viewers may not"}, "error: viewers may not", id="not about the file"),
+    ],
+)
+def test_what_the_origin_refuses_is_told_by_line(signed_in, api, tmp_path, status, answer, said):
+    api.on("PUT", "/prices", answer, status=status)
+    (tmp_path / "sale.csv").write_text(SALE)
+    done = signed_in("price", "batch", "sale.csv")
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (2, said)
+
+
 # --- on a real shop ---
+
+
+def test_on_a_real_shop_prices_in_a_file_are_live_together(stack, tmp_path):
+    found = httpx.get(f"{stack.origin}/api/v1/eu-eur/products", trust_env=False).json()
+    skus = [product["sku"] for product in found["products"][1:4]]
+    file = tmp_path / "sale.csv"
+    file.write_text("sku,amount\n" + "".join(f"{sku},9.8{number}\n" for number, sku in enumerate(skus)))
+    done = stack.nearshelf("price", "batch", str(file), "--market", "eu-eur", "--reason", "a test", "--json")
+    report = json.loads(done.stdout)["report"]
+    assert (report["state"], report["changes_total"]) == ("live", 3)
+    assert [change["subject"] for change in report["changes"]] == [f"eu-eur/{sku}" for sku in skus]
+    file.write_text(f"sku,amount\n{skus[0]},9.80\nNO-SUCH,1.00\n{skus[1]},9,80\n")
+    refused = stack.nearshelf("price", "batch", str(file), "--market", "eu-eur", check=False)
+    assert refused.returncode == 2
+    assert f"{file}:4:" in refused.stderr
+    file.write_text(f"sku,amount\n{skus[0]},9.80\nNO-SUCH,1.00\n")
+    refused = stack.nearshelf("price", "batch", str(file), "--market", "eu-eur", check=False)
+    assert f"{file}:3:1: sku: unknown SKU 'NO-SUCH'" in refused.stderr
 
 
 def test_on_a_real_shop_a_price_becomes_live_on_every_worker_and_is_read_back(stack):

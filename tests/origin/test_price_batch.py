@@ -110,6 +110,19 @@ async def test_two_batches_in_opposite_orders_do_not_wait_for_each_other_for_eve
     assert (await shown(shop, "eu-eur", "MUG-1"))["MUG-1"] == (100, 6)
 
 
+async def test_as_many_prices_as_may_be_fit_into_a_request(shop):
+    """Whatever their SKUs are: what is wrong with them is said, not that they are too long."""
+    email = await staff_of(shop, "editor")
+    rows = [{"sku": f"{number:0256}", "market": "eu-eur", "amount": "1234567.89"} for number in range(MOST_PRICES)]
+    async with client_of(shop) as client:
+        client.headers.update(await token_of(client, email))
+        answer = await client.put(f"{API}/prices", json={"prices": rows, "reason": "x" * 500})
+    assert answer.status_code == 422
+    assert {error["pointer"] for error in answer.json()["errors"]} == {
+        f"prices.{row}.sku" for row in range(MOST_PRICES)
+    }
+
+
 async def test_programs_send_a_batch_and_read_the_one_position(shop):
     email, viewer = await staff_of(shop, "editor"), await staff_of(shop, "viewer")
     rows: list[dict[str, object]] = [{"sku": new.sku, "market": new.market, "amount": new.amount} for new in SALE]
