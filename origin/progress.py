@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MAX_WAIT_S = 20.0
 """One question about a change is held so long at most."""
+MOST_CHANGES = 20
+"""Told of what was done at one position. The audit list has all of it."""
 
 
 class NoSuchChange(NotFound):
@@ -46,11 +48,18 @@ class Progress:
 
     report: LiveReport
     purge: LoggedPurge
-    change: AuditEntry | None
-    """What somebody did; None for changes that staff did not make (imports)."""
+    changes: tuple[AuditEntry, ...]
+    """What was done at this position, at most `MOST_CHANGES`: several where prices were set together, or purges merged.
+    What whoever asks has done comes first. Empty for what nobody ordered."""
+    changes_total: int
     price: PriceShown | None
     read_back: tuple[ReadBack, ...]
-    """From each edge, once every worker is done; only for a price."""
+    """From each edge, once every worker is done; only for a price: of several, that of `change`."""
+
+    @property
+    def change(self) -> AuditEntry | None:
+        """What was done; of several, the first."""
+        return self.changes[0] if self.changes else None
 
     @property
     def can_come_further(self) -> bool:
@@ -91,6 +100,8 @@ class Progress:
                 "at": self.purge.at.isoformat(),
             },
             "change": None if self.change is None else audit_json(self.change),
+            "changes": [audit_json(change) for change in self.changes],
+            "changes_total": self.changes_total,
             "workers": [
                 {
                     "edge": worker.edge,
@@ -135,24 +146,24 @@ def audit_json(entry: AuditEntry) -> dict[str, Any]:
     }
 
 
-async def progress_of(shop: Shop, position_text: str, *, wait_s: float, read_back: bool) -> Progress:
+async def progress_of(shop: Shop, position_text: str, *, asked_by: str, wait_s: float, read_back: bool) -> Progress:
     """How far the change at a position is, after waiting at most `wait_s` for it to become live.
 
-    `read_back`: also read the price through every edge, once every worker is done. Raises WireError for what is no
-    position, NoSuchChange for one that the purge log does not hold.
+    `asked_by`: whose part in it is told first. `read_back`: also read the price through every edge, once every worker
+    is done. Raises WireError for what is no position, NoSuchChange for one that the purge log does not hold.
     """
     position = Position.parse(position_text)
     async with shop.database.writes.connect() as connection:
         purge = await entry_at(connection, position)
-        change = None if purge is None else await audit.entry_of_purge(connection, purge.entry.id)
-    if purge is None:
-        raise NoSuchChange(position_text)
+        if purge is None:
+            raise NoSuchChange(position_text)
+        changes, total = await audit.entries_of_purge(connection, purge.entry.id, actor=asked_by, limit=MOST_CHANGES)
     report = await shop.observer.wait_live(position, min(max(wait_s, 0.0), MAX_WAIT_S))
-    price = await _price_after(shop, change)
+    price = await _price_after(shop, changes[0] if changes else None)
     reads: list[ReadBack] = []
     if read_back and price is not None and report.state in {LiveState.LIVE, LiveState.SHOWN}:
         reads = await shop.observer.read_back(report, price.market.id, price.sku, price.amount)
-    return Progress(report, purge, change, price, tuple(reads))
+    return Progress(report, purge, tuple(changes), total, price, tuple(reads))
 
 
 async def _price_after(shop: Shop, change: AuditEntry | None) -> PriceShown | None:

@@ -65,6 +65,8 @@ class PurgeOrders:
         if self._closing.is_set():
             raise Unavailable("this worker of the origin is stopping; please try again")
         done: asyncio.Future[Purged] = asyncio.get_running_loop().create_future()
+        # Whoever hung up is told of no failure either.
+        done.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._waiting.append((order, done))
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit(), name="purge orders")

@@ -262,7 +262,13 @@ def routes(shop: Shop) -> list[BaseRoute]:
     async def change(request: Request, session: Session) -> Response:
         wait_s = _number(request, "wait_s", 0.0, MAX_WAIT_S)
         read_back = request.query_params.get("read_back", "no") == "yes"
-        progress = await progress_of(shop, request.path_params["position"], wait_s=wait_s, read_back=read_back)
+        progress = await progress_of(
+            shop,
+            request.path_params["position"],
+            asked_by=session.staff.email,
+            wait_s=wait_s,
+            read_back=read_back,
+        )
         return _json(progress.to_json())
 
     async def audit_list(request: Request, session: Session) -> Response:
@@ -270,7 +276,7 @@ def routes(shop: Shop) -> list[BaseRoute]:
         if before is not None and not (before.isascii() and before.isdigit() and len(before) < 19):
             raise BadRequest("before is the id of an entry", {"before": f"{before[:40]!r} is not an id"})
         wanted = audit.AuditFilter(
-            *(request.query_params.get(name, "").strip()[:200] for name in ("actor", "action", "subject"))
+            *(request.query_params.get(name, "").strip()[:200] for name in ("actor", "action", "subject", "purge_id"))
         )
         async with shop.database.writes.connect() as connection:
             entries = await audit.entries(
@@ -329,7 +335,7 @@ def _conflict(conflict: PriceVersionConflict) -> Response:
             "amount": None if conflict.wanted is None else amount_text(conflict.wanted),
             "expected_version": conflict.expected_version,
         },
-        "theirs": facts_json(conflict.facts),
+        "theirs": {"sku": conflict.facts.sku, **facts_json(conflict.facts)},
     }
     return uncached(orjson.dumps(document), "application/problem+json", 409)
 

@@ -12,6 +12,7 @@ from cache_policies.positions import Position, PurgeKind
 from origin.accounts import audit
 from origin.accounts.orders import Order, PurgeOrders
 from origin.errors import Unavailable
+from origin.progress import MOST_CHANGES
 from origin.shop import Shop
 from tests.support.small_shop import client_of, small_shop, staff_of, token_of
 
@@ -122,6 +123,36 @@ async def test_an_order_is_carried_out_also_when_its_caller_hangs_up(shop):
     assert [tags for _, tags, _, _ in await log_after(shop, first.position)] == [{"a"}]
     with pytest.raises(Unavailable):
         await orders.enter(order("b"))
+
+
+async def test_whoever_ordered_one_of_many_finds_it_at_its_position(shop):
+    """Each is told of their own order first, and of the others with whom it went."""
+    anna, ben = await staff_of(shop, "editor"), await staff_of(shop, "admin")
+    orders = PurgeOrders(shop.database, merge_s=600.0)
+    await orders.enter(order("first"))
+    many = [order(f"t{number}", actor="edge eu") for number in range(MOST_CHANGES)]
+    tasks = [
+        asyncio.create_task(orders.enter(each))
+        for each in [order("a", actor=anna), *many, order("b", actor=ben), order("c", kind=SOFT, actor=ben)]
+    ]
+    await asyncio.sleep(0)
+    await orders.close()
+    done = await asyncio.gather(*tasks)
+    async with client_of(shop) as client:
+        for email, subject in ((anna, "a"), (ben, "b")):
+            client.headers.update(await token_of(client, email))
+            told = (await client.get(f"/api/staff/v1/changes/{done[0].position}")).json()
+            assert (told["change"]["actor"], told["change"]["subject"]) == (email, subject)
+            assert told["changes"][0] == told["change"]
+            assert (len(told["changes"]), told["changes_total"]) == (MOST_CHANGES, MOST_CHANGES + 2)
+        # The others are in the audit list, and only they.
+        listed = await client.get(f"/api/staff/v1/audit?limit=200&purge_id={done[0].purge_id}")
+        assert {each["subject"] for each in listed.json()["entries"]} == {
+            *("a", "b"),
+            *(f"t{number}" for number in range(MOST_CHANGES)),
+        }
+        alone = (await client.get(f"/api/staff/v1/changes/{done[-1].position}")).json()
+        assert (alone["changes_total"], alone["changes"]) == (1, [alone["change"]])
 
 
 async def test_orders_through_the_staff_api_are_merged(shop):
