@@ -1,9 +1,13 @@
 """At midnight in a market everything shown there is refreshed: a soft purge of the market, then its head is warmed.
 
-What changes with the day of a market is never shown past it as current: the soft purge leaves stored pages servable as
+What changes with the day of a market is not shown past it as current: the soft purge leaves stored pages servable as
 stale only, each of them until it is refreshed behind its next viewer's back. So that the pages that are asked for most
-are the first, they are asked for through every edge. A random moment within `jitter_s` keeps markets of one time zone
-apart; it is the same for every worker, of which the first does it for all (docs/merchandising.md).
+are the first, they are asked for through every edge, at a bounded rate. A random moment within `jitter_s` keeps markets
+of one time zone apart; it is the same for every worker, of which the first does it for all (docs/merchandising.md).
+
+The audit list is what says that a day was done, written in the transaction of its purge: it outlives this worker, and
+the primary. A midnight at which no worker ran is made up for as soon as one does, as long as its day lasts. Warming is
+not repeated: it spares the first viewers a stale page, and nothing depends on it.
 """
 
 from __future__ import annotations
@@ -24,15 +28,13 @@ from cache_policies.tags import market_tag
 from origin.accounts import audit
 from origin.catalog import service as catalog
 from origin.catalog.pages import category_path, product_path
-from origin.db import Database, Durability
+from origin.db import Database
 from origin.errors import ShopError
 from origin.events.live import Observer
 from origin.events.messages import TagsPurged
 
 ACTOR = "midnight"
 ACTION = "market.refresh"
-LATE_S = 3_600.0
-"""A midnight that nobody worked at is made up for within so long."""
 LONGEST_SLEEP_S = 600.0
 """Then the wall clock is read again: it may have been set."""
 RETRY_S = 30.0
@@ -41,6 +43,9 @@ LIVE_S = 10.0
 WARM_EVERY_S = 0.05
 """From one page to the next, at each edge: its refreshes are to be a trickle for the origin."""
 WARM_TIMEOUT_S = 10.0
+"""For one page."""
+WARM_WITHIN_S = 900.0
+"""Then a market's warming ends: the next market's waits for it, so that the rate stays that of one."""
 MOST_FAILURES = 5
 """In a row; then an edge is left alone."""
 _ONE_AT_A_TIME = 0x6E656172, 0x6D6964
@@ -69,17 +74,15 @@ def due_of(market: str, zone: tzinfo, day: date, jitter_s: float) -> Due:
 
 
 def next_due(zones: Mapping[str, tzinfo], jitter_s: float, done: Mapping[str, date], now: datetime) -> Due | None:
-    """The refresh to do next: the earliest that is not done, and at `now` not late by more than `LATE_S`. None without
-    markets."""
+    """The refresh to do next: the earliest of those of today and tomorrow that are not done. None without markets.
+
+    `done`: the last day of each market that needs nothing more.
+    """
     found = []
     for market, zone in zones.items():
         today = now.astimezone(zone).date()
-        for day in (today, today + timedelta(days=1)):
-            due = due_of(market, zone, day, jitter_s)
-            late_s = (now - due.at).total_seconds()
-            if late_s <= LATE_S and done.get(market, date.min) < day:
-                found.append(due)
-                break
+        day = today if done.get(market, date.min) < today else today + timedelta(days=1)
+        found.append(due_of(market, zone, day, jitter_s))
     return min(found, key=lambda due: (due.at, due.market), default=None)
 
 
@@ -103,45 +106,56 @@ class Midnight:
         self._warm = warm
         self._wall = wall
         self._done: dict[str, date] = {}
+        self._warming = asyncio.Lock()
 
     async def run(self) -> None:
         """Refresh every market at its midnight, until cancelled."""
-        while (due := next_due(self._zones, self._jitter_s, self._done, self._wall())) is not None:
-            wait_s = (due.at - self._wall()).total_seconds()
-            if wait_s > 0:
-                await asyncio.sleep(min(wait_s, LONGEST_SLEEP_S))
-                continue
-            try:
-                await self.refresh(due.market, due.day)
-            except (SQLAlchemyError, ShopError, OSError) as exc:
-                _log.warning("the refresh of %s for %s did not come to its end: %s", due.market, due.day, exc)
-                await asyncio.sleep(RETRY_S)
+        async with asyncio.TaskGroup() as beside:
+            while (due := next_due(self._zones, self._jitter_s, self._done, self._wall())) is not None:
+                wait_s = (due.at - self._wall()).total_seconds()
+                if wait_s > 0:
+                    await asyncio.sleep(min(wait_s, LONGEST_SLEEP_S))
+                    continue
+                try:
+                    position = await self.refresh(due.market, due.day)
+                except (SQLAlchemyError, ShopError, OSError) as exc:
+                    _log.warning("%s was not refreshed for %s, and will be: %s", due.market, due.day, exc)
+                    await asyncio.sleep(RETRY_S)
+                    continue
+                if position is not None and self._warm:
+                    # Beside it: however long that takes, the next market's midnight is not late for it.
+                    beside.create_task(self.warm_up(due.market, position))
 
-    async def refresh(self, market: str, day: date) -> bool:
-        """Purge `market` softly for `day` and warm its head, unless another worker has. Whether this one did."""
+    async def refresh(self, market: str, day: date) -> Position | None:
+        """Purge `market` softly for `day`; its position, or None when another worker has."""
         position = await self._purge(market, day)
         self._done[market] = day
-        if position is None:
-            return False
-        report = await self._observer.wait_live(position, LIVE_S)
-        edges = {worker.edge: worker.public_url for worker in report.workers}
-        _log.info("%s is refreshed for %s at %s: %s", market, day, position, report.state.value)
-        if self._warm and edges:
-            paths = await self._head(market)
-            warmed = await asyncio.gather(*[warm(url, paths) for url in edges.values()])
-            told = ", ".join(f"{count} at {edge}" for edge, count in zip(edges, warmed, strict=True))
-            _log.info("the head of %s is warm: %s of %d pages", market, told, len(paths))
-        return True
+        if position is not None:
+            _log.info("%s is refreshed for %s at %s", market, day, position)
+        return position
+
+    async def warm_up(self, market: str, position: Position) -> None:
+        """Warm the head of `market` at every edge, once its purge is live. What goes wrong is logged."""
+        async with self._warming:
+            try:
+                async with asyncio.timeout(WARM_WITHIN_S):
+                    report = await self._observer.wait_live(position, LIVE_S)
+                    paths = await self._head(market)
+                    edges = {worker.edge: worker.public_url for worker in report.workers}
+                    warmed = await asyncio.gather(*[warm(url, paths) for url in edges.values()])
+            except (SQLAlchemyError, ShopError, OSError) as exc:
+                _log.warning("the head of %s was not warmed to its end: %s", market, str(exc) or "it took too long")
+                return
+        told = ", ".join(f"{count} at {edge}" for edge, count in zip(edges, warmed, strict=True))
+        _log.info("the head of %s is warm: %s of %d pages", market, told or "no edge", len(paths))
 
     async def _purge(self, market: str, day: date) -> Position | None:
         """The position of the purge; None when there is one already."""
         subject = f"{market}/{day.isoformat()}"
-        async with self._database.unit_of_work(
-            actor=ACTOR, cause=f"midnight in {market}", durability=Durability.LOCAL
-        ) as work:
+        # What `_done` says, no failover may take back: the purge survives one.
+        async with self._database.unit_of_work(actor=ACTOR, cause=f"midnight in {market}") as work:
             await work.connection.execute(select(func.pg_advisory_xact_lock(*_ONE_AT_A_TIME)))
-            wanted = audit.AuditFilter(actor=ACTOR, action=ACTION, subject=subject)
-            if await audit.entries(work.connection, wanted, limit=1):
+            if await audit.is_noted(work.connection, actor=ACTOR, action=ACTION, subject=subject):
                 return None
             work.record(TagsPurged((market_tag(market),), PurgeKind.SOFT))
             await audit.write(work.connection, actor=ACTOR, action=ACTION, subject=subject, purge_id=work.purge_id)
@@ -159,7 +173,11 @@ class Midnight:
 async def warm(public_url: str, paths: Sequence[str], every_s: float = WARM_EVERY_S) -> int:
     """Ask for `paths` through the edge at `public_url`, one after the other; how many it answered with success."""
     warmed = failed = 0
-    async with httpx.AsyncClient(base_url=public_url, timeout=WARM_TIMEOUT_S, trust_env=False) as client:
+    try:
+        client = httpx.AsyncClient(base_url=public_url, timeout=WARM_TIMEOUT_S, trust_env=False)
+    except httpx.InvalidURL:
+        return 0
+    async with client:
         for path in paths:
             try:
                 response = await client.get(path)
