@@ -28,6 +28,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import NamedTuple
 
+from cache_policies.fields import MIN_VERSION_FIELD, MIN_VERSION_HEAD
 from loadtests.bench import measuring, ours
 from loadtests.bench.asking import ask_for, until_hit
 from loadtests.bench.measuring import BenchError, Server, Verdict
@@ -77,11 +78,29 @@ class Got(NamedTuple):
     """That the page was read at; 0: it says none."""
 
 
+class Fetch(NamedTuple):
+    """One request at the origin."""
+
+    position: int
+    """Of the log when it was answered."""
+    demands_head: bool
+    """Its worker's lease had run out."""
+    site: str
+    target: str
+
+    def why(self, purged: int) -> str:
+        """Why it may have been one too many."""
+        if self.position < purged:
+            return "before the purge"
+        return "past a lease" if self.demands_head else "another worker had it, and was not heard of in time"
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """What came of one case."""
 
-    fetches: int
+    fetches: Sequence[Fetch]
+    """From the first viewer on."""
     most_under_way: int
     live_ms: float
     got: Sequence[Got]
@@ -93,6 +112,17 @@ class Done:
     @property
     def statuses(self) -> Counter[int]:
         return Counter(each.status for each in self.got)
+
+    @property
+    def beyond(self) -> Counter[str]:
+        """Why a site fetched what it had been given: by reason, how many of its fetches of a page were one too many."""
+        by_page: dict[tuple[str, str], list[Fetch]] = {}
+        for fetch in self.fetches:
+            by_page.setdefault((fetch.site, fetch.target), []).append(fetch)
+        for of_page in by_page.values():
+            # The last is the one that was due: after the purge, and at no other's expense.
+            of_page.sort(key=lambda fetch: (fetch.position, not fetch.demands_head))
+        return Counter(fetch.why(self.purged) for of_page in by_page.values() for fetch in of_page[:-1])
 
     @property
     def old_after_live(self) -> int:
@@ -138,14 +168,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         "|" + "---|" * len(HEADINGS),
     ]
     verdicts: list[Verdict] = []
+    notes: list[str] = []
     for case in cases:
         with ExitStack() as stack:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nearshelf-bench-")))
             done = play(stack, scratch, program, case, options.keys, options.viewers, options.sites)
         lines.append(_row(case, done, options.keys * options.sites, options.sites))
         print(lines[-1], flush=True)
+        notes += [f"{case.name}: fetched twice: {count} ({why})" for why, count in sorted(done.beyond.items())]
         verdicts += judged(case, done, options.keys * options.sites, options.sites)
-    text = "\n".join([*lines, "", measuring.told(verdicts)])
+    text = "\n".join([*lines, *(["", *notes] if notes else []), "", measuring.told(verdicts)])
     print(f"\n{text}")
     if options.write is not None:
         measuring.write_between_marks(options.write, "hot-tag", text)
@@ -156,7 +188,7 @@ def judged(case: Case, done: Done, wanted: int, sites: int) -> list[Verdict]:
     """The figures of one case, held against the aims."""
     statuses, name = done.statuses, case.name
     found = [
-        Verdict(f"{name}: fetches beyond one for each page and site", max(0, done.fetches - wanted), 0),
+        Verdict(f"{name}: fetches beyond one for each page and site", done.beyond.total(), 0),
         Verdict(f"{name}: most requests at the origin at once", done.most_under_way, case.cap * sites),
         Verdict(f"{name}: pages from before the purge after it was live", done.old_after_live, 0),
         Verdict(f"{name}: answers that are neither 200 nor 503 with Retry-After", done.amiss, 0),
@@ -165,7 +197,7 @@ def judged(case: Case, done: Done, wanted: int, sites: int) -> list[Verdict]:
         found.append(Verdict(f"{name}: answers 503", statuses[503], 1, at_least=True))
     elif case.deadline_s > 1.0:
         found += [
-            Verdict(f"{name}: fetches", done.fetches, wanted, at_least=True),
+            Verdict(f"{name}: fetches", len(done.fetches), wanted, at_least=True),
             Verdict(f"{name}: answers 5xx", sum(count for status, count in statuses.items() if status >= 500), 0),
         ]
     return found
@@ -173,7 +205,8 @@ def judged(case: Case, done: Done, wanted: int, sites: int) -> list[Verdict]:
 
 def play(stack: ExitStack, scratch: Path, program: Path, case: Case, keys: int, viewers: int, sites: int) -> Done:
     """Start everything, fill every site, let viewers ask, purge, and let them ask for every page. Raises BenchError."""
-    origin = BenchOrigin(lambda target, _: _page(target, origin))
+    fetches: list[Fetch] = []
+    origin = BenchOrigin(lambda target, head: _page(target, head, origin, fetches))
     stack.enter_context(running(origin))
     tier = start_tier(stack, program, scratch)
     policies = ours.lasting_policies(scratch / "policies")
@@ -182,7 +215,7 @@ def play(stack: ExitStack, scratch: Path, program: Path, case: Case, keys: int, 
         for worker in site:
             until_hit(worker, _target(0), START_S)
             ask_for(worker, [_target(number) for number in range(keys)], connections=16)
-    origin.fetches.clear()
+    fetches.clear()
     origin.most_under_way = 0
     origin.delay_s = ORIGIN_S
     # A process of their own: the origin is in this one.
@@ -206,7 +239,7 @@ def play(stack: ExitStack, scratch: Path, program: Path, case: Case, keys: int, 
         for worker in site:
             worker.check_alive()
     return Done(
-        fetches=sum(origin.fetches.values()),
+        fetches=fetches,
         most_under_way=origin.most_under_way,
         live_ms=1000 * (live_at - put_at),
         got=[got for got in answers if got.sent_at >= put_at],
@@ -314,9 +347,11 @@ def _target(number: int) -> str:
     return f"/eu-eur/products/lamp-{number}"
 
 
-def _page(target: str, origin: BenchOrigin) -> Page:
+def _page(target: str, head: str, origin: BenchOrigin, fetches: list[Fetch]) -> Page:
     """Its first line is the number of the position that it was read at."""
     at = origin.position
+    asked = {line.partition(":")[0].lower(): line.partition(":")[2].strip() for line in head.split("\r\n")[1:]}
+    fetches.append(Fetch(at.cv, asked.get(MIN_VERSION_FIELD) == MIN_VERSION_HEAD, asked["host"], target))
     fields = (
         f"catalog-version: {at}",
         f"cache-tag: {TAG}",
@@ -331,7 +366,7 @@ def _row(case: Case, done: Done, wanted: int, sites: int) -> str:
     other = len(done.got) - statuses[200] - statuses[503]
     took = statistics.quantiles([each.took_s for each in done.got], n=100)
     return (
-        f"| {case.name} | {wanted:,} | {done.fetches:,} | {done.most_under_way} ({case.cap * sites}) | "
+        f"| {case.name} | {wanted:,} | {len(done.fetches):,} | {done.most_under_way} ({case.cap * sites}) | "
         f"{done.live_ms:.0f} | {statuses[200]:,} | {statuses[503]:,} | {other} | "
         f"{took[49] * 1000:.0f} | {took[98] * 1000:.0f} | {done.old_after_live} |"
     )
