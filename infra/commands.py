@@ -68,6 +68,10 @@ def up(
         typer.Option(help="Who replaces a lost primary. [auto; hand for servers of others (DATABASE_URL)]"),
     ] = None,
     *,
+    accept_loss: Annotated[
+        bool,
+        typer.Option("--accept-loss", help="Make the standby the primary, though it may lack changes, if it must be."),
+    ] = False,
     state: State,
     ready_file: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Write the addresses there, as JSON, once everything answers.")
@@ -103,6 +107,7 @@ def up(
         products=products,
         seed=seed,
         failover=failover,
+        accept_loss=accept_loss,
     )
     raise typer.Exit(supervisor.up(options, state, ready_file=ready_file, quiet=quiet))
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
-from infra.failover.sql import SqlServers, StepFailed
+from infra.failover.sql import SqlServers, StepFailed, in_words
 from infra.failover.steps import (
     Announce,
     Ended,
@@ -34,19 +35,23 @@ RECORD = "failover.json"
 """In the state folder: who is the primary."""
 
 
-def recorded(state: State, primary: str) -> Record:
-    """What an earlier run recorded; of a new shop: that `primary` is the primary."""
+def recorded(path: Path) -> Record | None:
+    """What an earlier run recorded; None: nothing. Raises LocalError when that cannot be read."""
     try:
-        known: dict[str, Any] = json.loads((state.folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return Record(primary, None, 0)
-    return Record(known["primary"], known["promotable"], known["epoch"])
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Record(known["primary"], known["promotable"], known["epoch"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise LocalError(
+            f"{path} says who the primary is, and cannot be read ({in_words(exc)}); mend it, as in docs/failover.md"
+        ) from exc
 
 
-def record(state: State, step: Record) -> None:
-    """For the next run, should this one be killed the next moment."""
+def record(path: Path, step: Record) -> None:
+    """For the next run, should this one, or the machine, end the next moment. Raises OSError."""
     known = {"primary": step.primary, "promotable": step.promotable, "epoch": step.epoch}
-    write_atomically(state.folder / RECORD, json.dumps(known) + "\n")
+    write_atomically(path, json.dumps(known) + "\n", lasting=True)
 
 
 class EmbeddedDriver:
@@ -68,12 +73,14 @@ class EmbeddedDriver:
         self._moved = moved
         self._tell = tell
         self._watching: set[asyncio.Task[None]] = set()
+        self._reviving: dict[str, asyncio.Task[Any]] = {}
+        """Server -> what starts it just now."""
 
     async def probe(self, step: Probe) -> Seen:
         return await self._sql.probe(step)
 
     def record(self, step: Record) -> None:
-        record(self._state, step)
+        record(self._state.folder / RECORD, step)
 
     def announce(self, step: Announce) -> None:
         self._servers.primary_name = step.node
@@ -100,19 +107,35 @@ class EmbeddedDriver:
             case Release():
                 await self._sql.release(step)
             case Start(node):
-                self._servers.nodes[node].child.restarts += 1
-                await self._servers.start(node)
+                await self._revive(node, self._servers.start(node))
                 self.watch(node, submit)
             case Rejoin(node, primary):
-                self._servers.nodes[node].child.restarts += 1
                 self._servers.primary_name = primary
-                await self._servers.follow(node)
+                await self._revive(node, self._servers.follow(node))
                 self.watch(node, submit)
             case _:
                 raise AssertionError(step)
         return False
 
+    async def _revive(self, node: str, work: Coroutine[Any, Any, Any]) -> None:
+        """Raises StepFailed when somebody stops the server meanwhile."""
+        self._servers.nodes[node].child.restarts += 1
+        task = self._reviving[node] = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({task})
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+            del self._reviving[node]
+        if task.cancelled():
+            raise StepFailed("it was stopped meanwhile")
+        task.result()
+
     async def _stop(self, step: Stop, node: str) -> bool:
+        if (reviving := self._reviving.get(node)) is not None and (step.orderly or step.kill):
+            # It could start a process when we have looked for the last time.
+            reviving.cancel()
+            await asyncio.wait({reviving})
         if step.orderly:
             await self._servers.nodes[node].child.stop()
         if step.orderly or step.kill:

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from infra.failover.embedded import record, recorded
-from infra.failover.runner import in_words
-from infra.failover.sql import TROUBLE, SqlServers
+from infra.failover.sql import TROUBLE, SqlServers, in_words
 from infra.failover.steps import Announce, Event, Open, Probe, Promote, Record, Seen, Step, Stop, Unleash
 from infra.local.errors import LocalError
 from infra.local.state import State
+
+RECORD = "failover-others.json"
+"""In the state folder: who is the primary. Not the file of our own servers, which may be used again."""
 
 
 class ExternalDriver:
@@ -23,33 +25,43 @@ class ExternalDriver:
         """`addresses`: of their administrator. `moved`: hears who is the primary, once it can be worked with."""
         self._sql = SqlServers(addresses, holder)
         self._nodes: Sequence[str] = tuple(addresses)
-        self._state = state
+        self._path = state.folder / RECORD
         self._moved = moved
 
-    async def find_primary(self) -> Record:
-        """Who is the primary now, with what an earlier run recorded. Raises LocalError where that is not clear."""
-        found, why = [], []
+    async def find_primary(self, *, accept_loss: bool) -> Record:
+        """Who is the primary now, with what an earlier run recorded. Raises LocalError where that is not clear, or
+        where it lacks an epoch, so changes that were acknowledged, unless `accept_loss`."""
+        known = recorded(self._path) or Record("", None, 0)
+        found: dict[str, Seen] = {}
+        said = []
         for node in self._nodes:
             try:
                 seen = await self._sql.probe(Probe(node))
             except TROUBLE as exc:
-                why.append(f"{node}: {in_words(exc)}")
+                said.append(f"{node}: {in_words(exc)}")
                 continue
-            why.append(f"{node}: {'a standby' if seen.in_recovery else 'a primary'}")
+            said.append(f"{node}: {'a standby' if seen.in_recovery else f'a primary of epoch {seen.epoch}'}")
             if not seen.in_recovery:
-                found.append(node)
-        known = recorded(self._state, found[0] if len(found) == 1 else "")
-        if known.primary in found or len(found) == 1:
-            primary = known.primary if known.primary in found else found[0]
-            return Record(primary, None, known.epoch)
-        what = "more than one of them is a primary" if found else "none of them is a primary that answers"
-        raise LocalError(f"of the servers of DATABASE_URL and REPLICA_URLS, {what}:\n  " + "\n  ".join(why))
+                found[node] = seen
+        words = "; ".join(said)
+        if known.primary in found:
+            return Record(known.primary, None, known.epoch)
+        if len(found) != 1:
+            what = "more than one is a primary" if found else "none is a primary that answers"
+            raise LocalError(f"of the servers of DATABASE_URL and REPLICA_URLS, {what} ({words})")
+        ((primary, seen),) = found.items()
+        if seen.epoch < known.epoch and not accept_loss:
+            raise LocalError(
+                f"{primary} may lack changes that {known.primary} acknowledged as the primary: bring that one back, or "
+                f"give them up with `nearshelf up --accept-loss` ({words})"
+            )
+        return Record(primary, None, known.epoch)
 
     async def probe(self, step: Probe) -> Seen:
         return await self._sql.probe(step)
 
     def record(self, step: Record) -> None:
-        record(self._state, step)
+        record(self._path, step)
 
     def announce(self, step: Announce) -> None:
         self._moved(step.node)

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from infra.failover.embedded import EmbeddedDriver, recorded
+from infra.failover.embedded import RECORD, EmbeddedDriver, record, recorded
 from infra.failover.external import ExternalDriver
 from infra.failover.machine import Machine
 from infra.failover.runner import Driver, Runner
-from infra.failover.sql import STANDBY
+from infra.failover.sql import STANDBY, TROUBLE, in_words
 from infra.failover.steps import Done, Freed, Held, Phase, Record, Rejoin, Say
 from infra.local.errors import LocalError
 from infra.local.external import ExternalDatabases
@@ -39,16 +39,20 @@ class KeptDatabases:
         voice: Voice,
         *,
         failover: Literal["auto", "hand"] | None,
+        accept_loss: bool = False,
         moved: Callable[[], None],
     ) -> None:
         """`external`: those of others, in place of `servers`. `failover`: who replaces a lost primary; None: we do, if
-        the servers are ours. `moved`: called when another primary can be worked with."""
+        the servers are ours. `accept_loss`: start with one that may lack acknowledged changes where no other can be
+        had. `moved`: called when another primary can be worked with."""
         self.servers = servers
         self.external = external
         self._state = state
         self._voice = voice
         self._automatic = external is None if failover is None else failover == "auto"
+        self._accept_loss = accept_loss
         self._moved = moved
+        servers.tell = voice.warn
         self._embedded: EmbeddedDriver | None = None
         self._runner: Runner | None = None
         self._running: asyncio.Task[None] | None = None
@@ -79,28 +83,69 @@ class KeptDatabases:
         if self.external is not None:
             addresses = self.external.addresses()
             driver = ExternalDriver(addresses, self._state, self._holder, moved=self._announce)
-            known = await driver.find_primary()
+            known = await driver.find_primary(accept_loss=self._accept_loss)
             await self._supervise(driver, known, list(addresses))
             self._voice.step(f"PostgreSQL at {known.primary} is the primary; none is run here (DATABASE_URL)")
             return []
         servers = self.servers
         if not any(node.data.exists() for node in servers.nodes.values()):
             self._voice.step("making the databases (only the first time)")
-        known = recorded(self._state, servers.primary_name)
+        known = self._known()
         servers.primary_name = known.primary
         self._embedded = EmbeddedDriver(servers, self._state, self._holder, moved=self._announce, tell=self._voice.warn)
-        await servers.start_primary()
+        try:
+            await servers.start_primary()
+        except LocalError as exc:
+            known = self._instead(known, exc)
+            servers.primary_name = known.primary
+            await servers.start_primary()
         primary, standby = servers.primary.name, servers.standby.name
         runner = await self._supervise(self._embedded, known, [primary, standby], down=[standby])
         self._embedded.watch(primary, runner.submit)
         return [node.child for node in servers.nodes.values()]
+
+    def _known(self) -> Record:
+        """Who is the primary by what an earlier run recorded, or else by the data itself. Raises LocalError."""
+        path = self._state.folder / RECORD
+        known, servers = recorded(path), self.servers
+        if known is not None:
+            if known.primary in servers.nodes:
+                return known
+            raise LocalError(f"{path} names {known.primary!r} as the primary; there are {', '.join(servers.nodes)}")
+        primaries = [node.name for node in servers.nodes.values() if node.data.exists() and not node.is_standby]
+        if len(primaries) > 1:
+            raise LocalError(
+                f"{path} is gone, and {' and '.join(primaries)} were both a primary: write into it which of them was "
+                'the last, as {"primary": "...", "promotable": null, "epoch": 0}'
+            )
+        return Record(primaries[0] if primaries else servers.primary_name, None, 0)
+
+    def _instead(self, known: Record, why: LocalError) -> Record:
+        """The primary cannot be started: whom to start as the primary. Raises LocalError where nobody may be."""
+        standby = self.servers.standby
+        if not standby.data.exists() or not standby.is_standby:
+            raise why
+        if known.promotable != standby.name and not self._accept_loss:
+            raise LocalError(
+                f"{why}\n  {standby.name} may lack changes that {known.primary} acknowledged; "
+                "`nearshelf up --accept-loss` gives them up, and makes it the primary"
+            ) from why
+        if not self._automatic and not self._accept_loss:
+            raise LocalError(f"{why}\n  `nearshelf up --failover auto` makes {standby.name} the primary") from why
+        self._voice.warn(f"{known.primary}, the primary, cannot be started: {standby.name} is made the primary; {why}")
+        instead = Record(standby.name, None, known.epoch + 1)
+        record(self._state.folder / RECORD, instead)
+        return instead
 
     async def start_standby(self) -> None:
         """Run it where it is ours. Raises LocalError."""
         if self._embedded is None:
             return
         step = Rejoin(self.servers.standby.name, self.servers.primary.name)
-        await self.servers.start_standby()
+        try:
+            await self.servers.start_standby()
+        except TROUBLE as exc:
+            raise LocalError(f"{step.node} cannot follow {step.primary}: {in_words(exc)}") from exc
         self._embedded.watch(step.node, self.runner.submit)
         self.runner.submit(Done(step))
         self._voice.step("PostgreSQL runs, and a standby follows it")

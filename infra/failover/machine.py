@@ -2,9 +2,9 @@
 
 Pure: no clock, no I/O. `observe` and `tick` are given the time, in seconds of one monotonic clock, and return steps to
 carry out in that order; the outcome of each comes back as Done or Failed. A primary is lost when its process ends, or
-when `PROBES_LOST` probes in a row went unanswered. Then: fence it, promote the standby that holds whatever was
-acknowledged, open that as a primary (epoch and lease in its first transaction), tell the origin, and have the old one
-rejoin. Once a standby is being promoted nothing leads back to the old primary.
+when it is silent (infra.failover.silence). Then: fence it, promote the standby that holds whatever was acknowledged,
+open that as a primary (epoch and lease in its first transaction), tell the origin, and have the old one rejoin. Once a
+standby is being promoted nothing leads back to the old primary.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from infra.failover.errands import RETRY_S, Errands
+from infra.failover.silence import HUNG_S, Silence
 from infra.failover.steps import (
     Announce,
     Done,
@@ -37,14 +39,9 @@ from infra.failover.steps import (
     Synchronise,
     Unleash,
     Unseen,
+    doing,
 )
 
-PROBE_EVERY_S = 0.25
-PROBE_DEADLINE_S = 1.0
-PROBES_LOST = 3
-SILENT_S = 1.5
-"""A primary that refuses at once, as one does that recovers from the end of a session, has as long as a silent one:
-three probes, begun 0.25 s apart, of 1 s each."""
 ANSWERING_S = 2.0
 """A standby that was seen in this time can be promoted."""
 RENEW_EVERY_S = 0.5
@@ -54,10 +51,6 @@ CLOCK_RATE = 1.01
 """How much faster a server's clock may run than ours, or slower."""
 STANDBY_GONE_S = 5.0
 """A standby that was gone for so long is waited for no more, and may not be promoted until it has caught up."""
-RETRY_S = (0.1, 0.5, 1.0, 2.0, 5.0)
-"""Pauses before a step is tried again; the last one repeats."""
-LATE_S = 1.0
-"""A tick that comes so late tells that this process itself did not run: silence in that time is nobody's fault."""
 SETTLED_S = 30.0
 """A server that lived this long is taken as sound: the next pause is the first again."""
 
@@ -122,30 +115,31 @@ class Machine:
         """Old primaries that may still run: the fence that ends them was disarmed."""
         self._standing_by: dict[str, tuple[float, int]] = {}
         """Standby -> when it was seen last, and how far it had received the log."""
-        self._failures = 0
-        self._answered_at = now
+        self._silence = Silence(nodes, now)
         self._said_silent = False
         self._said_trouble = False
+        self._ousted = False
+        """Another supervisor was seen to have the primary in charge."""
         self._gone_since: float | None = None
         self._changed_at = now
         """When what commits wait for was last changed: what was seen of it before says nothing."""
         self._lease_over_at = now
         self._renewed_at = now - RENEW_EVERY_S
-        self._ticked_at = now
-        self._busy: set[Step] = set()
-        self._attempts: dict[Step, int] = {}
-        self._due: dict[Step, float] = {}
+        """When a renewal was last sent."""
+        self._confirmed_at = now
+        """When the last renewal was sent that is known to have succeeded."""
+        self._errands = Errands()
         self._up_since: dict[str, float] = dict.fromkeys(nodes, now)
 
     # --- what happens ---
 
     def start(self) -> list[Step]:
         """The first steps."""
-        return self._issue(self._open())
+        return self._errands.issue(self._open())
 
     def tick(self, now: float) -> list[Step]:
         """To be called every `PROBE_EVERY_S`."""
-        self._look_at_ourselves(now)
+        self._silence.look_at_ourselves(now)
         steps: list[Step] = []
         for node in self.nodes:
             if node in self.down:
@@ -161,21 +155,31 @@ class Machine:
                 # It is counted from a reading of the server's clock that we had before now.
                 self._lease_over_at = now + LEASE_S * CLOCK_RATE
             steps.append(Probe(node, renew))
-        for step in [step for step, due_at in self._due.items() if due_at <= now]:
-            del self._due[step]
+        for step in self._errands.due(now):
             if self._is_wanted(step):
-                steps += self._issue(step)
+                steps += self._errands.issue(step)
             else:
-                self._attempts.pop(step, None)
+                self._errands.forget_failures(step)
         if self.phase is Phase.WAITING and now >= self._lease_over_at:
             steps += self._promote(now)
         if Fence.KILL in self.armed:
-            steps += [step for node in sorted(self._strays) for step in self._issue(Stop(node, kill=True))]
+            steps += [step for node in sorted(self._strays) for step in self._errands.issue(Stop(node, kill=True))]
+            steps += self._end_who_hangs(now)
+        return steps
+
+    def _end_who_hangs(self, now: float) -> list[Step]:
+        """A frozen process does not end by itself, and a standby that hangs is one that nobody can be moved to."""
+        steps: list[Step] = []
+        for node in self.nodes:
+            if node not in self.down and self._silence.hangs(node, now):
+                self._silence.begin_anew(node, now)
+                said = Say(f"{node} has said nothing for {HUNG_S:g} s: it is ended, and started again")
+                steps += [said, *self._errands.issue(Stop(node, kill=True))]
         return steps
 
     def observe(self, event: Event, now: float) -> list[Step]:
         """What `event` makes necessary."""
-        self._look_at_ourselves(now)
+        self._silence.look_at_ourselves(now)
         match event:
             case Seen():
                 return self._seen(event, now)
@@ -190,12 +194,12 @@ class Machine:
                 self.held.discard(node)
                 return self._restart(node, 0.0, now) if node in self.down else []
             case Done(step):
-                self._busy.discard(step)
+                self._errands.returned(step)
                 if not isinstance(step, Start | Rejoin):  # of those, how long it lives tells (_ended)
-                    self._attempts.pop(step, None)
+                    self._errands.forget_failures(step)
                 return self._done(event, now)
             case Failed(step, why):
-                self._busy.discard(step)
+                self._errands.returned(step)
                 return self._failed(step, why, now)
 
     def ask(self, to: str | None, now: float, *, accept_loss: bool = False) -> list[Step]:
@@ -206,23 +210,25 @@ class Machine:
             raise Refused(f"{to} is the primary already")
         if self.phase is not Phase.STEADY:
             raise Refused(f"{self.target} is being made the primary already (it is {self.phase.value})")
+        if self._ousted:
+            raise Refused(f"another supervisor has {self.primary} in charge; ask that one")
         target = self.candidate(now)
         if target is None or (to is not None and to != target):
-            standby = to or next((node for node in self._standbys() if node not in self.down), None)
-            if standby is None or standby in self.down:
-                raise Refused("no standby runs that could be promoted")
+            target = to or next(iter(self._answering(now)), None)
+            if target not in self._answering(now):
+                who = to or "a standby"
+                raise Refused(f"{who} that could be promoted does not answer: it is away, or is just being made one")
             if not accept_loss:
                 raise Refused(
-                    f"{standby} may lack changes that were acknowledged; wait until `nearshelf status` calls it "
-                    "promotable, or give them up with --accept-loss"
+                    f"{target} may lack changes that were acknowledged; wait until `nearshelf status` says that it may "
+                    "be promoted, or give them up with --accept-loss"
                 )
-            target = standby
         return self._begin("asked for", target, now, orderly=self.primary not in self.down)
 
     def disarm(self, fence: Fence) -> list[Step]:
         """Fail over without this fence from now on, to see what the others are worth."""
         self.armed -= {fence}
-        return self._issue(Unleash(self.primary)) if fence is Fence.LEASE else []
+        return self._errands.issue(Unleash(self.primary)) if fence is Fence.LEASE else []
 
     def arm(self) -> list[Step]:
         """All fences again."""
@@ -232,12 +238,6 @@ class Machine:
         # Nothing waited for the standby meanwhile.
         self.promotable = None
         return [self._record(None)]
-
-    def _look_at_ourselves(self, now: float) -> None:
-        """Whoever was not running itself blames nobody for having been silent."""
-        if now - self._ticked_at > LATE_S:
-            self._failures, self._answered_at = 0, now
-        self._ticked_at = now
 
     @property
     def disarmed(self) -> frozenset[Fence]:
@@ -258,13 +258,18 @@ class Machine:
 
     def _seen(self, seen: Seen, now: float) -> list[Step]:
         node = seen.node
+        if seen.in_recovery and node == self.primary:
+            return self._unseen(Unseen(node, seen.sent_at, "it is a standby", silent=False), now)
+        if self._silence.answered(node, seen.sent_at, now) and node == self.primary:
+            self._said_silent = False
         if seen.in_recovery:
             self._standing_by[node] = now, seen.received
-            return self._unseen(Unseen(node, seen.sent_at, "it is a standby"), now) if node == self.primary else []
+            return []
         if node != self.primary:
             return self._adopt(seen, now)
-        if seen.sent_at >= self._answered_at:
-            self._answered_at, self._failures, self._said_silent = seen.sent_at, 0, False
+        self._ousted = seen.ousted or (self._ousted and not seen.renewed)
+        if seen.renewed:
+            self._confirmed_at = max(self._confirmed_at, seen.sent_at)
         self._timeline, self.epoch = max(self._timeline, seen.timeline), max(self.epoch, seen.epoch)
         said: list[Step] = []
         if seen.trouble and not self._said_trouble:
@@ -275,12 +280,11 @@ class Machine:
         return [*said, *self._follow(seen, now)]
 
     def _unseen(self, unseen: Unseen, now: float) -> list[Step]:
-        if unseen.node != self.primary or self.phase is not Phase.STEADY or unseen.node in self.down:
+        node = unseen.node
+        if node in self.down:
             return []
-        if unseen.sent_at <= self._answered_at:
-            return []
-        self._failures += 1
-        if self._failures < PROBES_LOST or now - self._answered_at < SILENT_S:
+        self._silence.unanswered(node, unseen.sent_at, silent=unseen.silent, now=now)
+        if node != self.primary or self.phase is not Phase.STEADY or not self._silence.is_lost(node, now):
             return []
         return self._lost(f"does not answer ({unseen.why})", now)
 
@@ -301,10 +305,10 @@ class Machine:
                 said = Say(f"{standby} has not followed for {STANDBY_GONE_S:g} s: writes no longer wait for it")
                 steps = [said, self._record(None)]
             # In this order: from the moment in which no commit waits for it, it may lack one.
-            return [*steps, *self._issue(Release(self.primary))]
+            return [*steps, *self._errands.issue(Release(self.primary))]
         self._gone_since = None
         if Fence.SYNC not in self.armed:
-            steps = self._issue(Release(self.primary)) if seen.synchronous else []
+            steps = self._errands.issue(Release(self.primary)) if seen.synchronous else []
             if self.promotable is None:
                 self.promotable = standby
                 steps.append(self._record(standby))
@@ -316,7 +320,7 @@ class Machine:
             # Somebody changed the setting, or that fence was disarmed: what was committed since may not be there.
             self.promotable = None
             steps = [self._record(None)]
-        return [*steps, *self._issue(Synchronise(self.primary, standby))]
+        return [*steps, *self._errands.issue(Synchronise(self.primary, standby))]
 
     def _adopt(self, seen: Seen, now: float) -> list[Step]:
         """A server that we did not promote is a primary: somebody else did, if its history is the newer one."""
@@ -340,15 +344,16 @@ class Machine:
             return self._restart(node, RETRY_S[0], now)
         if node == self.primary:
             # Being fenced. Where only its lease was waited for, there is nothing to wait for any more.
-            return self._issue(Stop(node, kill=Fence.KILL in self.armed)) if self.phase is Phase.WAITING else []
+            return self._errands.issue(Stop(node, kill=Fence.KILL in self.armed)) if self.phase is Phase.WAITING else []
         return self._restart(node, self._pause_of(node, now), now)
 
     def _lost(self, how: str, now: float) -> list[Step]:
-        target = self.candidate(now) if self._automatic else None
+        target = self.candidate(now) if self._automatic and self._was_in_charge() else None
         if target is not None:
             return self._begin(how, target, now, orderly=False)
         if self.primary in self.down:
-            said = Say(f"{self.primary}, the primary, {how}, and no standby may be promoted; it is started again")
+            who = "no standby may be promoted" if self._automatic else "nobody is promoted unasked"
+            said = Say(f"{self.primary}, the primary, {how}, and {who}; it is started again")
             return [said, *self._restart(self.primary, self._pause_of(self.primary, now), now)]
         if self._said_silent:
             return []
@@ -357,30 +362,38 @@ class Machine:
             Say(
                 f"{self.primary}, the primary, {how}, and no standby may be promoted without losing changes; "
                 "`nearshelf failover --accept-loss` promotes one anyway"
-                if self._automatic
+                if self._automatic and self._was_in_charge()
                 else f"{self.primary}, the primary, {how}; `nearshelf failover` promotes a standby"
             )
         ]
 
+    def _was_in_charge(self) -> bool:
+        """Whether we had the primary in charge until it was lost. Of servers of others, another supervisor may have
+        taken over while we did not run; ours are nobody else's."""
+        if self._keeps or Fence.LEASE not in self.armed:
+            return True
+        return not self._ousted and self._silence.answered_at(self.primary) - self._confirmed_at <= LEASE_S
+
     def candidate(self, now: float) -> str | None:
         """The standby that may be promoted now, and answers."""
-        answering = {
-            node: received
-            for node, (seen_at, received) in self._standing_by.items()
-            if node in self._standbys() and node not in self.down and now - seen_at <= ANSWERING_S
-        }
+        answering = self._answering(now)
         if self._keeps:
             return self.promotable if self.promotable in answering else None
         return max(answering, key=lambda node: answering[node], default=None)
 
-    def _standbys(self) -> list[str]:
-        return [node for node in self.nodes if node != self.primary and node not in self._strays]
+    def _answering(self, now: float) -> dict[str, int]:
+        """The standbys that answer, with how far each has received the log."""
+        return {
+            node: received
+            for node, (seen_at, received) in self._standing_by.items()
+            if node != self.primary and node not in self._strays | self.down and now - seen_at <= ANSWERING_S
+        }
 
     def _begin(self, why: str, target: str, now: float, *, orderly: bool) -> list[Step]:
         self.phase, self.target = Phase.FENCING, target
         self.moves.append(Move(why, self.primary, target, now))
         stop = Stop(self.primary, kill=Fence.KILL in self.armed or (orderly and self._keeps), orderly=orderly)
-        return [Say(f"{self.primary}, the primary, {why}: {target} is promoted"), *self._issue(stop)]
+        return [Say(f"{self.primary}, the primary, {why}: {target} is promoted"), *self._errands.issue(stop)]
 
     def _promote(self, now: float) -> list[Step]:
         self._note("fenced_at", now)
@@ -388,9 +401,9 @@ class Machine:
         # Written first: whoever starts this shop next goes on from here, and never back.
         record = Record(self.target, None, self.epoch)
         if self.moves[-1].promoted_at is not None:
-            return [record, *self._issue(self._opening())]
+            return [record, *self._errands.issue(self._opening())]
         self.phase = Phase.PROMOTING
-        return [record, *self._issue(Promote(self.target))]
+        return [record, *self._errands.issue(Promote(self.target))]
 
     def _opening(self) -> Open:
         self.phase = Phase.OPENING
@@ -410,7 +423,7 @@ class Machine:
                 return self._stopped(node, done.dead, now)
             case Promote(node) if self.phase is Phase.PROMOTING and node == self.target:
                 self._note("promoted_at", now)
-                return self._issue(self._opening())
+                return self._errands.issue(self._opening())
             case Open(node) if self.phase is Phase.OPENING and node == self.target:
                 return self._opened(now)
             case Start(node) | Rejoin(node):
@@ -439,8 +452,10 @@ class Machine:
 
     def _opened(self, now: float) -> list[Step]:
         old, self.primary, self.phase = self.primary, self.target, Phase.STEADY
-        self._answered_at, self._failures, self._gone_since = now, 0, None
-        self._renewed_at, self._lease_over_at = now, now + LEASE_S * CLOCK_RATE
+        self._silence.begin_anew(self.primary, now)
+        self._gone_since, self._ousted = None, False
+        self._renewed_at = self._confirmed_at = now
+        self._lease_over_at = now + LEASE_S * CLOCK_RATE
         if old == self.primary:
             return [Announce(self.primary)]
         self._note("opened_at", now)
@@ -457,12 +472,11 @@ class Machine:
     def _is_up(self, node: str, now: float) -> list[Step]:
         self.down.discard(node)
         self._up_since[node] = now
+        self._silence.begin_anew(node, now)
         if node == self.target and self.phase is Phase.PROMOTING:
-            return self._issue(Promote(node))
+            return self._errands.issue(Promote(node))
         if node == self.target and self.phase is Phase.OPENING:
-            return self._issue(self._open())
-        if node == self.primary:
-            self._answered_at, self._failures = now, 0
+            return self._errands.issue(self._open())
         return []
 
     def _failed(self, step: Step, why: str, now: float) -> list[Step]:
@@ -475,9 +489,10 @@ class Machine:
             target = self.candidate(now)
             if target is not None:
                 return self._begin(f"cannot be started ({why})", target, now, orderly=False)
-        said = [] if self._attempts.get(step) else [Say(f"{_in_words(step)} failed, trying again: {why}")]
-        self._due[step] = now + self._pause(step)
-        return [*said]
+        said = Say(f"{doing(step)} failed, trying again: {why}")
+        first = not self._errands.has_failed_before(step)
+        self._errands.later(step, now + self._errands.pause(step))
+        return [said] if first else []
 
     def _is_wanted(self, step: Step) -> bool:
         match step:
@@ -496,16 +511,15 @@ class Machine:
             case Probe() | Announce() | Record() | Say():
                 return False
 
-    # --- doing things once, and again when they fail ---
+    # --- starting again ---
 
     def _restart(self, node: str, pause_s: float, now: float) -> list[Step]:
         if node in self.held or not self._keeps:
             return []
         step = self._revival(node)
         if pause_s == 0.0:
-            self._due.pop(step, None)
-            return self._issue(step)
-        self._due[step] = now + pause_s
+            return self._errands.at_once(step)
+        self._errands.later(step, now + pause_s)
         return []
 
     def _revival(self, node: str) -> Step:
@@ -518,42 +532,10 @@ class Machine:
         """How long a server that has just ended is left alone."""
         step = self._revival(node)
         if now - self._up_since[node] > SETTLED_S:
-            self._attempts.pop(step, None)
-        return self._pause(step)
-
-    def _pause(self, step: Step) -> float:
-        attempts = self._attempts.get(step, 0)
-        self._attempts[step] = attempts + 1
-        return RETRY_S[min(attempts, len(RETRY_S) - 1)]
-
-    def _issue(self, step: Step) -> list[Step]:
-        """`step`, unless it is being carried out already, or waits to be tried again."""
-        if step in self._busy or step in self._due:
-            return []
-        self._busy.add(step)
-        return [step]
+            self._errands.forget_failures(step)
+        return self._errands.pause(step)
 
     def _note(self, part: Literal["fenced_at", "promoted_at", "opened_at"], now: float) -> None:
         """That part of the failover is done."""
         times: dict[str, Any] = {part: now}
         self.moves[-1] = replace(self.moves[-1], **times)
-
-
-def _in_words(step: Step) -> str:
-    match step:
-        case Promote(node):
-            return f"promoting {node}"
-        case Open(node):
-            return f"opening {node} as the primary"
-        case Start(node):
-            return f"starting {node}"
-        case Rejoin(node, primary):
-            return f"having {node} follow {primary}"
-        case Synchronise(_, standby):
-            return f"having writes wait for {standby}"
-        case Release(primary):
-            return f"having writes on {primary} wait for nobody"
-        case Stop(node):
-            return f"ending {node}"
-        case _:
-            return type(step).__name__

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from infra.failover.machine import PROBE_EVERY_S, Machine, Move
-from infra.failover.sql import TROUBLE, StepFailed
+from infra.failover.machine import Machine, Move
+from infra.failover.silence import PROBE_EVERY_S
+from infra.failover.sql import TROUBLE, in_words
 from infra.failover.steps import Announce, Done, Event, Failed, Fence, Probe, Record, Say, Seen, Step, Unseen
 
 
@@ -19,12 +21,13 @@ class Driver(Protocol):
         """Raises what is in TROUBLE."""
 
     async def carry_out(self, step: Step, submit: Callable[[Event], None]) -> bool:
-        """Whether no process of that server is left, for a Stop. Raises StepFailed, or what is in TROUBLE.
+        """Whether no process of that server is left, for a Stop. Raises when it could not be done.
 
         `submit`: hears when a server that was started here ends.
         """
 
-    def record(self, step: Record) -> None: ...
+    def record(self, step: Record) -> None:
+        """Raises OSError when it is not on the disk now."""
 
     def announce(self, step: Announce) -> None: ...
 
@@ -47,12 +50,17 @@ class Runner:
         self._tell = tell
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
+        self._held_up: deque[Step] = deque()
+        """A Record that could not be written, and every step after it: none is taken before it is remembered."""
+        self._said_held_up = False
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
         self._do(self.machine.start())
         try:
             while True:
+                waiting, self._held_up = self._held_up, deque()
+                self._do(waiting)
                 self._do(self.machine.tick(self._clock()))
                 await asyncio.sleep(PROBE_EVERY_S)
         finally:
@@ -112,14 +120,27 @@ class Runner:
             match step:
                 case Say():
                     self._tell(step)
-                case Record():
-                    self._driver.record(step)
-                case Announce():
-                    self._driver.announce(step)
                 case Probe():
                     self._spawn(self._probe(step))
+                case _ if self._held_up:
+                    self._held_up.append(step)
+                case Record():
+                    self._remember(step)
+                case Announce():
+                    self._driver.announce(step)
                 case _:
                     self._spawn(self._carry_out(step))
+
+    def _remember(self, step: Record) -> None:
+        try:
+            self._driver.record(step)
+        except OSError as exc:
+            self._held_up.append(step)
+            if not self._said_held_up:
+                self._said_held_up = True
+                self._tell(Say(f"who is the primary cannot be written down, so nothing is changed meanwhile: {exc}"))
+        else:
+            self._said_held_up = False
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -131,14 +152,14 @@ class Runner:
         try:
             seen = await self._driver.probe(step)
         except TROUBLE as exc:
-            self.submit(Unseen(step.node, sent_at, in_words(exc)))
+            self.submit(Unseen(step.node, sent_at, in_words(exc), silent=isinstance(exc, TimeoutError)))
         else:
             self.submit(seen)
 
     async def _carry_out(self, step: Step) -> None:
         try:
             dead = await self._driver.carry_out(step, self.submit)
-        except (StepFailed, *TROUBLE) as exc:
+        except Exception as exc:  # noqa: BLE001 - whatever it was: a step that nobody hears of is never tried again
             self.submit(Failed(step, in_words(exc)))
         else:
             self.submit(Done(step, dead))
@@ -158,8 +179,3 @@ def described(move: Move) -> dict[str, Any]:
         "promoted_ms": ms(move.promoted_at),
         "opened_ms": ms(move.opened_at),
     }
-
-
-def in_words(exc: BaseException) -> str:
-    """An exception in one line."""
-    return str(exc).partition("\n")[0][:200] or type(exc).__name__

@@ -14,12 +14,16 @@ from typing import Any
 
 import asyncpg
 
-from infra.failover.machine import LEASE_S, PROBE_DEADLINE_S
+from infra.failover.machine import LEASE_S
+from infra.failover.silence import PROBE_DEADLINE_S
 from infra.failover.steps import Open, Probe, Promote, Release, Seen, Stop, Synchronise, Unleash
 
 STANDBY = "standby1"
 """What a standby is called by the primary it follows, whichever of the servers it is."""
 CONNECT_S = 5.0
+STATEMENT_S = 10.0
+"""How long a server may take for a statement. One that falls silent must not keep a step waiting for ever."""
+CHECKPOINT_S = 120.0
 PROMOTED_S = 60.0
 """How long a promotion may take: whatever the standby has received is replayed first."""
 IN_FORCE_S = 10.0
@@ -45,7 +49,10 @@ SELECT pg_is_in_recovery() AS in_recovery,
 """
 _EPOCH = "SELECT epoch FROM events.clock"
 _RENEW = "SELECT events.renew_supervisor_lease($1, $2, make_interval(secs => $3))"
-_LEASED = "SELECT timeline = events.timeline() FROM events.supervisor_lease"
+_HISTORY = """
+SELECT (SELECT epoch FROM events.clock) AS epoch,
+       (SELECT timeline = events.timeline() FROM events.supervisor_lease) AS of_this_timeline
+"""
 _END_SUPERVISION = "SELECT events.end_supervision()"
 
 
@@ -93,7 +100,9 @@ class SqlServers:
 
     async def _connect(self, node: str, within_s: float) -> asyncpg.Connection[Any]:
         settings = {"application_name": "nearshelf-supervisor", "synchronous_commit": "local", "jit": "off"}
-        return await asyncpg.connect(**self._addresses[node], timeout=within_s, server_settings=settings)
+        return await asyncpg.connect(
+            **self._addresses[node], timeout=within_s, command_timeout=STATEMENT_S, server_settings=settings
+        )
 
     async def probe(self, step: Probe) -> Seen:
         """How a server is, its lease renewed where that is wanted. Raises what is in TROUBLE."""
@@ -121,7 +130,7 @@ class SqlServers:
     async def _ask(self, node: str, line: _Line, renew: bool, sent_at: float) -> Seen:
         row = await line.connection.fetchrow(_PROBE, STANDBY, HEARD_S)
         basis, line.basis = line.basis, row["clock"]
-        epoch, trouble, renewed = 0, "", False
+        epoch, trouble, renewed, ousted = 0, "", False, False
         if not row["in_recovery"] and row["has_lease"]:
             epoch = await line.connection.fetchval(_EPOCH)
             if renew and basis is not None:
@@ -133,6 +142,7 @@ class SqlServers:
                         raise
                     # It answers, so it is not lost; that it cannot write is for people to mend.
                     line.basis, trouble = None, str(exc)
+                    ousted = isinstance(exc, asyncpg.ObjectInUseError)
         return Seen(
             node,
             sent_at,
@@ -143,17 +153,23 @@ class SqlServers:
             epoch=epoch,
             renewed=renewed,
             trouble=trouble,
+            ousted=ousted,
             received=row["received"] or 0,
         )
 
     async def open(self, step: Open) -> None:
         """One transaction, the first that this server lets anybody commit since its timeline began: until it has a
-        lease of that timeline, the shop's functions refuse. Before the tables are made there is nothing to open."""
+        lease of that timeline, the shop's functions refuse. Before the tables are made there is nothing to open.
+
+        The epoch is raised where its history is a new one: another timeline, or one that lacks an epoch which may have
+        been given out. Doing it again raises nothing.
+        """
         async with self.connection(step.node) as connection, connection.transaction():
             if not await connection.fetchval("SELECT to_regclass('events.supervisor_lease') IS NOT NULL"):
                 return
-            of_this_timeline = await connection.fetchval(_LEASED)
-            if of_this_timeline is False or (of_this_timeline is None and step.promoted):
+            epoch, of_this_timeline = await connection.fetchrow(_HISTORY)
+            is_new = of_this_timeline is False or (of_this_timeline is None and step.promoted)
+            if is_new or epoch < step.above:
                 await connection.execute("SELECT events.raise_epoch($1, $2)", self._holder, step.above)
             if step.lease:
                 basis = await connection.fetchval("SELECT clock_timestamp()")
@@ -194,7 +210,7 @@ class SqlServers:
                 if self._clock() > give_up_at:
                     raise StepFailed("the server does not take the setting over")
                 await asyncio.sleep(POLL_S)
-            await connection.execute("CHECKPOINT")
+            await connection.execute("CHECKPOINT", timeout=CHECKPOINT_S)
             position = await connection.fetchval("SELECT pg_current_wal_lsn()")
             give_up_at = self._clock() + FLUSHED_S
             flushed = "SELECT max(flush_lsn) >= $1 FROM pg_stat_replication WHERE application_name = $2"
@@ -227,3 +243,8 @@ async def _wait_for(connection: asyncpg.Connection[Any], standbys: str) -> None:
     """Set whom synchronous commits wait for, as PostgreSQL spells it; empty: nobody."""
     await connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{standbys}'")
     await connection.execute("SELECT pg_reload_conf()")
+
+
+def in_words(exc: BaseException) -> str:
+    """An exception in one line."""
+    return str(exc).partition("\n")[0][:200] or type(exc).__name__

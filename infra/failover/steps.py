@@ -52,6 +52,8 @@ class Seen:
     """Its lease was renewed."""
     trouble: str = ""
     """Why its lease, which was to be renewed, could not be."""
+    ousted: bool = False
+    """Because another supervisor holds it."""
     received: int = 0
     """Of a standby: how far it has received the log, in bytes."""
 
@@ -63,6 +65,8 @@ class Unseen:
     node: str
     sent_at: float
     why: str
+    silent: bool = True
+    """It said nothing; False: it, or its machine, refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,3 +213,24 @@ class Say:
 
 
 Step = Probe | Stop | Promote | Open | Unleash | Announce | Start | Rejoin | Synchronise | Release | Record | Say
+
+
+def doing(step: Step) -> str:
+    """What is being done, for people."""
+    match step:
+        case Promote(node):
+            return f"promoting {node}"
+        case Open(node):
+            return f"opening {node} as the primary"
+        case Start(node):
+            return f"starting {node}"
+        case Rejoin(node, primary):
+            return f"having {node} follow {primary}"
+        case Synchronise(_, standby):
+            return f"having writes wait for {standby}"
+        case Release(primary):
+            return f"having writes on {primary} wait for nobody"
+        case Stop(node):
+            return f"ending {node}"
+        case _:
+            return type(step).__name__

@@ -10,19 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.failover.sql import STANDBY
+from infra.failover.sql import STANDBY, TROUBLE, in_words
 from infra.local.binaries import Binaries
 from infra.local.errors import LocalError
-from infra.local.processes import Account, Child, Log, Program, Tether, run_once, tail
+from infra.local.lost_changes import lost_rows, write_down
+from infra.local.postgres_data import DataFolders, give, server_environment, session
+from infra.local.processes import Account, Child, Log, Program, Tether, tail
 from infra.local.replication_line import ReplicationLine
 from infra.local.state import processes_in
 
@@ -84,7 +86,8 @@ class Databases:
     The children are ordinary Child objects: whoever runs the shop watches them and starts them again.
     """
 
-    def __init__(self, home: Path, runtime: Path, logs: Path, tether: Tether) -> None:
+    def __init__(self, home: Path, runtime: Path, logs: Path, lost: Path, tether: Tether) -> None:
+        """`lost`: the folder for what only an old primary had."""
         self.home = home
         self.logs = logs
         self.tether = tether
@@ -94,20 +97,27 @@ class Databases:
         self.nodes: dict[str, Node] = {}
         self.primary_name = "pg-1"
         """Who is the primary; whoever moves that says so here."""
+        self.tell: Callable[[str], None] = lambda _: None
+        """Says a line to people."""
+        self._lost = lost
+        self._aside = runtime / "old"
+        """Where an old primary listens while it is looked at."""
         self._tools = Log(self.logs / "databases.log")
 
     def prepare_databases(self, binaries: Binaries) -> None:
         """Make the folders."""
         self.binaries = binaries
-        for folder in (self.sockets, self.line.folder, self.home / "data"):
+        for folder in (self.sockets, self._aside, self.line.folder, self.home / "data"):
             folder.mkdir(exist_ok=True)
             folder.chmod(0o700)
             self.give(folder)
+        self._folders = DataFolders(binaries, self.home, self.sockets, self._tools, self.tether)
         self.line.lead_directly()
         for name, port, former in zip(PORTS, PORTS.values(), ("primary", "standby"), strict=True):
             data = self.home / "data" / name
             if data.with_name(former).exists():
                 data.with_name(former).rename(data)  # of before their roles could change
+            self._folders.mend(data)
             self.nodes[name] = Node(name, port, data, self._child(name, data, port))
 
     # --- who and where ---
@@ -147,11 +157,19 @@ class Databases:
     # --- starting ---
 
     async def start_primary(self) -> Child:
-        """Make the data on the first start, then run; the role and the database are there when it returns."""
+        """Make the data on the first start, then run; the role and the database are there when it returns.
+
+        Raises LocalError when it does not run.
+        """
         node = self.primary
-        await self._end_leftovers(node.data)
+        for each in self.nodes.values():  # none of a killed run is left when one is promoted
+            await self._end_leftovers(each.data)
+        if not any(each.data.exists() for each in self.nodes.values()):
+            # initdb writes values of its own for these two; a reload would complain that they differ from ours.
+            chosen = {each: SETTINGS[each] for each in ("max_connections", "shared_buffers")}
+            await self._folders.make(node.data, chosen)
         if not node.data.exists():
-            await self._make(node.data, self._initdb)
+            raise LocalError(f"{node.name} is the primary, and its data {node.data} is not there")
         await self._run(node)
         if node.is_standby:
             # A run that was promoting it was killed: there is no way back to the other.
@@ -175,24 +193,55 @@ class Databases:
         await self._end_leftovers(node.data)
         made = not node.data.exists()
         if not made and not node.is_standby:
-            made = not await self._rewound(node)
+            if self._folders.can_rewind(node.data):
+                await self._save_what_is_lost(node)
+            made = not await self._folders.rewind(node.data, self.primary.port)
         if made:
-            await self._copy(node)
+            await self._folders.copy(node.data, self.primary.port)
         try:
             return await self._run_standby(node)
         except LocalError:
             if made:
                 raise
             await node.child.stop()
-            await self._copy(node)
+            await self._folders.copy(node.data, self.primary.port)
             return await self._run_standby(node)
+
+    async def _save_what_is_lost(self, node: Node) -> None:
+        """Run an old primary where nobody else can reach it, and write down what only it has."""
+        overrides = {
+            "unix_socket_directories": str(self._aside),
+            "default_transaction_read_only": "on",
+            "synchronous_standby_names": "",
+            "max_wal_senders": "0",
+            "autovacuum": "off",
+        }
+        program = node.child.program
+        argv = (*program.argv, *(word for each in overrides.items() for word in ("-c", "=".join(each))))
+        old = Child(replace(program, name=f"{node.name}, looked at", argv=argv), self._tools, self.tether)
+        try:
+            await old.start()
+            try:
+                await until_ready(old, lambda: self._answers(self._aside, node.port))
+                async with (
+                    session(self._aside, node.port, DATABASE) as there,
+                    self.connection(self.primary.port) as here,
+                ):
+                    fork, rows = await lost_rows(there, here)
+                if rows:
+                    path = write_down(rows, self._lost, f"{node.name}-{fork}")
+                    self.tell(f"only {node.name} had {len(rows)} rows of changes: they are in {path}")
+            finally:
+                await old.stop()
+        except (LocalError, *TROUBLE) as exc:
+            self.tell(f"what only {node.name} had, if anything, cannot be read, and is gone now: {in_words(exc)}")
 
     async def _run(self, node: Node) -> None:
         await node.child.start()
         await self.until_postgres_answers(node.child, node.port)
 
     async def _run_standby(self, node: Node) -> Child:
-        with contextlib.suppress(OSError):  # no primary: nobody to follow yet
+        with contextlib.suppress(*TROUBLE):  # no primary: nobody to follow yet
             await self._ensure_slot()
         await self._run(node)
         if self.primary.child.is_running and self._line_is_whole():
@@ -245,16 +294,17 @@ class Databases:
     # --- readiness ---
 
     async def until_postgres_answers(self, child: Child, port: int) -> None:
+        await until_ready(child, lambda: self._answers(self.sockets, port))
+
+    @staticmethod
+    async def _answers(sockets: Path, port: int) -> bool:
         import asyncpg
 
-        async def answer() -> bool:
-            try:
-                async with self.connection(port, "postgres") as connection:
-                    return bool(await connection.fetchval("SELECT true"))
-            except (asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError):
-                return False
-
-        await until_ready(child, answer)
+        try:
+            async with session(sockets, port, "postgres") as connection:
+                return bool(await connection.fetchval("SELECT true"))
+        except (asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError):
+            return False
 
     async def _until_streaming(self, standby: Child) -> None:
         async def streaming() -> bool:
@@ -264,23 +314,9 @@ class Databases:
 
         await until_ready(standby, streaming, within_s=STREAMING_S)
 
-    @contextlib.asynccontextmanager
-    async def connection(self, port: int, database: str = DATABASE) -> AsyncIterator[asyncpg.Connection[Any]]:
+    def connection(self, port: int, database: str = DATABASE) -> AbstractAsyncContextManager[asyncpg.Connection[Any]]:
         """A superuser's session on one of the servers, which waits for no standby. Raises OSError or asyncpg's."""
-        import asyncpg
-
-        connection = await asyncpg.connect(
-            host=str(self.sockets),
-            port=port,
-            user="postgres",
-            database=database,
-            timeout=10,
-            server_settings={"synchronous_commit": "local"},
-        )
-        try:
-            yield connection
-        finally:
-            await connection.close(timeout=5)
+        return session(self.sockets, port, database)
 
     # --- replication, for tests and faults ---
 
@@ -334,7 +370,7 @@ class Databases:
             "replay_delay": str(delay),
         }
 
-    # --- making the data ---
+    # --- processes ---
 
     @property
     def account(self) -> Account | None:
@@ -343,8 +379,7 @@ class Databases:
 
     def give(self, path: Path) -> None:
         """To the account that the servers run as."""
-        if self.account is not None:
-            os.chown(path, self.account.uid, self.account.gid)
+        give(path, self.account)
 
     def _child(self, name: str, data: Path, port: int) -> Child:
         assert self.binaries is not None
@@ -365,78 +400,14 @@ class Databases:
         program = Program(name, tuple(argv), server_environment(), data, signal.SIGINT, self.account)
         return Child(program, Log(self.logs / f"{name}.log"), self.tether)
 
-    async def _make(self, data: Path, make: Any) -> None:
-        """Make a data folder under another name first, so that a broken attempt is never taken for the real one."""
-        draft = data.with_name(data.name + ".making")
-        if draft.exists():
-            await asyncio.to_thread(shutil.rmtree, draft)
-        await make(draft)
-        draft.rename(data)
-
-    async def _copy(self, node: Node) -> None:
-        """Make a standby's data anew."""
-        if node.data.exists():
-            await asyncio.to_thread(shutil.rmtree, node.data)
-        await self._make(node.data, self._basebackup)
-
-    async def _rewound(self, node: Node) -> bool:
-        """Make an old primary's data the standby's that it is to be; False when that cannot be done."""
-        try:
-            source = f"host={self.sockets} port={self.primary.port} user=postgres dbname=postgres"
-            arguments = ("--target-pgdata", str(node.data), "--source-server", source, "--no-sync")
-            await self._tool("pg_rewind", *arguments)
-        except LocalError:
-            return False
-        # Of those that followed it: a slot that nobody uses would hold back its log for ever.
-        for slot in (node.data / "pg_replslot").iterdir():
-            await asyncio.to_thread(shutil.rmtree, slot)
-        self._mark_as_standby(node.data)
-        return True
-
-    def _mark_as_standby(self, data: Path) -> None:
-        signal_file = data / "standby.signal"
-        signal_file.touch()
-        self.give(signal_file)
-
-    async def _initdb(self, draft: Path) -> None:
-        await self._tool(
-            "initdb",
-            *("-D", str(draft), "-U", "postgres", "-A", "trust", "-E", "UTF8"),
-            *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", "--no-sync"),
-            # initdb writes values of its own for these two; a reload would complain that they differ from ours.
-            *("-c", f"max_connections={SETTINGS['max_connections']}"),
-            *("-c", f"shared_buffers={SETTINGS['shared_buffers']}"),
-        )
-
-    async def _basebackup(self, draft: Path) -> None:
-        async with self.connection(self.primary.port, "postgres") as primary:
-            # A slot kept for a standby that is gone would hold back old write-ahead log for ever.
-            await primary.execute(
-                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
-                " WHERE slot_name = $1 AND NOT active",
-                STANDBY,
-            )
-        await self._tool(
-            "pg_basebackup",
-            *("-D", str(draft), "-h", str(self.sockets), "-p", str(self.primary.port), "-U", "postgres"),
-            *("-X", "stream", "-C", "-S", STANDBY, "-c", "fast", "--no-sync"),
-        )
-        self._mark_as_standby(draft)
-
     async def _ensure_slot(self) -> None:
-        """The primary keeps what its standby has not received yet. Raises OSError where there is no primary."""
+        """The primary keeps what its standby has not received yet. Raises what asyncpg does where there is none."""
         async with self.connection(self.primary.port, "postgres") as primary:
             await primary.execute(
                 "SELECT pg_create_physical_replication_slot($1, true)"
                 " WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)",
                 STANDBY,
             )
-
-    async def _tool(self, name: str, *arguments: str) -> None:
-        assert self.binaries is not None
-        argv = (str(self.binaries.postgres / name), *arguments)
-        program = Program(name, argv, server_environment(), self.home / "data", signal.SIGINT, self.account)
-        await run_once(program, self._tools, self.tether)
 
     async def _ensure_application(self) -> None:
         async with self.connection(self.primary.port, "postgres") as primary:
@@ -484,8 +455,3 @@ async def until_ready(child: Child, check: Any, within_s: float = READY_S) -> No
                 f"{child.name} does not answer after {within_s:.0f} s; {tail(child.last_words(12), child.log)}"
             )
         await asyncio.sleep(0.01)
-
-
-def server_environment() -> dict[str, str]:
-    """What a database server may know of our environment: next to nothing."""
-    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}

@@ -10,7 +10,8 @@ import signal
 
 from infra.failover.sql import STANDBY
 from infra.local.binaries import NotInstalled, find_binaries
-from infra.local.postgres import PRIMARY_PORT, STANDBY_PORT, Databases, server_environment, until_ready
+from infra.local.postgres import PRIMARY_PORT, STANDBY_PORT, Databases, until_ready
+from infra.local.postgres_data import server_environment
 from infra.local.processes import Child, Log, Program, Tether
 from infra.local.state import State
 
@@ -23,7 +24,7 @@ class Servers(Databases):
     """Valkey, the primary, the standby of one local shop."""
 
     def __init__(self, state: State, tether: Tether) -> None:
-        super().__init__(state.servers(), state.runtime, state.logs, tether)
+        super().__init__(state.servers(), state.runtime, state.logs, state.folder / "lost", tether)
         self.state = state
         self.valkey_socket = state.runtime / "valkey" / "socket"
         self.valkey: Child | None = None
@@ -87,12 +88,14 @@ class Servers(Databases):
 
         await until_ready(self.valkey, ping)
 
-    async def wipe_valkey(self) -> None:
-        """Forget all that is in it. Raises OSError."""
+    async def wipe_valkey(self) -> int:
+        """Forget all that is in it; how many keys that were. Raises OSError."""
         reader, writer = await asyncio.open_unix_connection(str(self.valkey_socket))
         try:
-            writer.write(b"FLUSHALL SYNC\r\n")
-            if not (await reader.readline()).startswith(b"+OK"):
+            writer.write(b"DBSIZE\r\nFLUSHALL SYNC\r\n")
+            size, done = await reader.readline(), await reader.readline()
+            if not (size.startswith(b":") and done.startswith(b"+OK")):
                 raise ConnectionError("valkey did not forget")
+            return int(size[1:])
         finally:
             writer.close()

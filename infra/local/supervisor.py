@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import importlib.util
 import json
 import os
 import resource
 import secrets
-import shlex
 import signal
-import sys
 import time
 from collections.abc import Coroutine, Iterable
 from pathlib import Path
@@ -21,12 +17,13 @@ from typing import Any
 from cache_policies.folder import folder_called
 from cache_policies.reading import PACKAGED_POLICIES
 from infra.failover.keeping import KeptDatabases
-from infra.local import ports, topology
+from infra.local import ports
 from infra.local.asking import answers, fetch
 from infra.local.control import ControlServer
 from infra.local.errors import LocalError
 from infra.local.external import ExternalDatabases
 from infra.local.faults import Faults
+from infra.local.greeting import greet
 from infra.local.policies import PolicyNews, Said
 from infra.local.processes import (
     BACKOFF_S,
@@ -40,12 +37,12 @@ from infra.local.processes import (
     run_once,
     tail,
 )
+from infra.local.programs import Programs, digest_of_migrations
 from infra.local.relay_link import RelayLink
 from infra.local.services import Servers
-from infra.local.state import CHILD_OF, State, write_atomically
+from infra.local.state import State, write_atomically
 from infra.local.topology import Options, Topology
 from infra.local.voice import Voice
-from infra.state_folder import usual_state
 
 READY_S = 60.0
 """How long the origin, and then the edges, may take until they answer."""
@@ -64,20 +61,23 @@ class Supervisor:
         self.topology = chosen
         self.voice = voice
         self.ready_file = ready_file
-        self.secrets = topology.Secrets(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
         self.children: dict[str, Child] = {}
         """In the order of starting."""
-        self.origin_log = Log(state.logs / "origin.access.log")
-        """What the origin was asked for, a line each, of all its workers."""
         self.tether = Tether(state.runtime, state.descriptor)
         self.servers = Servers(state, self.tether)
         external = ExternalDatabases.of(os.environ)
         self.databases = KeptDatabases(
-            self.servers, external, state, voice, failover=options.failover, moved=self._find_primary_again
+            self.servers,
+            external,
+            state,
+            voice,
+            failover=options.failover,
+            accept_loss=options.accept_loss,
+            moved=self._find_primary_again,
         )
-        self._redis_of_others = os.environ.get("REDIS_URL", "")
+        self.programs = Programs(state, chosen, self.servers, self.databases)
         self.relay = RelayLink()
-        self.nurseries = {module: self._nursery(module) for module in ("origin", "edge.gateway")}
+        self.nurseries = {module: self.programs.nursery(module, self.tether) for module in ("origin", "edge.gateway")}
         self.faults = Faults(self)
         self.is_ready = False
         self.resting: dict[str, None] = {}
@@ -131,7 +131,7 @@ class Supervisor:
         await self._control.start()
         for nursery in self.nurseries.values():
             await nursery.start()  # reads modules while the databases start
-        if self.databases.external is None or not self._redis_of_others:
+        if self.databases.external is None or not self.programs.redis_of_others:
             await asyncio.to_thread(self.servers.prepare)
         await together(self._start_valkey(), self._start_postgres())
         news = self._policy_news()
@@ -139,7 +139,7 @@ class Supervisor:
         await news.begin()
         self._write_files()
         self.is_ready = True
-        self._greet(await self._example_sku())
+        greet(self.voice, self.state, self.topology, sku=await self._example_sku(), email=ADMIN_EMAIL)
         self._news = asyncio.ensure_future(news.run())
 
     async def stop(self) -> None:
@@ -161,7 +161,7 @@ class Supervisor:
     # --- the parts, in order ---
 
     async def _start_valkey(self) -> None:
-        if not self._redis_of_others:
+        if not self.programs.redis_of_others:
             self._keep(await self.servers.start_valkey())
 
     async def _start_postgres(self) -> None:
@@ -180,7 +180,7 @@ class Supervisor:
 
     async def _migrate(self) -> None:
         """Bring the tables up to date, unless an earlier run did so with the very same migrations."""
-        version = _digest_of_migrations()
+        version = digest_of_migrations()
         # Databases of others may have been exchanged since.
         if self.databases.external is not None or not self.state.remembers("migrated", version):
             await self._once("migrate", "migrate")
@@ -204,17 +204,12 @@ class Supervisor:
 
     async def _once(self, name: str, *arguments: str) -> None:
         """Run `python -m origin ...` to its end."""
-        environment = self._origin_environment(self.topology.origin_port, admin=True)
-        program = self._python(name, "origin", environment, *arguments)
+        program = self.programs.once(name, *arguments)
         await run_once(program, Log(self.state.logs / f"{name}.log"), self.tether, self.nurseries["origin"])
 
     async def _start_origin_and_edges(self) -> None:
         """Edges are forked while the origin's workers connect: they wait for it by themselves, and cores are few."""
-        programs = [
-            self._python(name, "origin", self._origin_environment(port, admin=False))
-            for name, port in self.topology.origin_workers.items()
-        ]
-        origin = [await self._ensure(program, self.nurseries["origin"]) for program in programs]
+        origin = [await self._ensure(program, self.nurseries["origin"]) for program in self.programs.origin()]
         await together(self._await_origin(origin), self._start_edges())
 
     async def _await_origin(self, workers: list[Child]) -> None:
@@ -225,14 +220,14 @@ class Supervisor:
     async def _start_relay(self) -> None:
         replication = self.servers.line.relay_plan() if self.databases.external is None else []
         plan = json.dumps(self.topology.relay_plan() + replication)
-        program = self._python("relay", "infra.local.relay", {}, plan, talks=True)
+        program = self.programs.python("relay", "infra.local.relay", {}, plan, talks=True)
         relay = await self._ensure(program)
         await self.relay.attach(relay)
         self._keep(relay)
 
     async def _start_edges(self) -> None:
         await self._start_relay()
-        workers = [await self._ensure(program, self.nurseries["edge.gateway"]) for program in self._edge_programs()]
+        workers = [await self._ensure(program, self.nurseries["edge.gateway"]) for program in self.programs.edges()]
         await self._until_edges_ready(workers)
         self._keep(*workers)
         self.voice.step(f"{len(self.topology.edges)} edges answer ({len(workers)} workers)")
@@ -241,57 +236,10 @@ class Supervisor:
         admin = {worker.name: worker.admin_url for edge in self.topology.edges for worker in edge.workers}
         await self._until_ready(workers, [f"{admin[worker.name]}/readyz" for worker in workers])
 
-    # --- programs ---
-
-    @property
-    def redis_url(self) -> str:
-        return self._redis_of_others or self.servers.redis_url
-
-    def _python(
-        self, name: str, module: str, environment: dict[str, str], *arguments: str, talks: bool = False
-    ) -> Program:
-        """A process of ours. It inherits our environment, so that a person can tune what we do not set."""
-        env = {**os.environ, "PYTHONUNBUFFERED": "1", CHILD_OF: str(self.state.folder), **environment}
-        if policies := env.get("NEARSHELF_POLICIES"):
-            env["NEARSHELF_POLICIES"] = str(folder_called(policies).absolute())  # its working directory is another
-        argv = (sys.executable, "-P", "-m", module, *arguments)
-        return Program(name, argv, env, self.state.folder, arguments=arguments, talks=talks)
-
-    def _origin_environment(self, port: int, *, admin: bool) -> dict[str, str]:
-        environment = topology.origin_environment(
-            port,
-            self.secrets,
-            self.databases.database_url,
-            self.databases.replica_urls,
-            self.redis_url,
-            self.databases.standbys,
-            metrics=str(self.state.runtime / "origin-metrics"),
-            access_log=str(self.origin_log.path),
-        )
-        if admin:
-            environment["ADMIN_DATABASE_URL"] = self.databases.admin_database_url
-        return environment
-
-    def _edge_programs(self) -> Iterable[Program]:
-        for edge in self.topology.edges:
-            for worker in edge.workers:
-                log = Log(self.state.logs / f"{worker.name}.access.log")
-                environment = topology.edge_environment(
-                    edge,
-                    worker,
-                    self.secrets,
-                    access_log=str(log.path),
-                    siblings=str(self.state.runtime / f"edge-{edge.name}"),
-                    regional=self.redis_url,
-                )
-                yield self._python(worker.name, "edge.gateway", environment)
+    # --- processes ---
 
     def _edge_names(self) -> Iterable[str]:
         return (worker.name for edge in self.topology.edges for worker in edge.workers)
-
-    def _nursery(self, module: str) -> Nursery:
-        program = self._python(f"{module} nursery", "infra.local.nursery", {}, module, talks=True)
-        return Nursery(program, Log(self.state.logs / f"{module}.nursery.log"), self.tether)
 
     async def _ensure(self, program: Program, nursery: Nursery | None = None) -> Child:
         """The child of this name, running."""
@@ -396,18 +344,18 @@ class Supervisor:
             **self.topology.addresses(),
             "control": str(self.state.control),
             "state": str(self.state.folder),
-            "origin_log": str(self.origin_log.path),
+            "origin_log": str(self.programs.origin_log.path),
         }
         env = {
             "DATABASE_URL": self.databases.database_url,
             "REPLICA_URLS": self.databases.replica_urls,
             "ADMIN_DATABASE_URL": self.databases.admin_database_url,
-            "REDIS_URL": self.redis_url,
+            "REDIS_URL": self.programs.redis_url,
             "ORIGIN_URL": self.topology.origin_url,
             "CONSOLE_URL": f"{self.topology.origin_url}/console",
             "CONTROL": str(self.state.control),
-            "NEARSHELF_EDGE_KEY": self.secrets.edge_key,
-            "NEARSHELF_ADMIN_TOKEN": self.secrets.admin_token,
+            "NEARSHELF_EDGE_KEY": self.programs.secrets.edge_key,
+            "NEARSHELF_ADMIN_TOKEN": self.programs.secrets.admin_token,
             "ADMIN_EMAIL": ADMIN_EMAIL,
             "ADMIN_PASSWORD_FILE": str(self.state.admin_password),
         }
@@ -428,35 +376,6 @@ class Supervisor:
         products = json.loads(listing)["products"] if listing else []
         return str(products[0]["sku"]) if products else "SKU"
 
-    def _greet(self, sku: str) -> None:
-        voice, edges = self.voice, self.topology.edges
-        command = _how_to_call()
-        far = max(edges, key=lambda edge: edge.rtt_ms)
-        voice.line()
-        voice.line(voice.strong(f"ready in {time.monotonic() - voice.started:.1f} s"))
-        voice.line()
-        for number, edge in enumerate(edges):
-            distance = f"{edge.rtt_ms:g} ms from the origin, {len(edge.workers)} workers"
-            voice.line(f"  {'shop' if number == 0 else '':10}{edge.name}  {voice.strong(edge.url)}/   {distance}")
-        voice.line(f"  {'origin':10}    {self.topology.origin_url}/")
-        voice.line(f"  {'console':10}    {self.topology.origin_url}/console")
-        voice.line(f"  {'':10}    sign in as {ADMIN_EMAIL}; the password is in {self.state.admin_password}")
-        voice.line(f"  {'logs':10}    {self.state.logs}")
-        voice.line()
-        voice.line("Three things to try, in another terminal:")
-        if self.state.folder != usual_state().resolve():
-            voice.line(f"     export NEARSHELF_STATE={shlex.quote(str(self.state.folder))}")
-        voice.line("  1. Look at the same page twice from far away, and compare Cache-Status:")
-        voice.line(f"       curl -sD- -o/dev/null {far.url}/eu-eur/")
-        voice.line("  2. Sign in, then change a price and watch it become live on every edge:")
-        voice.line(f"       {command} login")
-        voice.line(f"       {command} price set {sku} --market eu-eur 12.00 --wait")
-        voice.line("  3. Stop the origin and go on browsing; then let it come back:")
-        voice.line(f"       {command} fault stop origin")
-        voice.line(f"       {command} fault start origin")
-        voice.line()
-        voice.line("Ctrl-C stops everything.")
-
     def _policy_news(self) -> PolicyNews:
         folder = folder_called(os.environ.get("NEARSHELF_POLICIES") or PACKAGED_POLICIES)
 
@@ -476,7 +395,7 @@ class Supervisor:
 
     async def _said_of_policies(self) -> dict[str, Said]:
         """What each edge worker says of its policies; none of one that is stopped or frozen on purpose."""
-        token = {"Authorization": f"Bearer {self.secrets.admin_token}"}
+        token = {"Authorization": f"Bearer {self.programs.secrets.admin_token}"}
         found = {}
         for worker in (worker for edge in self.topology.edges for worker in edge.workers):
             child = self.children[worker.name]
@@ -507,6 +426,7 @@ class Supervisor:
             "supervisor": os.getpid(),
             "processes": processes,
             "ports": {str(port): what for port, what in sorted(self.topology.ports().items())},
+            "questions": self.topology.questions(),
             "rtt_ms": {edge.name: edge.rtt_ms for edge in self.topology.edges},
             "replication": await self.databases.replication(),
             "failover": self.databases.status(),
@@ -528,25 +448,6 @@ async def together(*work: Coroutine[Any, Any, None]) -> None:
     failures = [exc for task in tasks if not task.cancelled() and (exc := task.exception()) is not None]
     if failures:
         raise failures[0]
-
-
-def _digest_of_migrations() -> str:
-    spec = importlib.util.find_spec("origin")
-    assert spec is not None
-    digest = hashlib.sha256()
-    for location in spec.submodule_search_locations or ():
-        for path in sorted((Path(location) / "migrations").rglob("*")):
-            if path.suffix in {".py", ".sql"}:
-                digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
-def _how_to_call() -> str:
-    """The command as somebody in this checkout would type it."""
-    here = Path(__file__).parents[2] / "dev"
-    if not here.exists():
-        return "nearshelf"
-    return "./dev" if here.parent == Path.cwd() else str(here)
 
 
 def _allow_many_connections() -> None:

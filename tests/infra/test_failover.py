@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from infra.failover.embedded import record
+from infra.failover.embedded import RECORD, record
 from infra.failover.keeping import KeptDatabases
 from infra.failover.machine import LEASE_S
 from infra.failover.steps import Fence, Record
@@ -368,7 +368,7 @@ def test_servers_of_others_are_put_in_charge_and_handed_over_by_hand(pair):
         pair.run(kept.stop())
     # Its owner rebuilds the old one.
     pair.run(servers.stop_databases())
-    record(state, Record(new.name, None, position[0] + 1))
+    record(state.folder / RECORD, Record(new.name, None, position[0] + 1))
     pair.keep()
     assert pair.machine.primary == new.name
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from infra.failover.machine import LEASE_S, PROBE_EVERY_S, SILENT_S, STANDBY_GONE_S, Machine, Refused
+from infra.failover.machine import LEASE_S, STANDBY_GONE_S, Machine, Refused
+from infra.failover.silence import HUNG_S, PROBE_EVERY_S, SILENT_S
 from infra.failover.steps import (
     Announce,
     Done,
@@ -407,6 +408,123 @@ def test_without_synchronous_commits_whoever_follows_may_be_promoted():
     assert shop.seen("pg-1", synchronous=False) == [Synchronise("pg-1", "pg-2")]
 
 
+# --- servers that hang ---
+
+
+def hang(shop: Shop, node: str, seconds: float, *, silent: bool = True) -> list[Step]:
+    """Every probe of `node` is in vain for so long, and the others answer."""
+    steps: list[Step] = []
+    for _ in range(round(seconds / PROBE_EVERY_S)):
+        steps += shop.tick()
+        for other in shop.machine.nodes:
+            if other != node and other not in shop.machine.down:
+                steps += shop.seen(other, in_recovery=other != shop.machine.primary)
+        steps += shop.tell(Unseen(node, shop.now - 1.0, "no answer", silent=silent))
+    return steps
+
+
+@pytest.mark.parametrize("promotable", ["pg-2", None])
+def test_a_standby_that_hangs_is_ended_and_rejoins(promotable):
+    shop = opened(promotable=promotable)
+    if promotable is None:
+        shop.seen("pg-1", followed=False, synchronous=False)
+    stop = Stop("pg-2", kill=True)
+    steps = hang(shop, "pg-2", HUNG_S + 1.0)
+    assert steps.count(stop) == 1
+    assert shop.said[-1] == "pg-2 has said nothing for 30 s: it is ended, and started again"
+    assert shop.tell(Done(stop, dead=True)) == [Rejoin("pg-2", "pg-1")]
+
+
+def test_a_primary_that_hangs_without_a_standby_is_ended_and_started_again():
+    shop = opened(promotable=None)
+    stop = Stop("pg-1", kill=True)
+    assert hang(shop, "pg-1", HUNG_S - 1.0) == []
+    assert hang(shop, "pg-1", 2.0) == [stop]
+    assert shop.tell(Ended("pg-1")) == []
+    assert shop.tell(Done(stop, dead=True)) == []
+    assert shop.tick(0.5) == [Start("pg-1")]
+
+
+def test_one_that_is_being_promoted_and_hangs_is_ended_and_promoted_again():
+    shop = opened()
+    shop.tell(Ended("pg-1"))
+    shop.tell(Done(KILL, dead=True))
+    stop = Stop("pg-2", kill=True)
+    assert hang(shop, "pg-2", HUNG_S + 1.0) == [stop]
+    assert shop.tell(Failed(Promote("pg-2"), "the connection was closed")) == []
+    assert shop.tell(Done(stop, dead=True)) == [Start("pg-2")]
+    shop.tell(Done(Start("pg-2")))
+    assert shop.tick(0.5) == [Promote("pg-2")]
+
+
+def test_whoever_refuses_does_not_hang():
+    """A server that recovers says so to whoever asks, for as long as it takes."""
+    assert hang(opened(), "pg-2", 3 * HUNG_S, silent=False) == []
+
+
+def test_a_server_that_hangs_is_left_alone_where_that_fence_is_disarmed():
+    shop = opened()
+    shop.machine.disarm(Fence.KILL)
+    assert hang(shop, "pg-2", 3 * HUNG_S) == []
+
+
+# --- both at once ---
+
+
+def test_both_end_at_once_the_primary_first():
+    shop = opened()
+    assert shop.tell(Ended("pg-1")) == [KILL]
+    assert shop.tell(Ended("pg-2")) == []
+    assert shop.tell(Done(KILL, dead=True)) == [Record("pg-2", None, 2), Promote("pg-2")]
+    assert shop.tell(Failed(Promote("pg-2"), "connection refused")) == []
+    assert shop.tick(0.5) == [Start("pg-2")]
+    assert shop.tell(Done(Start("pg-2"))) == [Promote("pg-2")]
+
+
+def test_both_end_at_once_the_standby_first():
+    shop = opened()
+    assert shop.tell(Ended("pg-2")) == []
+    assert shop.tell(Ended("pg-1")) == []
+    assert shop.tick(0.5) == [Rejoin("pg-2", "pg-1"), Start("pg-1")]
+    shop.tell(Done(Start("pg-1")))
+    shop.tell(Done(Rejoin("pg-2", "pg-1")))
+    assert shop.role() == ("pg-1", Phase.STEADY, "pg-2", True)
+
+
+def test_nothing_is_handed_over_to_a_server_that_is_being_rewound():
+    shop = opened()
+    shop.tell(Ended("pg-1"))
+    shop.tell(Done(KILL, dead=True))
+    shop.tell(Done(Promote("pg-2")))
+    assert shop.tell(Done(OPEN)) == [Announce("pg-2"), Rejoin("pg-1", "pg-2")]
+    for accept_loss in (False, True):
+        with pytest.raises(Refused, match="does not answer"):
+            shop.machine.ask(None, shop.now, accept_loss=accept_loss)
+    # The new primary is lost meanwhile: there is nobody else.
+    assert shop.tell(Ended("pg-2")) == []
+    assert shop.tick(0.5) == [Start("pg-2")]
+    assert shop.tell(Failed(Rejoin("pg-1", "pg-2"), "no primary")) == []
+    assert shop.tick(0.5) == [Rejoin("pg-1", "pg-2")]
+
+
+def test_a_standby_that_is_silent_is_promoted_by_nobody_who_accepts_the_loss_either():
+    shop = opened(promotable=None)
+    shop.tick(3.0)
+    with pytest.raises(Refused, match="pg-2 that could be promoted does not answer"):
+        shop.machine.ask("pg-2", shop.now, accept_loss=True)
+
+
+def test_when_nobody_is_replaced_unasked_a_lost_primary_is_started_again():
+    shop = opened(automatic=False)
+    assert shop.tell(Ended("pg-1")) == []
+    assert "nobody is promoted unasked" in shop.said[-1]
+    assert shop.tick(0.5) == [Start("pg-1")]
+    # Asked for while that is tried: what starts it is stopped first.
+    assert shop.take(shop.machine.ask(None, shop.now)) == [KILL]
+    assert shop.tell(Failed(Start("pg-1"), "it was stopped meanwhile")) == []
+    assert shop.tell(Done(KILL, dead=True)) == [Record("pg-2", None, 2), Promote("pg-2")]
+
+
 # --- servers of others ---
 
 
@@ -466,6 +584,30 @@ def test_a_server_that_somebody_else_promoted_is_put_in_charge_when_the_lease_of
     assert steps == [Record("pg-2", None, 2), Open("pg-2", promoted=True, above=1, lease=True)]
     shop.tell(Done(Open("pg-2", promoted=True, above=1, lease=True)))
     assert shop.machine.primary == "pg-2"
+
+
+def test_a_supervisor_that_slept_promotes_no_server_of_others_unasked():
+    """Another one may have taken over."""
+    shop = others(automatic=True)
+    shop.tick()
+    shop.seen("pg-1", renewed=True)
+    shop.now += 30.0
+    assert shop.silent("pg-1", 5.0) == []
+    assert "`nearshelf failover` promotes a standby" in shop.said[-1]
+    assert shop.machine.ask(None, shop.now)
+
+
+def test_a_supervisor_that_was_ousted_promotes_nobody_even_when_asked():
+    shop = others(automatic=True)
+    shop.tick()
+    shop.seen("pg-1", trouble="the supervisor b/1 has this server in charge", ousted=True)
+    shop.standing_by()
+    with pytest.raises(Refused, match="another supervisor has pg-1 in charge"):
+        shop.machine.ask(None, shop.now)
+    assert shop.silent("pg-1", 5.0) == []
+    shop.seen("pg-1", renewed=True)
+    shop.standing_by()
+    assert shop.silent("pg-1", 5.0) == [Stop("pg-1", kill=False)]
 
 
 def test_trouble_with_the_lease_is_said_once_until_it_is_over():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from cache_policies.feed import FEED_PATH
+from cache_policies.feed import FEED_PATH, Question
 from cache_policies.fields import EDGE_KEY_FIELD
 from cache_policies.markets import load_markets
 from cache_policies.positions import Position
@@ -208,7 +208,7 @@ async def test_what_survives_waits_for_the_standby_and_the_rest_does_not(pair, m
     async with asyncio.timeout(5):
         local = await change(database, Durability.LOCAL)
         async with database.log.connect() as connection:
-            await note_contact(database, connection, FakeWorker(None, "worker-2").question())
+            await note_contact(database, connection, Question("worker-2", "eu", 1, None, None, "http://127.0.0.1:9"))
         await leave(database, "worker-2")
     surviving = asyncio.create_task(change(database))
     waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")

@@ -98,7 +98,7 @@ class FakeServers:
         word = self.words[options["port"]]
         if isinstance(word, OSError | asyncpg.TooManyConnectionsError):
             raise word
-        if word is not None and options.get("target_session_attrs") == "primary" and word.is_standby:
+        if isinstance(word, Sighting) and options.get("target_session_attrs") == "primary" and word.is_standby:
             raise asyncpg.TargetServerAttributeNotMatched("it is a standby")
         return FakeConnection(self, options["port"])
 
@@ -116,7 +116,7 @@ class FakeServers:
 def fake(monkeypatch):
     def make(**words) -> FakeServers:
         servers = FakeServers(**words)
-        monkeypatch.setattr(module.asyncpg, "connect", servers.connect)
+        monkeypatch.setattr(asyncpg, "connect", servers.connect)
         # Nobody who answers here needs any time for it.
         monkeypatch.setattr(module, "SAY_S", 0.05)
         monkeypatch.setattr(module, "WATCH_EVERY_S", 0.001)

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from infra.failover.machine import LEASE_S, PROBE_DEADLINE_S, Machine
+from infra.failover.machine import LEASE_S, Machine
 from infra.failover.machine import Refused as NotBegun
 from infra.failover.runner import Runner
+from infra.failover.silence import PROBE_DEADLINE_S
 from infra.failover.sql import StepFailed
 from infra.failover.steps import (
     Announce,
@@ -212,7 +213,7 @@ class Supervisor:
     async def _open(self, node: str, step: Open) -> None:
         said = await self._ask(node)
         hand = Hand(self._cluster, node)
-        if said.is_opened is False or (said.is_opened is None and step.promoted):
+        if said.is_opened is False or (said.is_opened is None and step.promoted) or said.epoch < step.above:
             await hand.begin_epoch(step.above, self._holder, said.wall, LEASE_S)
         else:
             await hand.renew(self._holder, said.wall, LEASE_S)

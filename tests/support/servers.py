@@ -18,7 +18,7 @@ import time
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from infra.local import control
 from infra.local.processes import Tether
@@ -77,7 +77,7 @@ class EmbeddedServers:
         self._tether: Tether
         self.servers: Servers
 
-    def __enter__(self) -> EmbeddedServers:
+    def __enter__(self) -> Self:
         self._state = self._stack.enter_context(self._state)
         self._thread.start()
         self._tether = Tether(self._state.runtime, self._state.descriptor)
