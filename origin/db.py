@@ -220,7 +220,7 @@ class Database:
     # --- where the servers are ---
 
     async def keep_watch(self) -> None:
-        """Follow the primary wherever it goes, until cancelled."""
+        """Follow the primary wherever it goes, and have nobody wait for a silent one, until cancelled."""
         await self.primary.watch()
 
     async def look_again(self) -> None:

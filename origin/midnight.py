@@ -30,8 +30,8 @@ from origin.catalog import service as catalog
 from origin.catalog.pages import category_path, product_path
 from origin.db import Database
 from origin.errors import ShopError
-from origin.events.live import Observer
 from origin.events.messages import TagsPurged
+from origin.events.observer import Observer
 
 ACTOR = "midnight"
 ACTION = "market.refresh"

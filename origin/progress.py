@@ -10,7 +10,8 @@ from cache_policies.positions import Position
 from origin.accounts import audit
 from origin.errors import NotFound
 from origin.events.entries import LoggedPurge, entry_at
-from origin.events.live import LiveReport, LiveState, ReadBack
+from origin.events.live import LiveReport, LiveState
+from origin.events.observer import ReadBack
 from origin.money import amount_text
 from origin.pricing.service import prices
 

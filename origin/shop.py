@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cache_policies.markets import Markets, load_markets
 from origin.accounts.orders import PurgeOrders
 from origin.db import STATEMENT_TIMEOUT_S, Database
-from origin.events.live import Observer
+from origin.events.observer import Observer
 from origin.events.purge_log import LogTail
 from origin.events.wake import Wake
 from origin.metrics import Metrics

@@ -25,6 +25,8 @@ from origin.errors import Unavailable
 
 SAY_S = 1.0
 """How long a server may take to say what it is; longer is silence."""
+ALONE_S = 3.0
+"""The same where it is the only one that could answer: giving it up wins nothing but an end of waiting."""
 WATCH_EVERY_S = 0.5
 """Pause between looks at the primary, while somebody keeps watch."""
 
@@ -128,7 +130,9 @@ class Whereabouts:
         Raises NoServer when none has it, and what asyncpg raises when it cannot be connected to.
         """
         if not self.can_move:
-            return await asyncpg.connect(**options)
+            connection = await asyncpg.connect(**options)
+            self._open[connection] = self.servers[0]
+            return connection
         server = self._at or await self.look()
         try:
             return await self._connect(server, options)
@@ -152,14 +156,37 @@ class Whereabouts:
         When nobody is the primary and the one there was is silent, connections to it are closed, so that those who wait
         on it are told.
         """
-        while self.can_move:
-            try:
-                await self._attend(self._at or await self.look())
-                await self.look()
-            except NoServer:
-                if self._at is None:
-                    self._close_all_but(None)
+        while True:
+            if self.can_move:
+                try:
+                    await self._attend(self._at or await self.look())
+                    await self.look()
+                except NoServer:
+                    if self._at is None:
+                        self._close_all_but(None)
+            else:
+                await self._attend_alone(self.servers[0])
             await asyncio.sleep(WATCH_EVERY_S)
+
+    async def _attend_alone(self, server: Server) -> None:
+        """Returns when the only server has said nothing twice, its connections being closed, or cannot be asked."""
+        connection = None
+        try:
+            connection = await asyncpg.connect(**self._options | dict(server.address), timeout=ALONE_S)
+            while True:
+                async with asyncio.timeout(ALONE_S):
+                    await _said(connection)
+                await asyncio.sleep(WATCH_EVERY_S)
+        except TimeoutError:
+            # Once more, anew: it may have been this process that did not run.
+            if isinstance(await self._see(server, ALONE_S), TimeoutError):
+                _log.warning("%s does not answer: connections to it are closed", server.name)
+                self._close_all_but(None)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            pass  # It answers, or whoever uses it hears for himself that it is gone.
+        finally:
+            if connection is not None:
+                connection.terminate()
 
     async def _attend(self, server: Server) -> None:
         """Returns when `server` may not be the primary any more, or another one is."""
@@ -220,12 +247,13 @@ class Whereabouts:
         if not task.cancelled():
             task.exception()  # whoever waits is told
 
-    async def _see(self, server: Server) -> Sighting | Exception:
-        """What `server` says of itself, or why it says nothing."""
+    async def _see(self, server: Server, within_s: float | None = None) -> Sighting | Exception:
+        """What `server` says of itself, or why it says nothing `within_s` (`SAY_S`)."""
         connection = None
+        within_s = SAY_S if within_s is None else within_s
         try:
-            async with asyncio.timeout(SAY_S):
-                connection = await asyncpg.connect(**self._options | dict(server.address), timeout=SAY_S)
+            async with asyncio.timeout(within_s):
+                connection = await asyncpg.connect(**self._options | dict(server.address), timeout=within_s)
                 return await _said(connection)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
             return exc

@@ -28,6 +28,9 @@ REFUSED_RETRY_S = 2.0
 MAX_WHILE_FAILING = 4
 """Questions that wait for their answer at the same time while questions fail: an origin that is slow to answer would
 otherwise find so many waiting that whoever sent the next one had given it up before its turn."""
+APART_WHILE_FAILING_S = STREAM_DEADLINE_S / MAX_WHILE_FAILING
+"""Between two of them. Sent one right after the other, they would all be lost in the same silence, and when the origin
+is well again nobody would ask before the first is given up."""
 MAX_OPEN_STREAMS = 32
 """Beyond it the oldest is hung up: its question has been reported, and younger ones hear the same entries."""
 REMEMBERED = 1_000
@@ -228,17 +231,19 @@ class FollowerLoop:
         self._on_lost_history = on_lost_history
         self._soon = asyncio.Event()
         self._streams: dict[asyncio.Task[None], None] = {}
+        self._asked_at = float("-inf")
         self._failing = False
         self._refused = False
+        self._is_lost = False
         self._heard_at = float("-inf")
         self._spares_wanted = True
 
     async def run(self) -> None:
-        """Until cancelled; the open streams are hung up then."""
+        """Until cancelled, or until the worker must restart; the open streams are hung up then."""
         try:
-            while True:
+            while not self._is_lost:
                 self._soon.clear()
-                if not (self._failing and len(self._streams) >= MAX_WHILE_FAILING):
+                if self._may_ask():
                     self._open_stream()
                 if self._spares_wanted and self._heard_at > float("-inf") and not self._failing:
                     self._spares_wanted = False
@@ -256,7 +261,13 @@ class FollowerLoop:
                 task.cancel()
             await asyncio.gather(*streams, return_exceptions=True)
 
+    def _may_ask(self) -> bool:
+        """Not while questions fail and others wait for their answer that were asked a moment ago."""
+        waited_s = self._clock() - self._asked_at
+        return not self._failing or not self._streams or waited_s >= APART_WHILE_FAILING_S
+
     def _open_stream(self) -> None:
+        self._asked_at = self._clock()
         if len(self._streams) >= MAX_OPEN_STREAMS:
             oldest = next(iter(self._streams))
             oldest.cancel()
@@ -271,9 +282,14 @@ class FollowerLoop:
         try:
             async with asyncio.timeout(STREAM_DEADLINE_S), aclosing(_closable(self._ask(question))) as lines:
                 async for line in lines:
+                    if self._is_lost:
+                        # Nothing gives back the lease that was given up.
+                        return
                     outcome = self.follower.on_answer(question, Answer.from_json(line), asked_at)
                     if outcome is Outcome.LOST_HISTORY:
+                        self._is_lost = True
                         self.follower.lease.give_up()
+                        self._soon.set()
                         self._on_lost_history()
                         return
                     if outcome is Outcome.DOUBT:

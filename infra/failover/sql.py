@@ -49,10 +49,7 @@ SELECT pg_is_in_recovery() AS in_recovery,
 """
 _EPOCH = "SELECT epoch FROM events.clock"
 _RENEW = "SELECT events.renew_supervisor_lease($1, $2, make_interval(secs => $3))"
-_HISTORY = """
-SELECT (SELECT epoch FROM events.clock) AS epoch,
-       (SELECT timeline = events.timeline() FROM events.supervisor_lease) AS of_this_timeline
-"""
+_HISTORY = "SELECT epoch, timeline = events.timeline() AS of_this_timeline FROM events.clock"
 _END_SUPERVISION = "SELECT events.end_supervision()"
 
 
@@ -158,8 +155,8 @@ class SqlServers:
         )
 
     async def open(self, step: Open) -> None:
-        """One transaction, the first that this server lets anybody commit since its timeline began: until it has a
-        lease of that timeline, the shop's functions refuse. Before the tables are made there is nothing to open.
+        """One transaction, the first that this server lets anybody commit since its timeline began: until an epoch has
+        begun there, the shop's functions refuse. Before the tables are made there is nothing to open.
 
         The epoch is raised where its history is a new one: another timeline, or one that lacks an epoch which may have
         been given out. Doing it again raises nothing.
@@ -168,8 +165,7 @@ class SqlServers:
             if not await connection.fetchval("SELECT to_regclass('events.supervisor_lease') IS NOT NULL"):
                 return
             epoch, of_this_timeline = await connection.fetchrow(_HISTORY)
-            is_new = of_this_timeline is False or (of_this_timeline is None and step.promoted)
-            if is_new or epoch < step.above:
+            if not of_this_timeline or epoch < step.above:
                 await connection.execute("SELECT events.raise_epoch($1, $2)", self._holder, step.above)
             if step.lease:
                 basis = await connection.fetchval("SELECT clock_timestamp()")

@@ -19,6 +19,7 @@ from origin import db as db_module
 from origin.db import Database, Durability, OutcomeUnknown
 from origin.errors import Unavailable
 from origin.events import live as live_module
+from origin.events import observer as observer_module
 from origin.events.feed import leave, note_contact
 from origin.events.live import LiveState
 from origin.events.messages import CatalogReplaced
@@ -165,7 +166,7 @@ async def test_a_frozen_standby_costs_a_moment_and_the_primary_reads(origin, pai
 
 async def test_a_change_that_went_down_with_the_primary_is_called_lost(origin, pair, monkeypatch):
     shop, client = origin
-    monkeypatch.setattr(live_module, "IDLE_S", 0.01)
+    monkeypatch.setattr(observer_module, "IDLE_S", 0.01)
     worker = FakeWorker(client, "worker-1")
     await worker.catch_up()
     # Whoever sends the log stands still, which neither server notices, and is killed with the rest.

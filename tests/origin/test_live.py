@@ -12,7 +12,6 @@ from sqlalchemy import text
 from cache_policies.positions import Position, PurgeKind
 from origin.db import Database
 from origin.events.live import (
-    FORGET_S,
     QUIET_S,
     RUN_OUT_S,
     Contact,
@@ -20,17 +19,16 @@ from origin.events.live import (
     Leases,
     LiveReport,
     LiveState,
-    Observer,
     Outcome,
-    ReadBack,
     Standby,
     StandbyReport,
     View,
     Watch,
     WorkerReport,
-    read_view,
 )
 from origin.events.messages import TagsPurged
+from origin.events.observer import FORGET_S, Observer, ReadBack, read_view
+from tests.support.epochs import raise_epoch
 from tests.support.origin import FakeWorker, running_shop, settings_of, until, without_standbys
 
 CHANGE = Position(1, 10)
@@ -54,7 +52,7 @@ class Story:
     def __init__(self, committed_at: float = 100.0, standbys: tuple[str, ...] = ()) -> None:
         self.leases = Leases()
         self.epochs = Epochs()
-        self.watch = Watch(CHANGE, committed_at, standbys)
+        self.watch = Watch(CHANGE, "its id", committed_at, standbys)
 
     def before(self, now: float, seen: View) -> None:
         """A look before the commit: leases and epochs only."""
@@ -144,20 +142,10 @@ def test_a_broken_connection_does_not_begin_the_wait_anew():
     assert story.look(95.001 + QUIET_S + 5.0, young).state is LiveState.LIVE
 
 
-@pytest.mark.parametrize(
-    ("forks", "state"),
-    [
-        pytest.param(((2, 9),), LiveState.LOST, id="the new primary inherited less"),
-        pytest.param(((2, 10),), LiveState.LIVE, id="it inherited this"),
-        pytest.param(((2, 10), (3, 11)), LiveState.LIVE, id="and so did the next"),
-        pytest.param(((2, 10), (3, 9)), LiveState.LOST, id="but not this one"),
-    ],
-)
-def test_a_change_that_the_new_primary_did_not_inherit_is_lost(forks, state):
-    """Workers are beyond its position, in a history that does not have it."""
-    seen = replace(view(contact("eu-1", 5, Position(3, 12))), epoch=3, forks=forks)
-    report = Story().look(100.01, seen)
-    assert report.state is state
+def test_a_change_whose_entry_is_gone_is_lost_whoever_is_beyond_it():
+    seen = replace(view(contact("eu-1", 5, Position(3, 12))), epoch=3, lost=frozenset({CHANGE}))
+    assert Story().look(100.01, seen).state is LiveState.LOST
+    assert Story().look(100.01, replace(seen, lost=frozenset({Position(2, 10)}))).state is LiveState.LIVE
 
 
 def test_a_worker_that_leaves_is_done():
@@ -311,14 +299,14 @@ async def test_the_registry_is_read_after_the_commit(origin, monkeypatch):
     sent, go_on = asyncio.Event(), asyncio.Event()
     gate_open = False
 
-    async def held(connection):
-        seen = await read_view(connection)
+    async def held(connection, watches):
+        seen = await read_view(connection, watches)
         if not gate_open:
             sent.set()
             await go_on.wait()
         return seen
 
-    monkeypatch.setattr("origin.events.live.read_view", held)
+    monkeypatch.setattr("origin.events.observer.read_view", held)
     await sent.wait()  # this look saw an empty registry
     worker = FakeWorker(client, "worker-1")
     await worker.ask()
@@ -329,6 +317,25 @@ async def test_the_registry_is_read_after_the_commit(origin, monkeypatch):
     go_on.set()
     report = await waiting
     assert (report.state, outcomes(report)) == (LiveState.WAITING, {"worker-1": Outcome.WAITING})
+
+
+async def test_what_is_lost_is_what_the_log_has_not_whatever_its_number(origin, database):
+    """Epoch 2 was given up: its changes are nowhere, though the log that goes on has inherited more than their `cv`."""
+    shop, _ = origin
+    kept, after = await purge(shop.database), await purge(shop.database)
+    assert await raise_epoch(database, above=2) == Position(3, after.cv + 1)
+    async with shop.database.log.connect() as connection:
+        of_kept = text("SELECT id::text FROM events.purge_log WHERE (epoch, cv) = (:epoch, :cv)")
+        entry_id = (await connection.execute(of_kept, kept._asdict())).scalar_one()
+
+        async def lost(*watches: Watch) -> frozenset[Position]:
+            return (await read_view(connection, watches)).lost
+
+        given_up, trimmed = Position(2, kept.cv), Position(1, 0)
+        watches = [Watch(position, entry_id, 0.0) for position in (kept, given_up, trimmed)]
+        assert await lost(*watches) == {given_up}
+        assert await lost(Watch(kept, "of another history", 0.0)) == {kept}
+        assert await lost() == frozenset()
 
 
 async def test_progress_can_be_told_by_another_worker_and_later(origin, database):
@@ -386,11 +393,11 @@ async def test_a_registration_that_stood_still_is_removed_only_at_that_number(or
         seen = await read_view(connection)
         await connection.execute(text("UPDATE events.contact SET contact = 8 WHERE worker = 'late-worker'"))
 
-        async def stale(_):
+        async def stale(*_):
             return seen
 
         patch = pytest.MonkeyPatch()
-        patch.setattr("origin.events.live.read_view", stale)
+        patch.setattr("origin.events.observer.read_view", stale)
         try:
             await observer._look_once(connection)
         finally:

@@ -15,8 +15,9 @@ from cache_policies.fields import EDGE_KEY_FIELD, MIN_VERSION_FIELD
 from cache_policies.positions import ZERO, Position
 from origin.accounts.service import add_staff
 from origin.db import NotInCharge
-from origin.events.live import QUIET_S, SUPERVISOR_LEASE_S, read_view
+from origin.events.live import QUIET_S, SUPERVISOR_LEASE_S
 from origin.events.messages import CatalogReplaced
+from origin.events.observer import read_view
 from origin.events.purge_log import read_after
 from origin.snapshot import TooOld
 from tests.support.origin import EDGE_KEY, FakeWorker, running_shop, settings_of
@@ -119,11 +120,17 @@ async def test_two_supervisors_do_not_share_a_server(owner):
     assert await in_charge(owner)
 
 
-async def test_the_lease_of_another_timeline_is_not_this_servers(owner):
-    await renew(owner)
-    await owner.execute(text("UPDATE events.supervisor_lease SET timeline = '0000002A'"))
+async def test_a_server_that_was_promoted_is_in_charge_only_once_it_has_begun_an_epoch(owner):
+    """With a lease or without one, whoever promoted it. That it writes another timeline is all that it knows."""
+    await owner.execute(text("UPDATE events.clock SET timeline = '0000002A'"))
     assert not await in_charge(owner)
-    await renew(owner, holder="two")
+    with pytest.raises(DBAPIError, match="not in charge"):
+        await owner.execute(text("SELECT events.log_purge('hard', ARRAY['*'], 'psql', 'me')"))
+    await renew(owner)
+    assert not await in_charge(owner)
+    await owner.execute(text("SELECT events.raise_epoch('me')"))
+    assert await in_charge(owner)
+    await owner.execute(text("SELECT events.end_supervision()"))
     assert await in_charge(owner)
 
 

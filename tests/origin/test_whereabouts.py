@@ -119,6 +119,7 @@ def fake(monkeypatch):
         monkeypatch.setattr(asyncpg, "connect", servers.connect)
         # Nobody who answers here needs any time for it.
         monkeypatch.setattr(module, "SAY_S", 0.05)
+        monkeypatch.setattr(module, "ALONE_S", 0.05)
         monkeypatch.setattr(module, "WATCH_EVERY_S", 0.001)
         return servers
 
@@ -148,12 +149,31 @@ async def test_a_connection_goes_to_the_primary_wherever_it_is(fake):
     assert ((await place.connect(port=[1, 2])).port, place.moves) == (1, 1)
 
 
-async def test_with_one_host_nobody_looks_around(fake):
+ALONE = "postgresql+asyncpg://x@/y?host=a:1"
+
+
+@pytest.mark.parametrize(
+    "word", [PRIMARY, FENCED, STANDBY, asyncpg.UndefinedTableError("no tables yet"), ConnectionRefusedError("full")]
+)
+async def test_the_only_host_is_the_one_whatever_it_says(fake, word):
     servers = fake(at_1=PRIMARY)
-    place = Whereabouts("postgresql+asyncpg://x@/y?host=a:1", Role.PRIMARY)
-    await place.connect(port=1)
-    await place.watch()
-    assert servers.asked == 1
+    place = primary_of(ALONE)
+    connection = await place.connect(port=1)
+    servers.words = {1: word}
+    async with watched(place):
+        await until(lambda: servers.asked > (3 if isinstance(word, Exception) else 1))
+    assert (connection.closed, place.moves) == (False, 0)
+
+
+async def test_whoever_waits_on_the_only_host_is_told_when_it_is_silent(fake):
+    servers = fake(at_1=PRIMARY)
+    place = primary_of(ALONE)
+    waits = await place.connect(port=1)
+    async with watched(place):
+        servers.words = {1: None}
+        await until(lambda: waits.closed)
+        servers.words = {1: PRIMARY}
+        assert not (await place.connect(port=1)).closed
 
 
 async def test_without_a_primary_there_is_no_connection_and_a_word_for_people(fake):

@@ -11,8 +11,10 @@ from cache_policies.feed import ASK_EVERY_S, LEASE_S, Answer, Question
 from cache_policies.positions import Position, PurgeEntry, PurgeKind
 from edge.core.floors import Floors, Lease
 from edge.purge.follower import (
+    APART_WHILE_FAILING_S,
     MAX_WHILE_FAILING,
     SPARE_STREAMS,
+    STREAM_DEADLINE_S,
     Follower,
     FollowerLoop,
     Outcome,
@@ -365,7 +367,8 @@ class Running:
     def __init__(self, follower: Follower) -> None:
         self.feed = ScriptedFeed()
         self.lost = 0
-        self.loop = FollowerLoop(follower, self.feed.ask, lambda: T, self._on_lost)
+        self.now = T
+        self.loop = FollowerLoop(follower, self.feed.ask, lambda: self.now, self._on_lost)
 
     def _on_lost(self) -> None:
         self.lost += 1
@@ -425,16 +428,36 @@ async def test_an_origin_that_is_slow_to_answer_is_not_buried_in_questions(follo
     async with Running(follower) as running:
         _, answers = await running.next_question()
         answers.put_nowait(TimeoutError())
-        waiting = [await running.next_question() for _ in range(MAX_WHILE_FAILING)]
-        with pytest.raises(TimeoutError):
-            await running.next_question(within_s=0.1)
-        # One that is given up makes room for one more; one that is answered ends it.
+        waiting = []
+        for _ in range(MAX_WHILE_FAILING):
+            waiting.append(await running.next_question())
+            with pytest.raises(TimeoutError):
+                await running.next_question(within_s=0.02)
+            running.now += APART_WHILE_FAILING_S
+        # By now the first is given up: there are never more. One that is answered ends it.
+        assert running.now - T == pytest.approx(STREAM_DEADLINE_S)
         waiting[0][1].put_nowait(TimeoutError())
         await running.next_question()
         waiting[1][1].put_nowait(line(head=5, start=5))
         while (await running.next_question())[0].after != at(5):
             pass
         assert running.feed.open > MAX_WHILE_FAILING
+
+
+async def test_an_origin_that_is_well_again_is_not_long_in_being_asked(follower, monkeypatch):
+    """Refused for a while, then silent: the questions of that silence are lost, and the next one is soon."""
+    monkeypatch.setattr("edge.purge.follower.RETRY_S", 0.001)
+    async with Running(follower) as running:
+        for _ in range(2 * MAX_WHILE_FAILING):
+            _, answers = await running.next_question()
+            answers.put_nowait(ConnectionRefusedError())
+        await running.next_question()  # into the silence
+        running.now += APART_WHILE_FAILING_S
+        _, answers = await running.next_question()
+        answers.put_nowait(line(head=5, start=5))
+        while (await running.next_question())[0].after != at(5):
+            pass
+        assert LEASE_S / 2 > APART_WHILE_FAILING_S
 
 
 async def test_a_doubtful_answer_ends_its_stream(follower):
@@ -456,6 +479,20 @@ async def test_a_lost_history_gives_up_the_lease_and_asks_for_a_restart(follower
         async with asyncio.timeout(2):
             while not running.lost:
                 await asyncio.sleep(0)
+        assert not follower.lease.held(T)
+
+
+async def test_no_answer_gives_back_the_lease_of_a_worker_that_must_restart(follower):
+    """Of the questions that were open then one may still be answered; its store is of another history all the same."""
+    started(follower)
+    async with Running(follower) as running:
+        _, early = await running.next_question()
+        _, answers = await running.next_question()
+        answers.put_nowait(line(head=3, flush=True))
+        early.put_nowait(line(head=5))
+        async with asyncio.timeout(2):
+            await running.task
+        assert (running.lost, running.feed.open) == (1, 0)
         assert not follower.lease.held(T)
 
 

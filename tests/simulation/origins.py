@@ -26,7 +26,8 @@ from origin.caching import cached
 from origin.db import Database, Durability
 from origin.errors import ShopError, Unavailable
 from origin.events.feed import Feed, leave
-from origin.events.live import LiveReport, LiveState, Observer
+from origin.events.live import LiveReport, LiveState
+from origin.events.observer import Observer
 from origin.events.purge_log import LogTail, trim
 from origin.events.wake import Wake
 from origin.readthrough import ReadThrough, Rendered

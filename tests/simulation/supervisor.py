@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from infra.failover.machine import LEASE_S, Machine
 from infra.failover.machine import Refused as NotBegun
@@ -37,7 +37,7 @@ from infra.failover.steps import (
 from tests.simulation.engine.cluster import Cluster
 from tests.simulation.engine.loop import Process
 from tests.simulation.engine.servers import Refused
-from tests.simulation.engine.statements import CHARGE, CLOCK
+from tests.simulation.engine.statements import CLOCK
 from tests.simulation.engine.supervision import Hand
 
 FLUSHED_S = 20.0
@@ -56,8 +56,8 @@ class _Said(NamedTuple):
     epoch: int
     received: int
     wall: float
-    is_opened: bool | None
-    """Whether its lease is of its own timeline; None: it has none."""
+    is_opened: bool
+    """Whether an epoch has begun on its timeline."""
 
 
 class Supervisor:
@@ -213,7 +213,7 @@ class Supervisor:
     async def _open(self, node: str, step: Open) -> None:
         said = await self._ask(node)
         hand = Hand(self._cluster, node)
-        if said.is_opened is False or (said.is_opened is None and step.promoted) or said.epoch < step.above:
+        if not said.is_opened or said.epoch < step.above:
             await hand.begin_epoch(step.above, self._holder, said.wall, LEASE_S)
         else:
             await hand.renew(self._holder, said.wall, LEASE_S)
@@ -244,16 +244,16 @@ class Supervisor:
         """At the server itself."""
         server = self._cluster.servers[node]
         seen = server.snapshot()
-        charge: Any = server.storage.get(*CHARGE, seen)
+        clock = server.storage.get(*CLOCK, seen)
         return _Said(
             not server.is_primary,
             server.timeline,
             bool(server.followers),
             bool(server.synchronous),
-            server.storage.get(*CLOCK, seen).epoch,
+            clock.epoch,
             len(server.log),
             server.process.wall(),
-            None if charge is None else charge.timeline == server.timeline,
+            clock.timeline == server.timeline,
         )
 
 

@@ -28,6 +28,19 @@ _EPOCHS = (
       ADD CONSTRAINT purge_log_fork_cv_check CHECK (
         CASE kind WHEN 'epoch' THEN fork_cv IS NOT NULL AND fork_cv = cv - 1 ELSE fork_cv IS NULL END)
     """,
+    # By the default once, for the row that is there; from then on `raise_epoch` writes it.
+    "ALTER TABLE events.clock ADD COLUMN timeline text NOT NULL DEFAULT left(pg_walfile_name(pg_current_wal_lsn()), 8)",
+    "ALTER TABLE events.clock ALTER COLUMN timeline DROP DEFAULT",
+    """
+    COMMENT ON COLUMN events.clock.timeline IS
+      'Which the server wrote when the epoch began: one that writes another was promoted or restored since.'
+    """,
+    """
+    CREATE FUNCTION events.timeline() RETURNS text LANGUAGE sql SET search_path = '' AS $$
+      SELECT left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8)
+    $$
+    """,
+    "COMMENT ON FUNCTION events.timeline IS 'The timeline that this server writes; fails on one in recovery.'",
     """
     CREATE FUNCTION events.raise_epoch(
       actor text, above integer DEFAULT 0, OUT epoch integer, OUT cv bigint, OUT fork_cv bigint
@@ -35,7 +48,8 @@ _EPOCHS = (
     BEGIN
       WITH tick AS (
         UPDATE events.clock AS c
-           SET epoch = greatest(c.epoch, raise_epoch.above) + 1, fork_cv = c.cv, cv = c.cv + 1
+           SET epoch = greatest(c.epoch, raise_epoch.above) + 1, fork_cv = c.cv, cv = c.cv + 1,
+               timeline = events.timeline()
         RETURNING c.epoch, c.cv, c.fork_cv
       )
       INSERT INTO events.purge_log AS l (epoch, cv, kind, tags, cause, actor, fork_cv)
@@ -50,11 +64,13 @@ _EPOCHS = (
       '`above`: the highest epoch that whoever promotes has heard of, so that no epoch is given out twice.'
     """,
     # For whoever promotes, never for the application.
-    "REVOKE ALL ON FUNCTION events.raise_epoch FROM PUBLIC",
+    "REVOKE ALL ON FUNCTION events.raise_epoch, events.timeline FROM PUBLIC",
 )
 
 _NO_EPOCHS = (
     "DROP FUNCTION events.raise_epoch",
+    "DROP FUNCTION events.timeline",
+    "ALTER TABLE events.clock DROP COLUMN timeline",
     # Refused where an epoch has begun: the rows that say so can neither stay nor go.
     """
     ALTER TABLE events.purge_log

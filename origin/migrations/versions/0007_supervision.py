@@ -1,5 +1,7 @@
 """Who may answer questions and take changes: the server that the supervisor has in charge, as long as its lease lasts.
 
+Without a supervisor it is every primary, until one is promoted: that one begins an epoch first.
+
 Revision ID: 0007_supervision
 Revises: 0006_epochs
 """
@@ -16,7 +18,6 @@ _SUPERVISION = (
     CREATE TABLE events.supervisor_lease (
       one boolean PRIMARY KEY DEFAULT true CONSTRAINT supervisor_lease_has_one_row CHECK (one),
       holder text NOT NULL CHECK (holder <> ''),
-      timeline text NOT NULL,
       renewed_at timestamptz NOT NULL,
       until timestamptz NOT NULL
     ) WITH (fillfactor = 50)
@@ -26,35 +27,27 @@ _SUPERVISION = (
       'Until when this server is in charge, by its own clock. No row: no supervisor ever had it, and it is in charge.'
     """,
     """
-    COMMENT ON COLUMN events.supervisor_lease.timeline IS
-      'Of the server that was put in charge: one that was promoted since has another, and this lease is not its own.'
-    """,
-    """
-    CREATE FUNCTION events.timeline() RETURNS text LANGUAGE sql SET search_path = '' AS $$
-      SELECT left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8)
-    $$
-    """,
-    "COMMENT ON FUNCTION events.timeline IS 'The timeline that this server writes; fails on one in recovery.'",
-    """
     CREATE FUNCTION events.in_charge() RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
     BEGIN
       IF pg_catalog.pg_is_in_recovery() THEN
         RETURN false;
       END IF;
+      -- Promoted or restored, and the epoch not yet raised: its positions would mean two things.
+      IF (SELECT clock.timeline <> events.timeline() FROM events.clock) THEN
+        RETURN false;
+      END IF;
       -- Before `renewed_at`: the clock was set back, and `until` says nothing any more.
       RETURN coalesce(
-        (SELECT lease.timeline = events.timeline()
-                AND pg_catalog.clock_timestamp() >= lease.renewed_at
-                AND pg_catalog.clock_timestamp() < lease.until
+        (SELECT pg_catalog.clock_timestamp() >= lease.renewed_at AND pg_catalog.clock_timestamp() < lease.until
            FROM events.supervisor_lease AS lease),
         true);
     END $$
     """,
     """
     COMMENT ON FUNCTION events.in_charge IS
-      'Whether this server may answer questions, take changes and say what is live, now: it is no standby, and the '
-      'supervisor, if there is one, has it in charge.'
+      'Whether this server may answer questions, take changes and say what is live, now: it is no standby, has begun '
+      'an epoch if it was promoted, and the supervisor, if there is one, has it in charge.'
     """,
     """
     CREATE FUNCTION events.renew_supervisor_lease(holder text, basis timestamptz, length interval)
@@ -77,11 +70,10 @@ _SUPERVISION = (
         RAISE EXCEPTION 'the supervisor % has this server in charge until %', known.holder, known.until
           USING ERRCODE = 'object_in_use', HINT = 'Two supervisors would promote two servers: end one of them.';
       END IF;
-      INSERT INTO events.supervisor_lease AS lease (holder, timeline, renewed_at, until)
-      VALUES (renew_supervisor_lease.holder, events.timeline(), now_here, basis + length)
+      INSERT INTO events.supervisor_lease AS lease (holder, renewed_at, until)
+      VALUES (renew_supervisor_lease.holder, now_here, basis + length)
       ON CONFLICT (one) DO UPDATE
-        SET holder = excluded.holder, timeline = excluded.timeline,
-            renewed_at = excluded.renewed_at, until = excluded.until;
+        SET holder = excluded.holder, renewed_at = excluded.renewed_at, until = excluded.until;
       RETURN now_here;
     END $$
     """,
@@ -115,10 +107,11 @@ _SUPERVISION = (
       IF NOT events.in_charge() THEN
         RAISE EXCEPTION 'this server is not in charge: no change is taken here'
           USING ERRCODE = 'NS503',
-                DETAIL = 'Its supervisor has not renewed its lease (events.supervisor_lease): another server may have '
-                         'been promoted.',
+                DETAIL = 'Its supervisor has not renewed its lease (events.supervisor_lease), as another server may '
+                         'have been promoted; or this one was, and has not begun an epoch (events.clock.timeline).',
                 HINT = 'Ask the server that is in charge. Where there is to be no supervisor: '
-                       'SELECT events.end_supervision();';
+                       'SELECT events.end_supervision(). Where somebody promoted or restored this one: '
+                       'SELECT events.raise_epoch(''who'').';
       END IF;
     END $$
     """,
@@ -130,11 +123,9 @@ _SUPERVISION = (
       'Epochs that have lasted so long that no lease of the one before is in force: from then on, changes can be live.'
     """,
     "INSERT INTO events.settled_epoch (epoch) SELECT epoch FROM events.clock",
-    "CREATE INDEX purge_log_epochs ON events.purge_log (epoch, cv) WHERE kind = 'epoch'",
     # To PUBLIC by default: whoever may call renews leases.
     """
-    REVOKE ALL ON FUNCTION events.timeline, events.in_charge, events.renew_supervisor_lease, events.end_supervision
-      FROM PUBLIC
+    REVOKE ALL ON FUNCTION events.in_charge, events.renew_supervisor_lease, events.end_supervision FROM PUBLIC
     """,
     "GRANT EXECUTE ON FUNCTION events.in_charge TO nearshelf",
     "GRANT SELECT, INSERT ON events.settled_epoch TO nearshelf",
@@ -154,12 +145,10 @@ _NO_SUPERVISION = (
       RETURNING l.epoch, l.cv INTO STRICT log_purge.epoch, log_purge.cv;
     END $$
     """,
-    "DROP INDEX events.purge_log_epochs",
     "DROP TABLE events.settled_epoch",
     "DROP FUNCTION events.end_supervision",
     "DROP FUNCTION events.renew_supervisor_lease",
     "DROP FUNCTION events.in_charge",
-    "DROP FUNCTION events.timeline",
     "DROP TABLE events.supervisor_lease",
 )
 

@@ -13,7 +13,7 @@ from cache_policies.positions import Position
 from cache_policies.tags import many_tag
 from origin import db, readthrough, snapshot
 from origin.caching import minimum_of
-from origin.events import feed, live, purge_log, purge_map
+from origin.events import feed, live, observer, purge_log, purge_map
 from origin.events.live import Outcome
 from origin.events.messages import PriceChanged
 from origin.snapshot import Snapshots
@@ -235,7 +235,7 @@ BUGS = (
         "forgotten-too-early",
         6,
         "a registration is removed while its worker's lease may still be held",
-        lambda: patch.object(live, "FORGET_S", 0.5),
+        lambda: patch.object(observer, "FORGET_S", 0.5),
         struck_by("edge-cut", "messages-lost", change_every_s=0.7),
     ),
 )

@@ -14,7 +14,7 @@ from sqlalchemy import TextClause, text
 
 from cache_policies.positions import Position, PurgeKind
 from origin import db, snapshot, whereabouts
-from origin.events import feed, live, purge_log
+from origin.events import feed, observer, purge_log
 from tests.simulation.engine.servers import Handler, Refused, View
 from tests.simulation.engine.storage import PURGE_LOG, Key
 
@@ -31,6 +31,7 @@ class Clock(NamedTuple):
     epoch: int
     cv: int
     fork_cv: int = 0
+    timeline: int = 1
 
 
 class Logged(NamedTuple):
@@ -63,7 +64,6 @@ class Charge(NamedTuple):
     """The row of events.supervisor_lease; times by the server's wall clock."""
 
     holder: str
-    timeline: int
     renewed_at: float
     until: float
 
@@ -105,11 +105,12 @@ class Seen(NamedTuple):
     standbys: str
     epoch: int
     settled: bool
-    forks: str
+    lost: str
 
 
 class Report(NamedTuple):
     report: str | None
+    id: str
     age_s: float
 
 
@@ -129,12 +130,10 @@ class Sight(NamedTuple):
 def is_in_charge(view: View) -> bool:
     """events.in_charge()"""
     server = view.server
-    if not server.is_primary:
+    if not server.is_primary or view.get(*CLOCK).timeline != server.timeline:
         return False
     charge = view.get(*CHARGE)
-    if charge is None:
-        return True
-    return bool(charge.timeline == server.timeline and charge.renewed_at <= server.process.wall() < charge.until)
+    return charge is None or bool(charge.renewed_at <= server.process.wall() < charge.until)
 
 
 def in_charge(view: View, values: Values) -> list[tuple[bool]]:
@@ -156,7 +155,7 @@ def renew_charge(view: View, values: Values) -> Locking:
     known = view.get(*CHARGE)
     if known is not None and known.holder != values["holder"] and is_in_charge(view):
         raise Refused(f"the supervisor {known.holder} has this server in charge until {known.until}", "55006")
-    view.put(*CHARGE, Charge(values["holder"], server.timeline, now, basis + length_s))
+    view.put(*CHARGE, Charge(values["holder"], now, basis + length_s))
     return [(now,)]
 
 
@@ -205,13 +204,13 @@ def log_purge(view: View, values: Values) -> Locking:
 def raise_epoch(view: View, values: Values) -> Locking:
     yield CLOCK
     before = view.get(*CLOCK)
-    clock = Clock(max(before.epoch, values["above"]) + 1, before.cv + 1, before.cv)
+    clock = Clock(max(before.epoch, values["above"]) + 1, before.cv + 1, before.cv, view.server.timeline)
     position = Position(clock.epoch, clock.cv)
     yield PURGE_LOG, position
     view.put(*CLOCK, clock)
     id_ = view.server.cluster.new_id()
     view.put(PURGE_LOG, position, Logged(id_, PurgeKind.EPOCH.value, (), clock.fork_cv, view.server.process.wall()))
-    return [Epoch(*clock)]
+    return [Epoch(*clock[:3])]
 
 
 def read_after(view: View, values: Values) -> list[Page]:
@@ -328,9 +327,14 @@ def read_view(view: View, values: Values) -> list[Seen]:
     ]
     standbys = sorted(server.followers.items())
     epoch = view.get(*CLOCK).epoch
-    forks = [[at.epoch, row.fork_cv] for at, row in view.rows(PURGE_LOG) if row.kind == PurgeKind.EPOCH.value]
+    oldest, _ = next(view.rows(PURGE_LOG))
+    lost = []
+    for *at, id_ in zip(values["epochs"], values["cvs"], values["ids"], strict=True):
+        entry = view.get(PURGE_LOG, Position(*at))
+        if Position(*at) > oldest and (entry is None or entry.id != id_):
+            lost.append(at)
     settled = view.get(SETTLED, epoch) is not None
-    given = json.dumps(contacts), json.dumps(standbys), epoch, settled, json.dumps(forks)
+    given = json.dumps(contacts), json.dumps(standbys), epoch, settled, json.dumps(lost)
     return [Seen(server.instance, server.flushed, *given)]
 
 
@@ -358,7 +362,7 @@ def read_progress(view: View, values: Values) -> list[Report]:
     if logged is None:
         return []
     known = view.get(PROGRESS, position)
-    return [Report(None if known is None else known.report, view.server.process.wall() - logged.at)]
+    return [Report(None if known is None else known.report, logged.id, view.server.process.wall() - logged.at)]
 
 
 RENEW = text("SELECT events.renew_supervisor_lease(:holder, :basis, :length)")
@@ -382,11 +386,11 @@ STATEMENTS: dict[str, Handler] = {
         (feed._REGISTER, register),
         (feed._LEAVE, leave),
         (feed._FORGET_LEFT, forget_left),
-        (live._VIEW, read_view),
-        (live._SETTLE, settle),
-        (live._FORGET, forget),
-        (live._WRITE_PROGRESS, write_progress),
-        (live._READ_PROGRESS, read_progress),
+        (observer._VIEW, read_view),
+        (observer._SETTLE, settle),
+        (observer._FORGET, forget),
+        (observer._WRITE_PROGRESS, write_progress),
+        (observer._READ_PROGRESS, read_progress),
         (RENEW, renew_charge),
         (END, end_supervision),
         (EPOCH, raise_epoch),

@@ -16,8 +16,8 @@ from cache_policies.markets import load_markets
 from cache_policies.positions import Position, PurgeKind
 from edge.policy_files import PACKAGED_POLICIES
 from origin.db import Database, Durability, NotInCharge
-from origin.events.live import read_view
 from origin.events.messages import TagsPurged
+from origin.events.observer import read_view
 from origin.events.purge_log import read_after
 from origin.snapshot import Snapshots, TooOld
 from tests.simulation.engine.cluster import Cluster

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from cache_policies.positions import Position
 from origin import db, snapshot, whereabouts
-from origin.events import feed, live, purge_log
+from origin.events import feed, observer, purge_log
 from tests.simulation.engine import statements
 from tests.simulation.engine.cluster import FIRST, Cluster
 from tests.simulation.engine.database import SimEngine
@@ -79,7 +79,7 @@ def viewed(given: Sequence[Any], count: int) -> Any:
             sorted(json.loads(row.contacts)),
             row.epoch,
             row.settled,
-            sorted(json.loads(row.forks)),
+            sorted(json.loads(row.lost)),
         )
         for row in given
     ]
@@ -158,7 +158,7 @@ class Story:
     def _forget(self) -> Iterator[Step]:
         if self._draws.random() < 0.5:
             values = {"worker": self._draws.choice(WORKERS), "contact": self._draws.randrange(1, 30)}
-            yield Step(live._FORGET, values, counted)
+            yield Step(observer._FORGET, values, counted)
 
     def _forget_left(self) -> Iterator[Step]:
         yield Step(feed._FORGET_LEFT, {}, counted)
@@ -183,7 +183,7 @@ class Story:
     def _progress(self) -> Iterator[Step]:
         position, _ = self._position()
         yield Step(
-            live._WRITE_PROGRESS,
+            observer._WRITE_PROGRESS,
             {
                 "epoch": position.epoch,
                 "cv": position.cv,
@@ -195,13 +195,15 @@ class Story:
 
     def _report(self) -> Iterator[Step]:
         position, _ = self._position()
-        yield Step(live._READ_PROGRESS, {"epoch": position.epoch, "cv": position.cv}, reported)
+        yield Step(observer._READ_PROGRESS, {"epoch": position.epoch, "cv": position.cv}, reported)
 
     def _look(self) -> Iterator[Step]:
-        yield Step(live._VIEW, {}, viewed)
+        watched = [self._position() for _ in range(3)]
+        epochs, cvs = ([position[part] for position, _ in watched] for part in range(2))
+        yield Step(observer._VIEW, {"epochs": epochs, "cvs": cvs, "ids": [id_ for _, id_ in watched]}, viewed)
 
     def _settle(self) -> Iterator[Step]:
-        yield Step(live._SETTLE, {"epoch": self._draws.choice([self._at.epoch, self._at.epoch + 1])}, nothing)
+        yield Step(observer._SETTLE, {"epoch": self._draws.choice([self._at.epoch, self._at.epoch + 1])}, nothing)
 
     def _charge(self) -> Iterator[Step]:
         """Nobody is in charge for a while, and changes are refused."""
@@ -279,7 +281,7 @@ def test_each_statement_of_the_origin_is_played():
 
 @pytest.mark.parametrize("keep", [1, 3, 100])
 def test_the_log_is_trimmed_from_its_oldest_end(keep: int):
-    purges = [step for step in Story(3).steps(60) if step.statement is db._LOG_PURGE][:5]
+    purges = [step for step in Story(3).steps(120) if step.statement is db._LOG_PURGE][:5]
     reading = Step(purge_log._READ_AFTER, {"epoch": 0, "cv": 0, "id": "", "limit": 500}, paged)
     *_, trimmed, page = simulated_answers([*purges, Step(purge_log._TRIM, {"keep": keep}, rows), reading])
     assert trimmed == [(max(0, 6 - keep),)]
