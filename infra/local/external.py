@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
 from infra.local.errors import LocalError
 
 SCHEME = "postgresql+asyncpg://"
@@ -45,27 +49,30 @@ class ExternalDatabases:
                     f"{name} must start with {SCHEME}, not {url.split('://')[0][:40]}://; "
                     "where it is meant for something else, unset it here"
                 )
+            try:
+                _arguments(url)
+            except (ArgumentError, ValueError) as exc:
+                raise LocalError(f"{name} cannot be used: {exc}") from exc
         return cls(database_url, replica_urls, admin, env.get("NEARSHELF_STANDBYS", ""))
 
     def addresses(self) -> dict[str, dict[str, Any]]:
         """Arguments of asyncpg.connect for the administrator of each server, by HOST:PORT."""
-        from sqlalchemy.dialects.postgresql import asyncpg
-        from sqlalchemy.engine import make_url
-
-        def arguments(url: str) -> dict[str, Any]:
-            dialect: Any = asyncpg.dialect
-            return dict(dialect().create_connect_args(make_url(url))[1])
-
-        admin = arguments(self.admin_database_url)
+        admin = _arguments(self.admin_database_url)
         common = {name: value for name, value in admin.items() if name not in {"host", "port", "target_session_attrs"}}
         found: dict[str, dict[str, Any]] = {}
         urls = [self.admin_database_url, self.database_url, *self.replica_urls.split(",")]
         for url in (url.strip() for url in urls if url.strip()):
-            of_url = arguments(url)
+            of_url = _arguments(url)
             hosts, ports = _many(of_url.get("host", "localhost")), _many(of_url.get("port", 5432))
             for host, port in zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=True):
                 found.setdefault(f"{host}:{port}", {**common, "host": host, "port": int(port)})
         return found
+
+
+def _arguments(url: str) -> dict[str, Any]:
+    """What asyncpg.connect is told. Raises ArgumentError or ValueError."""
+    connect_args: dict[str, Any] = dialect().create_connect_args(make_url(url))[1]  # type: ignore[no-untyped-call]
+    return connect_args
 
 
 def _many(value: Any) -> list[Any]:

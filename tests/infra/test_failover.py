@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import time
@@ -15,9 +16,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from infra.failover.embedded import RECORD, record
+from infra.failover.embedded import RECORD, record, recorded
 from infra.failover.keeping import KeptDatabases
-from infra.failover.machine import LEASE_S
+from infra.failover.machine import LEASE_S, Refused
 from infra.failover.steps import Fence, Record
 from infra.local.errors import LocalError
 from infra.local.external import ExternalDatabases
@@ -61,7 +62,7 @@ class Pair:
     def machine(self):
         return self.kept.runner.machine
 
-    def keep(self) -> None:
+    def keep(self, *, accept_loss: bool = False) -> None:
         """From now on, as `up` does."""
         voice = Voice(quiet=True)
         voice.warn = self.said.append  # type: ignore[method-assign, assignment]
@@ -70,7 +71,7 @@ class Pair:
         def moved() -> None:
             self.moves += 1
 
-        self.kept = KeptDatabases(self.servers, None, state, voice, failover=None, moved=moved)
+        self.kept = KeptDatabases(self.servers, None, state, voice, failover=None, accept_loss=accept_loss, moved=moved)
         self.run(self.kept.start_primary())
         self.run(self.kept.start_standby())
         self.until_whole()
@@ -206,6 +207,11 @@ def test_what_only_the_old_primary_had_is_gone_and_its_position_is_not_given_out
     assert (epoch, cv + 1, "hard") not in pair.positions(new)
     pair.embedded.run(_until_equal(pair, new, old))
     assert (epoch, cv + 1, "hard") not in pair.positions(old)
+    # Before it was rewound, it was written down.
+    lost = pair.servers.state.folder / "lost" / f"{old}-{epoch + 1}.{cv + 1}.jsonl"
+    (row,) = [json.loads(line) for line in lost.read_text().splitlines()]
+    assert (row["table"], row["epoch"], row["cv"], row["cause"]) == ("events.purge_log", epoch, cv + 1, "test")
+    assert any(str(lost) in said for said in pair.said)
 
 
 def test_a_frozen_primary_is_killed_before_another_is_promoted(pair):
@@ -218,7 +224,7 @@ def test_a_frozen_primary_is_killed_before_another_is_promoted(pair):
     pair.until_whole()
 
 
-@pytest.mark.parametrize("disarmed", [("kill",), ("kill", "sync"), ("kill", "lease")], ids="without {}".format)
+@pytest.mark.parametrize("disarmed", [("kill",), ("kill", "sync"), ("kill", "lease"), ("lease", "sync")], ids=" ".join)
 def test_an_old_primary_that_goes_on_acknowledges_nothing(pair, disarmed):
     for fence in disarmed:
         pair.run(_call(partial(pair.kept.runner.disarm, Fence(fence))))
@@ -246,7 +252,7 @@ def test_an_old_primary_that_goes_on_acknowledges_nothing(pair, disarmed):
             async with asyncio.timeout(2.0):
                 await session.fetchval(statement)
                 return bool(await session.fetchval("SELECT events.in_charge()"))
-        except (TimeoutError, asyncpg.PostgresError):
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return False
         finally:
             session.terminate()
@@ -270,8 +276,14 @@ async def _until_unleashed(pair: Pair, node: str) -> None:
 def test_the_primary_is_handed_over_in_good_order(pair):
     old = pair.machine.primary
     position = pair.change(old, durable=False)
-    move = pair.run(pair.kept.runner.move(None))
+
+    async def asked_twice() -> list[Any]:
+        runner = pair.kept.runner
+        return list(await asyncio.gather(runner.move(None), runner.move(None), return_exceptions=True))
+
+    move, refused = pair.run(asked_twice())
     assert (move.old, move.new) == (old, pair.machine.primary)
+    assert isinstance(refused, Refused)
     # In good order even what was committed for this server alone came over.
     assert (*position, "hard") in pair.positions(move.new)
     pair.until_whole()
@@ -330,6 +342,50 @@ def test_a_promotion_that_a_killed_run_began_is_finished_by_the_next(pair):
     assert pair.sql(old, "SELECT pg_is_in_recovery()")
 
 
+@pytest.mark.parametrize("is_promotable", [True, False])
+def test_a_primary_that_cannot_be_started_at_all_gives_way_if_nothing_is_lost_or_that_is_accepted(pair, is_promotable):
+    old, standby = pair.machine.primary, pair.servers.standby.name
+    epoch, cv = pair.change(old)
+    pair.keep_no_more()
+    path = pair.servers.state.folder / RECORD
+    (pair.servers.nodes[old].data / "global" / "pg_control").unlink()
+    if not is_promotable:
+        record(path, Record(old, None, epoch))
+        with pytest.raises(LocalError, match="--accept-loss"):
+            pair.keep()
+        assert recorded(path) == Record(old, None, epoch)
+        pair.run(pair.servers.stop_databases())
+    pair.keep(accept_loss=not is_promotable)
+    assert pair.machine.primary == standby
+    assert pair.positions(standby)[-1] == (epoch + 2, cv + 1, "epoch")
+
+
+def test_without_a_record_of_who_is_the_primary_nobody_is_taken_for_it_by_chance(pair):
+    state = pair.servers.state
+    path, mark = state.folder / RECORD, pair.servers.standby.data / "standby.signal"
+    known = path.read_text()
+
+    def refused() -> str:
+        kept = KeptDatabases(pair.servers, None, state, Voice(quiet=True), failover=None, moved=lambda: None)
+        with pytest.raises(LocalError) as caught:
+            pair.run(kept.start_primary())
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    try:
+        path.write_text("{")
+        assert "cannot be read" in refused()
+        path.write_text('{"primary": "pg-9", "promotable": null, "epoch": 1}')
+        assert "'pg-9'" in refused()
+        path.unlink()
+        mark.rename(mark.with_name("elsewhere"))  # as after a promotion, before the other one has rejoined
+        assert "were both a primary" in refused()
+    finally:
+        mark.with_name("elsewhere").rename(mark)
+        path.write_text(known)
+        pair.servers.tell = pair.said.append
+
+
 # --- servers of others ---
 
 
@@ -350,7 +406,7 @@ def test_servers_of_others_are_put_in_charge_and_handed_over_by_hand(pair):
     pair.run(pair.kept.stop())
     servers, state = pair.servers, pair.servers.state
     old, new = servers.primary, servers.standby
-    (state.folder / "failover.json").unlink()
+    known = recorded(state.folder / RECORD)
     kept = KeptDatabases(servers, others(pair), state, Voice(quiet=True), failover=None, moved=lambda: None)
     try:
         assert pair.run(kept.start_primary()) == []
@@ -361,6 +417,7 @@ def test_servers_of_others_are_put_in_charge_and_handed_over_by_hand(pair):
         move = pair.run(kept.runner.move(None))
         assert move.new == f"{servers.sockets}:{new.port}"
         assert pair.positions(new.name)[-2:] == [(*position, "hard"), (position[0] + 1, position[1] + 1, "epoch")]
+        assert recorded(state.folder / RECORD) == known  # of our own, which may be used again
         # It still runs, and takes no change.
         with pytest.raises(asyncpg.PostgresError):
             pair.change(old.name, durable=False)
@@ -371,35 +428,3 @@ def test_servers_of_others_are_put_in_charge_and_handed_over_by_hand(pair):
     record(state.folder / RECORD, Record(new.name, None, position[0] + 1))
     pair.keep()
     assert pair.machine.primary == new.name
-
-
-@pytest.mark.parametrize(
-    ("env", "why"),
-    [
-        ({"DATABASE_URL": "postgresql+asyncpg://a@b/c"}, "needs ADMIN_DATABASE_URL"),
-        ({"REPLICA_URLS": "postgresql+asyncpg://a@b/c"}, "DATABASE_URL is not"),
-        ({"DATABASE_URL": "mysql://a", "ADMIN_DATABASE_URL": "postgresql+asyncpg://a@b/c"}, "DATABASE_URL must start"),
-    ],
-)
-def test_addresses_that_do_not_say_enough_are_refused(env, why):
-    with pytest.raises(LocalError, match=why):
-        ExternalDatabases.of(env)
-
-
-def test_without_addresses_the_servers_are_our_own():
-    assert ExternalDatabases.of({}) is None
-
-
-def test_every_server_of_others_is_reached_as_their_administrator():
-    url = "postgresql+asyncpg://{}@/shop?host=a:5432&host=b:5433&target_session_attrs={}"
-    found = ExternalDatabases.of(
-        {
-            "DATABASE_URL": url.format("nearshelf", "primary"),
-            "REPLICA_URLS": "postgresql+asyncpg://nearshelf@c:6000/shop, " + url.format("nearshelf", "standby"),
-            "ADMIN_DATABASE_URL": "postgresql+asyncpg://owner:secret@a:5432/shop",
-        }
-    )
-    assert found is not None
-    assert list(found.addresses()) == ["a:5432", "b:5433", "c:6000"]
-    for address in found.addresses().values():
-        assert (address["user"], address["password"], address["database"]) == ("owner", "secret", "shop")
