@@ -74,7 +74,7 @@ class Faults:
             case "cut" | "stall" | "slow" | "truncate" | "garble":
                 await self._cut(str(action), command)
             case "heal":
-                await self._heal(command)
+                return {"felt": await self._heal(command), "faults": await self.active()}
             case "pause-replay":
                 await self._on_standby(shop.servers.pause_replay())
             case "resume-replay":
@@ -91,7 +91,7 @@ class Faults:
             case "disarm":
                 self._disarm(command)
             case "wipe":
-                await self._wipe(command)
+                return {"forgot": await self._wipe(command), "faults": await self.active()}
             case "fill-disk":
                 await asyncio.to_thread(self._disk.check if command.get("dry") else self._disk.fill)
             case "empty-disk":
@@ -166,12 +166,12 @@ class Faults:
                 await self._shop.relay.ask({**told, "edge": edge, "channel": channel})
             self._cuts[edge, channel] = told
 
-    async def _change_replication(self, told: dict[str, Any] | None) -> None:
-        """None: as if nothing had been."""
-        line = self._shop.servers.line
+    async def _change_replication(self, told: dict[str, Any] | None) -> int:
+        """None: as if nothing had been. How many connections of the relay have felt it."""
+        line, felt = self._shop.servers.line, 0
         where = {"edge": replication_line.EDGE, "channel": replication_line.CHANNEL}
         if told is None:
-            await self._shop.relay.ask({"do": "heal", **where})
+            felt = int((await self._shop.relay.ask({"do": "heal", **where}))["felt"])
             line.lead_directly()
         elif told["do"] == "cut":
             line.lead_nowhere()
@@ -179,9 +179,11 @@ class Faults:
             await self._shop.relay.ask({**told, **where})
             line.lead_through_relay()
         await self._shop.servers.end_streams()
+        return felt
 
-    async def _heal(self, command: dict[str, Any]) -> None:
-        everything = command.get("edge") is None
+    async def _heal(self, command: dict[str, Any]) -> int:
+        """How many connections have felt what is ended."""
+        everything, felt = command.get("edge") is None, 0
         if everything:
             # Thaw before anybody is asked for anything, wake before anything waits for the origin.
             for child in self._shop.children.values():
@@ -192,9 +194,10 @@ class Faults:
             if (edge, channel) not in self._cuts:
                 continue
             if (edge, channel) == REPLICATION:
-                await self._change_replication(None)
+                passed = await self._change_replication(None)
+                felt += passed if self._cuts[edge, channel]["do"] != "cut" else 0  # that is none of the relay's
             else:
-                await self._shop.relay.ask({"do": "heal", "edge": edge, "channel": channel})
+                felt += int((await self._shop.relay.ask({"do": "heal", "edge": edge, "channel": channel}))["felt"])
             del self._cuts[edge, channel]
         if everything:
             self._disk.empty()
@@ -205,6 +208,7 @@ class Faults:
             if self._shop.databases.external is None:
                 await self._shop.databases.until_whole()
                 await self._resume_replay()
+        return felt
 
     async def _fail_over(self, command: dict[str, Any]) -> dict[str, Any]:
         """Hand the primary over, and say how that went."""
@@ -228,12 +232,13 @@ class Faults:
             raise LocalError(f"disarm: no fence {fence!r} is armed; there are {', '.join(known) or 'none'}")
         failover.disarm(Fence(fence))
 
-    async def _wipe(self, command: dict[str, Any]) -> None:
+    async def _wipe(self, command: dict[str, Any]) -> int:
+        """How many keys were forgotten."""
         if command.get("name") != "valkey":
             raise LocalError(f"wipe: only valkey may be wiped, not {command.get('name')!r}")
         try:
             async with asyncio.timeout(DATABASE_S):
-                await self._shop.servers.wipe_valkey()
+                return await self._shop.servers.wipe_valkey()
         except (OSError, TimeoutError) as exc:
             raise LocalError(f"valkey cannot be wiped: {str(exc) or type(exc).__name__}; does it run?") from exc
 
@@ -252,7 +257,11 @@ class Faults:
 
     def _set_clock(self, name: str, off_s: float) -> None:
         child = self._shop.children[name]
-        wall_clock.write(wall_clock.file_beside(child.log.path), off_s)
+        file = wall_clock.file_beside(child.log.path)
+        try:
+            wall_clock.write(file, off_s)
+        except OSError as exc:  # the disk is full, perhaps by another fault
+            raise LocalError(f"step-clock: {file}: {exc.strerror}") from exc
         if child.process is not None and child.is_running:
             with contextlib.suppress(ProcessLookupError):
                 child.process.send_signal(wall_clock.step_signal())

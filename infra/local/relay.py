@@ -8,14 +8,15 @@ it can be cut by itself. A byte leaves rtt/2 after it came in, in both direction
 whole round trip later still, as if the handshake had travelled too. Nothing is lost. Commands come as JSON lines on
 standard input and are answered on standard output:
 
-    {"id": 1, "do": "cut", "edge": "eu", "channel": "questions"}      -> {"id": 1, "ok": true}
+    {"id": 1, "do": "cut", "edge": "eu", "channel": "questions"}      -> {"id": 1, "ok": true, "felt": 3}
     {"id": 2, "do": "status"}                                         -> {"id": 2, "ok": true, "channels": [...]}
 
 `cut` resets what is open and refuses what is new; `stall` keeps connections open and passes nothing, as a silent
 network does; `slow` delays answers (`ms`) or limits them (`bytes_per_s`); `truncate` ends each connection in good order
 somewhere in an answer; `garble` resets what is open and tells who comes anew bytes that mean nothing, always the same
-for the same `seed`. The latest of them is in force; `heal` ends it. End of input ends the relay, so that it cannot
-outlive whoever started it.
+for the same `seed`. The latest of them is in force; `heal` ends it, and is answered with `felt`: how many connections
+were reset, held, delayed, cut short or garbled by it. End of input ends the relay, so that it cannot outlive whoever
+started it.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ class Listener:
         """`garble` or `truncate`, and its seed."""
         self.spoilers = 0
         """How many were made: each is another."""
+        self.felt = 0
+        """Connections that have felt the fault in force, or the last one: reset, held, delayed, cut short, garbled."""
         self.connections: set[Connection] = set()
         self.server: asyncio.Server | None = None
         self.reaching: set[asyncio.Task[None]] = set()
@@ -100,6 +103,12 @@ class Listener:
         return sum(direction.queued for connection in self.connections for direction in connection.directions)
 
     def cut(self) -> None:
+        self._begin()
+        self._feel_all()
+        self.close()
+
+    def close(self) -> None:
+        """Listen no more, and reset what is open."""
         if self.server is not None:
             self.server.close()
             self.server = None
@@ -107,18 +116,22 @@ class Listener:
 
     async def stall(self) -> None:
         await self.heal()
+        self._begin()
         self._hold(True)
 
     async def slow(self, slowness: Slowness) -> None:
         await self.heal()
+        self._begin()
         self._go_at(slowness)
 
     async def spoil(self, how: str, seed: int) -> None:
         """`garble` or `truncate`. What is open and would be garbled is reset: half an answer and then garbage could be
         taken for a whole one, which no origin ever sends."""
         await self.heal()
+        self._begin()
         self.spoilt = (how, seed)
         if how == "garble":
+            self._feel_all()
             self._reset_all()
         else:
             for connection in self.connections:
@@ -138,6 +151,16 @@ class Listener:
             return None
         self.spoilers += 1
         return spoiler(*self.spoilt, self.spoilers)
+
+    def _begin(self) -> None:
+        """A fault begins: nobody has felt it yet."""
+        self.felt = 0
+        for connection in self.connections:
+            connection.has_felt = False
+
+    def _feel_all(self) -> None:
+        for connection in self.connections:
+            connection.feel()
 
     def _reset_all(self) -> None:
         for connection in list(self.connections):
@@ -172,6 +195,7 @@ class Listener:
             "rtt_ms": self.plan.rtt_ms,
             "condition": self.condition,
             "connections": len(self.connections),
+            "felt": self.felt,
         }
 
 
@@ -197,10 +221,13 @@ class Relay:
 
     def stop(self) -> None:
         for listener in self.listeners:
-            listener.cut()
+            listener.close()
 
     async def obey(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Carry out one command; the answer is `ok`, or says what is wrong with the command."""
+        """Carry out one command; the answer is `ok`, or says what is wrong with the command.
+
+        Of a fault it says in `felt` how many connections have felt it so far.
+        """
         match command.get("do"):
             case "status":
                 return {"ok": True, "channels": [listener.status() for listener in self.listeners]}
@@ -213,7 +240,7 @@ class Relay:
                         await self._change(listener, action, command)
                 except ValueError as exc:
                     return {"ok": False, "error": str(exc)}
-                return {"ok": True}
+                return {"ok": True, "felt": sum(listener.felt for listener in chosen)}
             case other:
                 return {"ok": False, "error": f"unknown command: {other!r}"}
 

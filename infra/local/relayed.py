@@ -31,6 +31,7 @@ class _Direction:
         "held",
         "loop",
         "on_end",
+        "on_felt",
         "over",
         "queue",
         "queued",
@@ -46,6 +47,8 @@ class _Direction:
         self.loop = loop
         self.on_end: Callable[[], None] = lambda: None
         """Called when the end of the stream has been handed over."""
+        self.on_felt: Callable[[], None] = lambda: None
+        """Called when a fault has changed what came, or when it comes."""
         self.travel_s = travel_s
         self.due = not_before
         self.queue: deque[tuple[float, bytes | None]] = deque()
@@ -69,7 +72,12 @@ class _Direction:
         if self.over:
             return
         if data is not None and self.spoiler is not None:
-            data, self.over = self.spoiler.take(data)
+            whole = data
+            data, self.over = self.spoiler.take(whole)
+            if self.over or data != whole:
+                self.on_felt()
+        if data is not None and (self.held or self.slowness is not None):
+            self.on_felt()
         if self.slowness is None or self.slowness.bytes_per_s is None or data is None:
             self._enqueue(data, 0.0)
         else:
@@ -85,7 +93,7 @@ class _Direction:
         """`line_s`: how long the line is busy with it."""
         late_s = 0.0 if self.slowness is None else self.slowness.ms / 1000
         # Never earlier than what went before: bytes do not overtake each other.
-        self.due = max(self.due + line_s, self.loop.time() + self.travel_s + late_s)
+        self.due = max(self.due, self.loop.time() + self.travel_s + late_s) + line_s
         self.queue.append((self.due, data))
         if data is None:
             self.end_read = True
@@ -208,7 +216,11 @@ class Connection:
         self.back = back
         self.open_ends = 2
         self.over = False
+        self.has_felt = False
+        """The fault that is in force on the channel has changed something here."""
         self.established = established
+        for direction in self.directions:
+            direction.on_felt = self.feel
 
     async def reach(self, plan: Channel) -> None:
         """Connect to the origin; if it refuses, so does this connection, when the news would have come back."""
@@ -220,6 +232,12 @@ class Connection:
                 await loop.create_connection(lambda: self.far, "127.0.0.1", plan.target_port)
         except OSError:
             loop.call_at(self.established, self.reset)
+
+    def feel(self) -> None:
+        """Count as one that has felt the channel's fault."""
+        if not self.has_felt:
+            self.has_felt = True
+            self.channel.felt += 1
 
     def lost(self, end: End) -> None:
         self.open_ends -= 1
@@ -244,6 +262,8 @@ class Connection:
     def hold(self, held: bool) -> None:
         for direction in self.directions:
             direction.held = held
+            if held and direction.queue:
+                self.feel()
             direction.deliver()
 
     def finish(self) -> None:

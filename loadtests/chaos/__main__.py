@@ -10,6 +10,9 @@ Faults come in episodes, drawn from the seed; each ends with a look at how soon 
 Meanwhile prices change, purges are ordered and shoppers read at every edge. Everything is written into a history, and
 judged by observers that know HTTP and versions only. `--judge` judges the histories of a run anew.
 
+`--faults` counts those that were seen to bite, and `--answers` those that could have been old: asked for after a change
+of a price in them had been reported live. A run goes on until there are as many of both.
+
 Exit status: 0 when nothing was wrong, 1 when something was, 2 when the run could not start or go on.
 """
 
@@ -19,6 +22,7 @@ import argparse
 import asyncio
 import datetime as dt
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -38,8 +42,10 @@ from loadtests.target import BadTarget, load_target
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.chaos", description=(__doc__ or "").partition("\n")[0])
     plan = Plan()
-    parser.add_argument("--faults", type=int, default=plan.faults, help="how many are made (default: %(default)s)")
-    parser.add_argument("--answers", type=int, default=plan.answers, help="go on until so many were checked")
+    parser.add_argument("--faults", type=int, default=plan.faults, help="how many have to bite (default: %(default)s)")
+    parser.add_argument(
+        "--answers", type=int, default=plan.answers, help="go on until so many were checked that could have been old"
+    )
     parser.add_argument("--seed", type=int, default=plan.seed)
     parser.add_argument("--rate", type=float, default=plan.rate, help="requests a second in all (default: %(default)s)")
     parser.add_argument("--connections", type=int, default=plan.connections, help="readers of each edge")
@@ -101,6 +107,8 @@ def found_in(folder: Path) -> Tally:
 
 async def observe(options: argparse.Namespace) -> Tally:
     """Raises BadTarget, BadHistory, StaffError or FaultsUnavailable."""
+    # As after Ctrl-C: the shop is mended first.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, os.kill, os.getpid(), signal.SIGINT)
     if options.resume is not None:
         folder = Folder.resume(options.resume)
     else:
@@ -116,8 +124,6 @@ def _say(text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
-    # As after Ctrl-C: the shop is mended first.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.schedule:
             asyncio.run(print_schedule(options))

@@ -13,7 +13,9 @@ from loadtests.chaos.history import (
     Began,
     Broken,
     Committed,
+    Ended,
     Event,
+    Felt,
     Live,
     Looked,
     Mended,
@@ -24,12 +26,19 @@ from loadtests.chaos.history import (
     Seen,
     Session,
     Settled,
+    Used,
 )
 from loadtests.oracle import Change, Oracle, Verdict
 from loadtests.recorder.histogram import Histogram
 
 KEPT = 20
 """Of each kind of wrong, how many are told."""
+SOON_S = 2.0
+"""Answers that were asked for within this after a report of live are counted apart: if anything is old, it is there."""
+MORE_MEMORY_BYTES = 128 << 20
+MORE_FILES = 128
+"""By how much a process may grow while it is broken again and again. Files: connections to viewers and to the origin,
+which are kept for a minute, come and go."""
 PURGE = -1
 """In the place of a price: a change that is a purge."""
 
@@ -72,11 +81,17 @@ class Promise:
         for price in session.prices:
             self._oracle.start(price.key, price.amount)
         self._changes: dict[int, Change] = {}
+        self._places: dict[int, int] = {}
+        """Change -> place of its price."""
         self._found = _Findings()
         self.answers = 0
         """Answers that showed a price of this run."""
         self.telling = 0
         """Of these, how many could have been wrong: a change of what they showed had become live."""
+        self.soon = 0
+        """Of these, how many were asked for within SOON_S after the change."""
+        self._live_at: dict[int, float] = {}
+        """Place of a price -> when a change of it was reported live last."""
         self.prices = 0
         self.verdicts: Counter[Verdict] = Counter()
         self.unreadable = 0
@@ -88,12 +103,14 @@ class Promise:
             case Began(at, number, key, amount):
                 if key != PURGE:
                     self._changes[number] = self._oracle.began(self._session.prices[key].key, amount, at)
+                    self._places[number] = key
             case Committed(at, number) if number in self._changes:
                 self._oracle.committed(self._changes[number], at)
             case Refused(_, number) if number in self._changes:
                 self._oracle.refused(self._changes[number])
             case Live(at, number) if number in self._changes:
                 self._oracle.live(self._changes[number], at)
+                self._live_at[self._places[number]] = at
             case Settled(at, number, there) if not there and number in self._changes:
                 self._oracle.gone(self._changes[number], at)
             case Seen():
@@ -105,7 +122,7 @@ class Promise:
                 pass
 
     def _judge(self, seen: Seen) -> None:
-        telling = False
+        telling = soon = False
         for place, amount in seen.shown:
             key = self._session.prices[place].key
             judged = self._oracle.judge(key, amount, seen.sent, seen.at)
@@ -113,6 +130,7 @@ class Promise:
             self.prices += 1
             self.verdicts[judged.verdict] += 1
             telling = telling or not judged.vacuous
+            soon = soon or 0.0 <= seen.sent - self._live_at.get(place, float("-inf")) <= SOON_S
             if judged.stale_s is not None:
                 self.staleness.add(judged.stale_s * 1e6)
             if judged.verdict is not Verdict.OK:
@@ -124,6 +142,7 @@ class Promise:
                 )
         self.answers += 1
         self.telling += telling
+        self.soon += soon
 
     @property
     def old_prices(self) -> int:
@@ -163,7 +182,7 @@ class Purges:
                 self._gone.add(
                     f"{at:.3f} s: the change at {lost.position}, confirmed at {lost.at:.3f} s, is gone from the shop"
                 )
-            case Looked():
+            case Ended():
                 self._ended = True
             case _:
                 pass
@@ -190,12 +209,13 @@ class Repairs:
         self._within_s = within_s
         self._found = _Findings()
         self.seconds = Histogram()
-        self.count = 0
+        self.in_all = Histogram()
+        """With what it took until something ran again."""
 
     def see(self, event: Event) -> None:
         if not isinstance(event, Repaired):
             return
-        self.count += 1
+        self.in_all.add(event.in_all_s * 1e6)
         if event.seconds is not None:
             self.seconds.add(event.seconds * 1e6)
         if event.seconds is None or event.seconds > self._within_s:
@@ -283,18 +303,69 @@ class Availability:
         return []
 
 
+class Growth:
+    """No process takes more and more of the machine. The first look at each name is what others are held against."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, Used] = {}
+        self._found: dict[str, str] = {}
+        self.most_memory_bytes = 0
+        self.most_files = 0
+        """The largest growth of any process since the first look."""
+
+    def see(self, event: Event) -> None:
+        if not isinstance(event, Used):
+            return
+        first = self._first.setdefault(event.process, event)
+        memory_bytes, files = event.memory_bytes - first.memory_bytes, event.files - first.files
+        self.most_memory_bytes = max(self.most_memory_bytes, memory_bytes)
+        self.most_files = max(self.most_files, files)
+        if memory_bytes > MORE_MEMORY_BYTES or files > MORE_FILES:
+            self._found[event.process] = (
+                f"{event.at:.3f} s: {event.process} has grown by {memory_bytes >> 20} MiB and {files} open files "
+                f"since {first.at:.0f} s (at most {MORE_MEMORY_BYTES >> 20} and {MORE_FILES})"
+            )
+
+    def wrong(self) -> list[str]:
+        return list(self._found.values())
+
+
+class Bites:
+    """Which faults were made, and which of them did what they are for."""
+
+    def __init__(self) -> None:
+        self.made: Counter[str] = Counter()
+        self.felt: Counter[str] = Counter()
+        self._kinds: dict[int, str] = {}
+
+    def see(self, event: Event) -> None:
+        match event:
+            case Broken(_, fault, kind):
+                self.made[kind] += 1
+                self._kinds[fault] = kind
+            case NotBroken(kind=kind):
+                self.made[kind] -= 1
+            case Felt(_, fault):
+                self.felt[self._kinds[fault]] += 1
+            case _:
+                pass
+
+    def wrong(self) -> list[str]:
+        return []
+
+
 class Recovery:
     """At the end everything is as before."""
 
     def __init__(self) -> None:
-        self.looked = 0
+        self.ended = False
+        """Somebody has looked."""
         self._found = _Findings()
 
     def see(self, event: Event) -> None:
-        if isinstance(event, Looked):
-            self.looked += 1
-            if event.wrong:
-                self._found.add(f"{event.at:.3f} s: {event.what}: {event.wrong}")
+        if isinstance(event, Looked) and event.wrong:
+            self._found.add(f"{event.at:.3f} s: {event.what}: {event.wrong}")
+        self.ended = self.ended or isinstance(event, Ended)
 
     def wrong(self) -> list[str]:
         return self._found.all()
@@ -309,9 +380,9 @@ class Verdicts:
         self.repairs = Repairs(session.repaired_within_s)
         self.latencies = Latencies()
         self.availability = Availability()
+        self.growth = Growth()
+        self.bites = Bites()
         self.recovery = Recovery()
-        self.faults: Counter[str] = Counter()
-        """Kind of fault -> how many were made."""
         self.last_at = 0.0
         self._all: Sequence[Checker] = (
             self.promise,
@@ -319,15 +390,13 @@ class Verdicts:
             self.repairs,
             self.latencies,
             self.availability,
+            self.growth,
+            self.bites,
             self.recovery,
         )
 
     def see(self, event: Event) -> None:
         self.last_at = event.at
-        if isinstance(event, Broken):
-            self.faults[event.kind] += 1
-        elif isinstance(event, NotBroken):
-            self.faults[event.kind] -= 1
         for checker in self._all:
             checker.see(event)
 

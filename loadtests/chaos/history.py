@@ -10,14 +10,14 @@ import contextlib
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TextIO
 
 from loadtests.oracle import PriceKey
 
-VERSION = 1
+VERSION = 2
 REPAIRED_WITHIN_S = 2.0
 """After a fault has ended: every worker knows everything again, by repair or by flush."""
 
@@ -107,6 +107,15 @@ class Broken(NamedTuple):
     words: str
 
 
+class Felt(NamedTuple):
+    """A fault was seen to do what it is for."""
+
+    at: float
+    fault: int
+    what: str
+    """What was seen of it."""
+
+
 class NotBroken(NamedTuple):
     """A fault could not be made."""
 
@@ -130,7 +139,26 @@ class Repaired(NamedTuple):
     episode: int
     worker: str
     seconds: float | None
-    """None: it did not, as long as anybody looked."""
+    """Since the origin answered again on this worker's way to it, and the worker itself ran; None: it did not, as long
+    as anybody looked."""
+    in_all_s: float
+    """Since the last fault was mended, or the last process killed: with what it takes until something runs again."""
+
+
+class Used(NamedTuple):
+    """What a process of the shop takes of the machine, while nothing is broken."""
+
+    at: float
+    process: str
+    memory_bytes: int
+    files: int
+    """Open ones, sockets included."""
+
+
+class Ended(NamedTuple):
+    """The session came to its end in good order: whatever was to be waited for has been waited for."""
+
+    at: float
 
 
 class Looked(NamedTuple):
@@ -152,10 +180,13 @@ Event = (
     | Seen
     | Other
     | Broken
+    | Felt
     | NotBroken
     | Mended
     | Repaired
+    | Used
     | Looked
+    | Ended
 )
 _EVENTS: Mapping[str, Callable[..., Event]] = {
     kind.__name__.lower(): kind
@@ -169,12 +200,18 @@ _EVENTS: Mapping[str, Callable[..., Event]] = {
         Seen,
         Other,
         Broken,
+        Felt,
         NotBroken,
         Mended,
         Repaired,
+        Used,
         Looked,
+        Ended,
     )
 }
+_MANY = frozenset({"seen", "other"})
+FLUSHED_EVERY_S = 1.0
+"""Of answers a killed observer loses so much; whatever else it noted is in the file before it goes on."""
 
 
 class Price(NamedTuple):
@@ -219,18 +256,26 @@ class History:
     def __init__(self, file: TextIO, watch: Callable[[Event], None]) -> None:
         self._file = file
         self._watch = watch
+        self._flushed_at = 0.0
 
     @classmethod
     @contextlib.contextmanager
     def writing(cls, path: Path, session: Session, watch: Callable[[Event], None]) -> Iterator[Self]:
-        """A new file, whole when this is left."""
-        with gzip.open(path, "wt", compresslevel=1, encoding="utf-8") as file:
+        """A new file. Under its name there is never one without its first line, whoever is killed when."""
+        draft = path.with_name(path.name + ".new")
+        with gzip.open(draft, "wt", compresslevel=1, encoding="utf-8") as file:
             file.write(json.dumps(session.to_json()) + "\n")
+            file.flush()
+            draft.replace(path)
             yield cls(file, watch)
 
     def note(self, event: Event) -> None:
         line = to_line(event)
         self._file.write(line)
+        # A change that is about to be ordered is noted before it is, also if we are killed in between.
+        if type(event).__name__.lower() not in _MANY or event.at >= self._flushed_at + FLUSHED_EVERY_S:
+            self._file.flush()
+            self._flushed_at = event.at
         # As it will be read, so that whoever judges the file judges the same.
         self._watch(from_line(line))
 
@@ -261,6 +306,26 @@ def read_history(path: Path) -> tuple[Session, Iterator[Event]]:
     except (StopIteration, KeyError, TypeError, json.JSONDecodeError) as exc:
         raise BadHistory(f"{path}: not the history of a run under faults ({exc!r})") from exc
     return session, _events(path, lines)
+
+
+def left_behind(session: Session, events: Iterable[Event]) -> dict[PriceKey, set[int]]:
+    """What each price may be after a session that came to no good end: the amount that was confirmed last, and those
+    that have been ordered since and were not refused."""
+    keys: dict[int, PriceKey] = {}
+    amounts: dict[int, int] = {}
+    found = {price.key: {price.amount} for price in session.prices}
+    for event in events:
+        match event:
+            case Began(_, change, key, amount) if key >= 0:
+                keys[change], amounts[change] = session.prices[key].key, amount
+                found[keys[change]].add(amount)
+            case Committed(_, change) | Settled(_, change, True) if change in keys:
+                found[keys[change]] = {amounts[change]}
+            case Refused(_, change) | Settled(_, change, False) if change in keys:
+                found[keys[change]].discard(amounts[change])
+            case _:
+                pass
+    return found
 
 
 def _lines(path: Path) -> Iterator[str]:

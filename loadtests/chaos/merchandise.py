@@ -137,13 +137,19 @@ class Merchandise:
             task.cancel()
         await asyncio.gather(*self._waiting, return_exceptions=True)
 
+    def settled(self) -> Mapping[PriceKey, int]:
+        """What every price has to be, of those of which that is certain."""
+        return {
+            price.key: price.confirmed for price in self._prices if price.confirmed is not None and not price.doubtful
+        }
+
     async def lost(self) -> list[str]:
         """Prices of which the shop's primary says another amount than it confirmed. Raises StaffError."""
         found = []
-        for price in self._prices:
-            amount, _ = await self._ask_facts(price.key)
-            if amount != price.confirmed and price.confirmed is not None and not price.doubtful:
-                found.append(f"{price.key.sku} ({price.key.market}) is {amount}, confirmed was {price.confirmed}")
+        for key, confirmed in self.settled().items():
+            amount, _ = await self._ask_facts(key)
+            if amount != confirmed:
+                found.append(f"{key.sku} ({key.market}) is {amount}, confirmed was {confirmed}")
         return found
 
     # --- one order ---

@@ -4,13 +4,18 @@
     NEARSHELF_POLICIES=build/policies ./dev up
     python -m loadtests.chaos.outage --outage 60
 
-Viewers ask every edge for pages at a steady rate, all of which have been asked for before: none may fail while the
-origin is away. When it is back, everything that became due meanwhile is due at once; the origin's own access log says
-how many times as much it is asked for as before. The shop's own policies keep a page fresh for five minutes: then the
-origin has a steady rate only after a warm-up of several times as long.
+Viewers ask every edge for pages at a steady rate, all of which have been asked for before: each must be answered with
+200, the origin there or not. When it is back, everything that became due meanwhile is due at once.
 
-Exit status: 0 when no page failed and the origin was asked for at most 1.2 times as much as before, 1 otherwise, 2 when
-the run could not start.
+What the origin was asked for is told by its own access log, by when each request *came*, and whether or not it was
+answered. The steady rate is the mean of the time before the outage, after a warm-up, and has to be steady: both halves
+of it alike. Held against it are the means of the first 10, 30 and 60 seconds from the first request that reaches the
+origin again; and the worst ten seconds of all the time after against the worst of before, wherever a surge may hide.
+The shop's own policies keep a page fresh for five minutes: then the origin has a steady rate only after a warm-up of
+several times as long.
+
+Exit status: 0 when every page was answered and the origin was asked for at most 1.2 times as much as before, 1
+otherwise, 2 when the run could not start.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ import asyncio
 import bisect
 import datetime as dt
 import json
+import math
 import random
 import sys
 import threading
@@ -34,7 +40,7 @@ from loadtests.faults import Breakage, FaultsUnavailable
 from loadtests.http1 import Connection
 from loadtests.paced.schedule import Asked, Schedule, steady
 from loadtests.people import ShopFront, Taste
-from loadtests.recorder.run import Run, Status
+from loadtests.recorder.run import Run
 from loadtests.target import BadTarget, Target, load_target
 from loadtests.volume import VolumeFailed, volume_run
 
@@ -43,6 +49,10 @@ FEWEST_BEFORE = 60
 """Fetches before the outage: with fewer, chance is larger than what is measured."""
 WINDOWS_S = (10.0, 30.0, 60.0)
 """How long after its return the origin's mean rate is held against the one before."""
+WORST_S = 10.0
+"""The length of the worst window, before and after."""
+UNSTEADY = 0.25
+"""By so much of the mean may the halves of the time before differ, beyond what chance does."""
 CONNECTIONS = 16
 
 
@@ -74,14 +84,18 @@ class Found:
     pages: int = 0
     """Different ones, for each edge anew."""
     failed: int = 0
+    """Whatever was not answered with 200."""
     by_status: dict[str, int] = field(default_factory=dict)
     away_s: float = 0.0
-    """From the last answer of the origin to the first after it."""
+    """From when the origin was told to stop to the first request that reached it again."""
     before_per_s: float = 0.0
     """What edges fetched from the origin."""
     before: int = 0
-    highest_second_before: int = 0
-    highest_second_after: int = 0
+    halves: tuple[int, int] = (0, 0)
+    """Of these, in the first and in the second half of the time before."""
+    worst_before: int = 0
+    worst_after: int = 0
+    """The most within any WORST_S."""
     surge: dict[str, float] = field(default_factory=dict)
     """Seconds since the origin's return -> mean rate within them, as a multiple of that before."""
     faults: list[str] = field(default_factory=list)
@@ -92,6 +106,12 @@ class Found:
         wrong = [f"the run is not valid: {fault}" for fault in self.faults]
         if self.failed:
             wrong.append(f"{self.failed:,} reads of pages failed that had been asked for before")
+        first, second = self.halves
+        if abs(first - second) > UNSTEADY * self.before / 2 + 3 * math.sqrt(self.before):
+            wrong.append(
+                f"the origin's rate was not steady before: {first} times in the first half and {second} in the second; "
+                "a longer --warmup, or pages that are fresh for a shorter time"
+            )
         if self.before < FEWEST_BEFORE:
             wrong.append(
                 f"the origin was asked {self.before} times before it went away (at least {FEWEST_BEFORE}): "
@@ -103,6 +123,11 @@ class Found:
             for within, surge in self.surge.items()
             if surge > MOST_SURGE
         ]
+        if self.worst_after > MOST_SURGE * self.worst_before:
+            wrong.append(
+                f"the origin was asked {self.worst_after} times within {WORST_S:g} s after its return, and never more "
+                f"than {self.worst_before} times before (at most {MOST_SURGE:g} times as much)"
+            )
         return wrong
 
 
@@ -152,7 +177,11 @@ def schedule_of(target: Target, front: ShopFront, wanted: Wanted) -> Schedule:
 
 
 def fetches(path: Path, since: float, hosts: frozenset[str]) -> list[float]:
-    """When the origin answered what edges fetched, seconds since the epoch, ascending. `hosts`: their authorities."""
+    """When what edges fetched came to the origin, seconds since the epoch, ascending. `hosts`: their authorities.
+
+    By arrival, whatever became of it: an origin that is behind answers at its own pace, and what it has not answered
+    when an edge gave up was asked all the same.
+    """
     found = []
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
@@ -161,8 +190,9 @@ def fetches(path: Path, since: float, hosts: frozenset[str]) -> list[float]:
                     entry = json.loads(line)
                 except ValueError:
                     continue  # the origin was ended in the middle of a line
-                if entry["edge_key"] and entry["time"] >= since and entry["host"] in hosts and entry["status"]:
-                    found.append(float(entry["time"]))
+                came_at = entry["time"] - entry["ms"] / 1000
+                if entry["edge_key"] and came_at >= since and entry["host"] in hosts:
+                    found.append(came_at)
     except OSError as exc:
         raise BadTarget(f"{path}: the origin's access log cannot be read: {exc}") from exc
     return sorted(found)
@@ -173,13 +203,15 @@ def surge_of(times: Sequence[float], wanted: Wanted, gone_at: float, back_at: fl
     before = _within(times, gone_at - wanted.before_s, gone_at)
     found.before = len(before)
     found.before_per_s = len(before) / wanted.before_s
-    found.highest_second_before = _highest_second(before)
-    # From its first answer: it is asked before it can answer.
+    first_half = len(_within(before, gone_at - wanted.before_s, gone_at - wanted.before_s / 2))
+    found.halves = (first_half, len(before) - first_half)
+    found.worst_before = _most_within(WORST_S, before)
+    # From the first that reached it: it listens some time after it was told to start.
     first = bisect.bisect_left(times, back_at)
     again_at = times[first] if first < len(times) else back_at
     found.away_s = again_at - gone_at
     after = _within(times, again_at, again_at + wanted.after_s)
-    found.highest_second_after = _highest_second(after)
+    found.worst_after = _most_within(WORST_S, after)
     for window_s in WINDOWS_S:
         if window_s <= wanted.after_s and found.before_per_s:
             count = len(_within(after, again_at, again_at + window_s))
@@ -190,9 +222,9 @@ def _within(times: Sequence[float], from_at: float, to_at: float) -> Sequence[fl
     return times[bisect.bisect_left(times, from_at) : bisect.bisect_left(times, to_at)]
 
 
-def _highest_second(times: Sequence[float]) -> int:
-    """The most within any second."""
-    return max((bisect.bisect_left(times, at + 1.0) - place for place, at in enumerate(times)), default=0)
+def _most_within(window_s: float, times: Sequence[float]) -> int:
+    """The most within any window of so many seconds."""
+    return max((bisect.bisect_left(times, at + window_s) - place for place, at in enumerate(times)), default=0)
 
 
 def judged(run: Run, target: Target, wanted: Wanted, gone_at: float, back_at: float) -> Found:
@@ -204,7 +236,7 @@ def judged(run: Run, target: Target, wanted: Wanted, gone_at: float, back_at: fl
             status = cell.label.status
             found.by_status[status.value] = found.by_status.get(status.value, 0) + cell.requests
             found.asked += cell.requests
-            found.failed += cell.requests if status is Status.ERROR else 0
+            found.failed += cell.requests - cell.codes.get("200", 0)
     found.pages = sum(run.asked_urls.values())
     assert target.origin_log is not None
     began_at = dt.datetime.fromisoformat(run.started_at).timestamp()
@@ -280,9 +312,10 @@ def rendered(found: Found) -> str:
         f"reads of {found.pages:,} pages      {found.asked:,}, failed {found.failed:,}",
         "  by what they were          "
         + ", ".join(f"{name} {count:,}" for name, count in sorted(found.by_status.items())),
-        f"the origin answered nothing  {found.away_s:.1f} s",
-        f"fetches before               {found.before_per_s:.2f} a second, at most {found.highest_second_before} in one",
-        f"  after, as a multiple       {surges}; at most {found.highest_second_after} in one second",
+        f"nothing reached the origin   {found.away_s:.1f} s",
+        f"steady rate before           {found.before_per_s:.1f} a second, most {found.worst_before} in {WORST_S:g} s",
+        f"  in its halves              {found.halves[0]:,} and {found.halves[1]:,} fetches",
+        f"  after, as a multiple       {surges}; most {found.worst_after} in {WORST_S:g} s",
         *(f"wrong: {text}" for text in found.wrong),
         "FAILED" if found.wrong else "PASSED",
     ]

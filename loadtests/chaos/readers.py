@@ -26,6 +26,8 @@ PAUSE_S = 0.05
 HEADS, CONDITIONAL = 0.05, 0.30
 """Shares of the requests: HEAD; with If-None-Match, where there is something to name."""
 REMEMBERED_ETAGS = 500
+LAST_CONNECTIONS = 6
+"""Over which each edge is asked for every price at the end."""
 PAGES = frozenset({Kind.HOME, Kind.CATEGORY, Kind.PRODUCT})
 
 
@@ -85,6 +87,24 @@ class Readers:
             for reader in self._all:
                 group.create_task(reader.run(self._pause_s))
 
+    async def look_everywhere(self, edge: str, url: str, expected: Mapping[PriceKey, int]) -> list[str]:
+        """Ask an edge for each of these prices once more, over a few connections, since it has a few workers; what is
+        another than expected."""
+        wrong = []
+        for first in range(LAST_CONNECTIONS):
+            async with Connection(url, timeout_s=PATIENCE_S) as connection:
+                for key, amount in list(expected.items())[first::LAST_CONNECTIONS]:
+                    visit = people.price(key.market, key.sku)
+                    try:
+                        answer = await connection.request("GET", visit.target, {"Accept": "*/*"})
+                    except NoAnswer as exc:
+                        wrong.append(str(exc))
+                        continue
+                    said = self.answered(edge, "GET", visit, answer).get(key, f"not shown (status {answer.status})")
+                    if said != amount:
+                        wrong.append(f"{key.sku} ({key.market}) is {said}, confirmed was {amount}")
+        return wrong
+
     def tell(self, key: PriceKey) -> None:
         """A change was just reported live: everybody looks there next."""
         for reader in self._all:
@@ -95,20 +115,21 @@ class Readers:
         key = rng.choice(self._recent) if self._recent and rng.random() < 0.6 else rng.choice(self._street.keys)
         return self._street.visit(key, rng)
 
-    def answered(self, edge: str, method: str, visit: Visit, answer: Answer) -> None:
-        """Note a complete answer."""
+    def answered(self, edge: str, method: str, visit: Visit, answer: Answer) -> dict[PriceKey, int | str]:
+        """Note a complete answer; the watched prices that it shows."""
         at, sent, page = answer.received_at - self._began_at, answer.sent_at - self._began_at, visit.kind in PAGES
         try:
             shown = self._bodies.shown(method, visit, answer)
         except ValueError as exc:
             self._note(Other(at, sent, edge, visit.target, answer.status, page, f"unreadable: {exc}"))
-            return
+            return {}
         if shown:
             prices = tuple((self._places[key], amount) for key, amount in shown)
             self._note(Seen(at, sent, edge, visit.target, prices, str(cache_status(answer.headers))))
         else:
             what = "marked" if shown is None else ""
             self._note(Other(at, sent, edge, visit.target, answer.status, page, what))
+        return dict(shown or ())
 
     def failed(self, edge: str, visit: Visit, sent_at: float) -> None:
         """Note that there was no complete answer."""

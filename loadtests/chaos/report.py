@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 
+from loadtests.chaos.checkers import SOON_S
 from loadtests.chaos.history import REPAIRED_WITHIN_S
+from loadtests.chaos.schedule import KINDS
 from loadtests.chaos.tally import Tally
 from loadtests.recorder.histogram import Histogram
 
 
 def rendered(tally: Tally) -> str:
     """The whole of it as text."""
+    never = [kind for kind in KINDS if not tally.felt[kind]]
     lines = [
-        f"faults                         {tally.faults_made:,} in {_time(tally.seconds)}, {_sessions(tally.sessions)}",
-        *(f"  {kind:<28} {count:,}" for kind, count in tally.faults.most_common()),
+        f"faults that bit                {tally.faults:,} of {tally.made.total():,}",
+        *(f"  {kind:<28} {count:,} of {tally.made[kind]:,}" for kind, count in tally.felt.most_common()),
+        *([f"  none of                      {', '.join(never)}"] if never else []),
+        f"it took                        {_time(tally.seconds)}, {_sessions(tally.sessions)}",
         f"answers                        {tally.answers:,}, of which 5xx or none: {_counts(tally.failed)}",
-        f"  checked                      {tally.checked:,}, of a price that was changed and live {tally.telling:,}",
+        f"  that showed a watched price  {tally.checked:,}",
+        f"  that could have been old     {tally.telling:,}: asked for after a change of what they showed was live",
+        f"    within {SOON_S:g} s of it            {tally.soon:,}",
         f"  pages marked as unconfirmed  {tally.marked:,}",
         f"old prices shown after live    {tally.old_prices:,}",
         f"prices gone with a database    {tally.ghosts:,}",
@@ -27,11 +34,16 @@ def rendered(tally: Tally) -> str:
         f"change to live, calm           {_times(tally.calm)}",
         f"  under faults                 {_times(tally.faulty)}",
         f"a replaced price shown for     {_times(tally.staleness)}",
-        f"repaired after a fault's end   {_times(tally.repairs)}, {_within(tally.repairs)}",
+        f"repaired once it could ask     {_times(tally.repairs)}, {_within(tally.repairs)}",
+        f"  after mending or a kill      {_times(tally.repairs_in_all)}: until processes run again, too",
+        f"a process grew at most by      {tally.most_memory_bytes >> 20:,} MiB, {tally.most_files:,} open files",
     ]
     lines += [f"wrong: {text}" for text in tally.wrong]
     if not tally.proved:
-        lines.append("nothing was proved: no fault was made, nothing became live, or no answer could have been wrong")
+        lines.append(
+            "nothing was proved: no fault bit, nothing became live, no answer could have been wrong, or nobody looked "
+            "at the end"
+        )
     lines.append("PASSED" if tally.passed else "FAILED")
     return "\n".join(lines)
 

@@ -24,7 +24,17 @@ from typing import Any
 from loadtests.chaos import schedule
 from loadtests.chaos.breaking import Breaking
 from loadtests.chaos.checkers import Verdicts
-from loadtests.chaos.history import REPAIRED_WITHIN_S, Event, History, Looked, Price, Session, read_history
+from loadtests.chaos.history import (
+    REPAIRED_WITHIN_S,
+    Ended,
+    Event,
+    History,
+    Looked,
+    Price,
+    Session,
+    left_behind,
+    read_history,
+)
 from loadtests.chaos.merchandise import Merchandise, facts_of
 from loadtests.chaos.readers import Readers, Street
 from loadtests.chaos.shop import Shop
@@ -46,6 +56,8 @@ LINE_PAUSE_S = 1.0
 """Between two orders of a line."""
 FINISH_S = 60.0
 """How long a session waits at its end until every confirmed change is live."""
+LATE_ORDERS_S = 15.0
+"""After a session that was killed: an order of its may still be under way, for which the origin has ten seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +66,9 @@ class Plan:
 
     seed: int = 1
     faults: int = 1_000
+    """That bite."""
     answers: int = 0
-    """Answers that are to be checked at least: while there are fewer, faults go on."""
+    """Answers that could have been old: while there are fewer, faults go on."""
     rate: float = 350.0
     """Requests a second of all readers together."""
     connections: int = 8
@@ -147,6 +160,10 @@ async def run(target: Target, folder: Folder, say: Callable[[str], None]) -> Tal
     if not stage.full_disk:
         say("the shop's disk is not one that may be filled: that fault is left out (docs/faults.md)")
     await shop.insist({"do": "heal"})
+    wrong = await shop.until_whole()
+    if wrong:
+        raise FaultsUnavailable(f"the shop is not whole to begin with: {wrong}")
+    kept = await _kept(target, folder.history(number - 1)) if number else None
     seed = folder.plan.seed + 1_000 * number
     street, prices = await _prices(target, seed)
     session = Session(
@@ -159,6 +176,8 @@ async def run(target: Target, folder: Folder, say: Callable[[str], None]) -> Tal
     )
     verdicts = Verdicts(session)
     with History.writing(folder.history(number), session, verdicts.see) as history:
+        if kept is not None:
+            history.note(Looked(0.0, "prices that the session before had confirmed", kept))
         one = _Session(target, shop, folder, history.note, verdicts, seed)
         await one.play(stage, street, prices, before, say)
     tally = Tally.of(verdicts)
@@ -212,20 +231,20 @@ class _Session:
             recent=goods.recent,
         )
         goods.told = readers.tell
-        breaking = Breaking(
-            self._shop, await self._shop.workers(), note=self._note, head=lambda: goods.head, began_at=began_at
-        )
+        breaking = Breaking(self._shop, stage, note=self._note, head=lambda: goods.head, began_at=began_at)
         reading = asyncio.create_task(readers.run())
         changing = asyncio.gather(*(goods.line(LINE_PAUSE_S) for _ in range(LINES)))
         try:
             await _unless_one_ends(asyncio.sleep(plan.calm_s), reading, changing)
+            await breaking.measure()
             episodes = self._episodes(breaking, stage, before, say)
             await _unless_one_ends(episodes, reading, changing)
             goods.enough()
             await changing
             await goods.finish(FINISH_S)
             await breaking.end()
-            await self._look(goods, now)
+            await self._look(goods, readers, now)
+            self._note(Ended(now()))
         finally:
             # Whatever happens, the shop is left whole.
             with contextlib.suppress(FaultsUnavailable):
@@ -238,30 +257,27 @@ class _Session:
     ) -> None:
         plan, promise = self._folder.plan, self._verdicts.promise
         for episode in schedule.episodes(plan.seed, self._folder.next_episode, stage, plan.kinds):
-            made, checked = before.faults_made + breaking.made, before.checked + promise.answers
-            if made >= plan.faults and checked >= plan.answers:
+            if before.faults + breaking.felt >= plan.faults and before.telling + promise.telling >= plan.answers:
                 return
             await breaking.play(episode)
             self._folder.played(episode.number)
-            made, checked = before.faults_made + breaking.made, before.checked + promise.answers
             say(
-                f"{made:5d} faults  {checked:9,d} answers checked  "
+                f"{before.faults + breaking.felt:5d} faults  {before.telling + promise.telling:9,d} answers that could "
+                f"have been old of {before.checked + promise.answers:9,d}  "
                 f"{self._verdicts.purges.live:6,d} changes live  {len(self._verdicts.wrong())} wrong  "
                 f"after {', '.join(fault.kind for fault in episode.faults)}"
             )
 
-    async def _look(self, goods: Merchandise, now: Callable[[], float]) -> None:
-        """What has to be as before, seen from outside."""
+    async def _look(self, goods: Merchandise, readers: Readers, now: Callable[[], float]) -> None:
+        """What has to be as before, seen from outside: every price, at the primary and at every edge."""
         try:
-            lost = await goods.lost()
-            self._note(Looked(now(), "confirmed prices at the primary", "; ".join(lost)))
+            wrong = await goods.lost()
         except StaffError as exc:
-            self._note(Looked(now(), "confirmed prices at the primary", str(exc)))
+            wrong = [str(exc)]
+        self._note(Looked(now(), "confirmed prices at the primary", "; ".join(wrong)))
         for edge, url in self._target.edges.items():
-            async with Connection(url) as connection:
-                answer = await connection.request("GET", "/")
-                wrong = "" if answer.status in {200, 302, 303, 307} else f"status {answer.status}"
-                self._note(Looked(now(), f"edge {edge}", wrong))
+            wrong = await readers.look_everywhere(edge, url, goods.settled())
+            self._note(Looked(now(), f"confirmed prices at edge {edge}", "; ".join(wrong)))
 
 
 async def _unless_one_ends(work: Coroutine[Any, Any, None], *others: asyncio.Future[Any]) -> None:
@@ -281,6 +297,19 @@ async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _kept(target: Target, path: Path) -> str:
+    """What the shop has lost of what an earlier session had confirmed; empty: nothing. Raises BadTarget or
+    StaffError."""
+    await asyncio.sleep(LATE_ORDERS_S)
+    staff, wrong = await StaffApi.signed_in(target), []
+    async with staff.session() as session:
+        for key, amounts in left_behind(*read_history(path)).items():
+            amount, _ = facts_of(await session.ask(show_product(key.sku)), key)
+            if amount not in amounts:
+                wrong.append(f"{key.sku} ({key.market}) is {amount}, expected {' or '.join(map(str, sorted(amounts)))}")
+    return "; ".join(wrong)
 
 
 async def _prices(target: Target, seed: int) -> tuple[Street, list[tuple[Price, int, int]]]:

@@ -63,6 +63,12 @@ class Stage:
     full_disk: bool
     """The shop's disk is one that may be filled."""
 
+    def members(self, name: str) -> tuple[str, ...]:
+        """The processes that a name means: itself, those of an edge, or those of the origin."""
+        if name == "origin":
+            return self.origin_workers
+        return tuple(one for one in self.edge_workers if one.rpartition("-")[0] == name) or (name,)
+
 
 Draw = Callable[[random.Random, Stage], tuple[Command, Command | None, float]]
 """Draws the command that breaks, that which mends, and how long is between."""

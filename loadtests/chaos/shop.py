@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from cache_policies.positions import Position
+from loadtests.chaos import machine
 from loadtests.chaos.schedule import Command, Stage
 from loadtests.faults import Breakage, FaultsUnavailable
 from loadtests.http1 import Connection, NoAnswer
@@ -31,25 +33,25 @@ class Shop:
         if target.control is None or not target.admin or target.admin_token is None:
             raise BadTarget("faults need a shop that `nearshelf up` runs on this machine, for this account")
         self.target = target
+        self.questions: Mapping[str, str] = {}
+        """Where each edge asks its questions, and `origin`, to which these lead; known with the stage."""
         self._breakage = Breakage(target.control)
         self._token = target.admin_token
 
-    async def tell(self, command: Command) -> None:
-        """Carry out one command of docs/faults.md; returns when it is done. Raises FaultsUnavailable."""
-        await asyncio.to_thread(self._breakage.ask, command)
+    async def tell(self, command: Command) -> Mapping[str, Any]:
+        """Carry out one command of docs/faults.md; what was answered when it was done. Raises FaultsUnavailable."""
+        return await asyncio.to_thread(self._breakage.ask, command)
 
-    async def insist(self, command: Command, within_s: float = 60.0) -> None:
+    async def insist(self, command: Command, within_s: float = 60.0) -> Mapping[str, Any]:
         """The same, again and again until it is done: what is broken has to be mended. Raises FaultsUnavailable."""
         give_up_at = time.monotonic() + within_s
         while True:
             try:
-                await self.tell(command)
+                return await self.tell(command)
             except FaultsUnavailable:
                 if time.monotonic() > give_up_at:
                     raise
                 await asyncio.sleep(LOOK_EVERY_S)
-            else:
-                return
 
     async def status(self) -> Mapping[str, Any]:
         """What `nearshelf status --json` shows. Raises FaultsUnavailable."""
@@ -69,8 +71,10 @@ class Shop:
 
     async def stage(self) -> Stage:
         """What there is to be broken. Raises FaultsUnavailable."""
-        names = [process["name"] for process in (await self.status())["processes"]]
+        status = await self.status()
+        names = [process["name"] for process in status["processes"]]
         edges = tuple(self.target.edges)
+        self.questions = status["questions"]
         return Stage(
             edges,
             tuple(name for name in names if name.partition("-")[0] in edges),
@@ -85,24 +89,41 @@ class Shop:
             return False
         return True
 
-    async def until_whole(self) -> tuple[float, str]:
-        """When the process that was started last had been started, once all run and nothing is broken; and what is
-        still wrong after WHOLE_WITHIN_S, if anything."""
+    def address_of(self, name: str) -> str | None:
+        """Where a worker answers; None for what is none of ours. Those of the origin share one, but for one of them."""
+        edge, _, number = name.rpartition("-")
+        if edge in self.target.admin:
+            return self.target.admin[edge][int(number) - 1]
+        if name == "origin-questions":
+            return self.questions["origin"]
+        return self.target.origin if edge == "origin" else None
+
+    async def until_whole(self) -> str:
+        """Until all run and nothing is broken; what is still wrong after WHOLE_WITHIN_S, if anything."""
         give_up_at = time.monotonic() + WHOLE_WITHIN_S
         while True:
             try:
-                status = await self.status()
-                wrong = what_is_wrong(status)
+                wrong = what_is_wrong(await self.status())
             except FaultsUnavailable as exc:
-                status, wrong = {"processes": []}, str(exc)
+                wrong = str(exc)
             if not wrong or time.monotonic() > give_up_at:
-                now = time.monotonic()
-                up_s = [process["up_s"] for process in status["processes"] if process["up_s"] is not None]
-                return now - min(up_s, default=0.0), wrong
+                return wrong
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def workers(self) -> Workers:
-        return Workers(self.target.admin, self._token)
+    async def used(self) -> Sequence[tuple[str, int, int]]:
+        """Name, bytes in memory and open files of each process that is ours, and of who keeps them. Raises
+        FaultsUnavailable."""
+        status = await self.status()
+        pids = {process["name"]: process["pid"] for process in status["processes"] if process["role"] is None}
+        found = []
+        for name, pid in (pids | {"supervisor": status["supervisor"]}).items():
+            with contextlib.suppress(OSError, TypeError):  # it has just ended
+                found.append((name, machine.memory_bytes(pid), machine.open_files(pid)))
+        return found
+
+    def workers(self) -> Workers:
+        """Once the stage is known."""
+        return Workers(self.target.admin, self.questions, self._token)
 
 
 def what_is_wrong(status: Mapping[str, Any]) -> str:
@@ -119,32 +140,96 @@ def what_is_wrong(status: Mapping[str, Any]) -> str:
     return "; ".join(wrong)
 
 
-class Workers:
-    """Every edge worker, asked at its admin listener how far it is."""
+class Known(NamedTuple):
+    """When a worker knew everything. Moments of time.monotonic()."""
 
-    def __init__(self, admin: Mapping[str, Iterable[str]], token: str) -> None:
+    asked_at: float
+    """When the origin could be asked again on its way, or was given up."""
+    at: float | None
+    """None: not as long as anybody looked."""
+    seconds: float | None
+    """From when it could have asked: the origin answered, and the worker ran."""
+
+
+class Workers:
+    """Every edge worker, asked at its admin listener how far it is, and the way on which it asks the origin."""
+
+    def __init__(self, admin: Mapping[str, Iterable[str]], questions: Mapping[str, str], token: str) -> None:
+        """`questions`: where each edge asks."""
         self._urls = {f"{edge}-{number}": url for edge, urls in admin.items() for number, url in enumerate(urls, 1)}
+        self._questions = {edge: questions[edge] for edge in admin}
         self._fields = {"Authorization": f"Bearer {token}"}
 
-    async def until_they_know(self, position: Position, since: float, within_s: float) -> dict[str, float | None]:
-        """Worker -> how long after `since` (time.monotonic()) it had applied `position` and held its lease; None: not
-        `within_s` after it."""
-        times = await asyncio.gather(*(self._until(url, position, since, within_s) for url in self._urls.values()))
+    async def until_they_know(
+        self, head: Callable[[], Position], ended_at: float, killed: Collection[str], within_s: float
+    ) -> dict[str, Known]:
+        """Worker -> when, after `ended_at`, it had applied everything and held its lease.
+
+        First somebody has to be answered who asks the origin's listener for questions whether it is ready, on the way
+        of the worker's edge. From then on it has to know what is `head` at that moment, and is watched for `within_s`.
+        Of a worker that was killed it counts from its own first answer.
+        """
+        asking = {edge: asyncio.create_task(_until_answered(url)) for edge, url in self._questions.items()}
+
+        async def one(name: str, url: str) -> Known:
+            answered = await asking[name.rpartition("-")[0]]
+            if answered is None:
+                return Known(time.monotonic(), None, None)
+            return await self._until(url, head(), max(answered, ended_at), name in killed, within_s)
+
+        times = await asyncio.gather(*(one(name, url) for name, url in self._urls.items()))
         return dict(zip(self._urls, times, strict=True))
 
-    async def _until(self, url: str, position: Position, since: float, within_s: float) -> float | None:
+    async def _until(self, url: str, position: Position, asked_at: float, killed: bool, within_s: float) -> Known:
+        runs_since = asked_at
         async with Connection(url, timeout_s=PATIENCE_S) as connection:
             while True:
-                asked_at = time.monotonic()
+                looked_at = time.monotonic()
                 try:
                     answer = await connection.request("GET", "/status", self._fields)
+                    if killed:
+                        runs_since, killed = max(asked_at, looked_at), False
                     if answer.status == 200 and knows(json.loads(answer.body), position):
-                        return max(0.0, answer.received_at - since)
+                        return Known(asked_at, answer.received_at, max(0.0, answer.received_at - runs_since))
                 except (NoAnswer, ValueError):
                     pass  # it starts, or is too busy: asked again
-                if asked_at - since > within_s:
-                    return None
+                if looked_at - runs_since > within_s:
+                    return Known(asked_at, None, None)
                 await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def _until_answered(url: str) -> float | None:
+    """When somebody asked whether it is ready who was answered that it is; None: nobody was, within WHOLE_WITHIN_S.
+
+    A request every LOOK_EVERY_S, whatever becomes of those before it: one that is stuck tells nothing of the next.
+    """
+    give_up_at = time.monotonic() + WHOLE_WITHIN_S
+    asking: set[asyncio.Task[float | None]] = set()
+    try:
+        while time.monotonic() < give_up_at:
+            asking.add(asyncio.create_task(_ready(url)))
+            await asyncio.sleep(LOOK_EVERY_S)
+            done = {task for task in asking if task.done()}
+            times = [at for task in done if (at := task.result()) is not None]
+            if times:
+                return min(times)
+            asking -= done
+        return None
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def _ready(url: str) -> float | None:
+    """When somebody set out to ask who was answered with 200; None: nobody was."""
+    asked_at = time.monotonic()
+    async with Connection(url, timeout_s=PATIENCE_S) as connection:
+        try:
+            answer = await connection.request("GET", "/readyz")
+        except NoAnswer:
+            return None
+        return asked_at if answer.status == 200 else None
 
 
 def knows(status: Mapping[str, Any], position: Position) -> bool:

@@ -20,14 +20,20 @@ class Tally:
 
     sessions: int = 0
     seconds: float = 0.0
-    faults: Counter[str] = field(default_factory=Counter)
-    """Kind -> made."""
+    ended: int = 0
+    """Sessions that came to their end, and looked whether everything was as before."""
+    made: Counter[str] = field(default_factory=Counter)
+    """Kind of fault -> how many the shop says that it made."""
+    felt: Counter[str] = field(default_factory=Counter)
+    """Kind -> of how many something was seen: these count."""
     answers: int = 0
     """Complete ones and failures."""
     checked: int = 0
     """Answers that showed a price of the run."""
     telling: int = 0
     """Of these, how many could have been wrong."""
+    soon: int = 0
+    """Of these, how many were asked for right after a change was live (`checkers.SOON_S`)."""
     old_prices: int = 0
     ghosts: int = 0
     other_verdicts: int = 0
@@ -44,6 +50,12 @@ class Tally:
     gone: int = 0
     """Confirmed, and lost with a database."""
     repairs: Histogram = field(default_factory=Histogram)
+    """Of a worker, since the origin could be asked again."""
+    repairs_in_all: Histogram = field(default_factory=Histogram)
+    """Since a fault was mended, or a process killed."""
+    most_memory_bytes: int = 0
+    most_files: int = 0
+    """By how much any process has grown."""
     calm: Histogram = field(default_factory=Histogram)
     """From the order of a change to live, while nothing is broken."""
     faulty: Histogram = field(default_factory=Histogram)
@@ -59,10 +71,13 @@ class Tally:
         return cls(
             sessions=1,
             seconds=verdicts.last_at,
-            faults=+verdicts.faults,
+            ended=int(verdicts.recovery.ended),
+            made=+verdicts.bites.made,
+            felt=Counter(verdicts.bites.felt),
             answers=sum(availability.answered.values()) + sum(availability.failed.values()),
             checked=promise.answers,
             telling=promise.telling,
+            soon=promise.soon,
             old_prices=promise.old_prices,
             ghosts=promise.ghosts,
             other_verdicts=sum(count for verdict, count in promise.verdicts.items() if verdict not in known),
@@ -74,6 +89,9 @@ class Tally:
             never_live=purges.never_live,
             gone=purges.gone,
             repairs=verdicts.repairs.seconds,
+            repairs_in_all=verdicts.repairs.in_all,
+            most_memory_bytes=verdicts.growth.most_memory_bytes,
+            most_files=verdicts.growth.most_files,
             calm=verdicts.latencies.calm,
             faulty=verdicts.latencies.faulty,
             staleness=promise.staleness,
@@ -82,13 +100,14 @@ class Tally:
         )
 
     @property
-    def faults_made(self) -> int:
-        return self.faults.total()
+    def faults(self) -> int:
+        """Those of which something was seen."""
+        return self.felt.total()
 
     @property
     def proved(self) -> bool:
-        """Whether there was anything to be wrong about."""
-        return self.telling > 0 and self.live > 0 and self.faults_made > 0
+        """Whether there was anything to be wrong about, and somebody looked at the end."""
+        return self.telling > 0 and self.live > 0 and self.faults > 0 and self.repairs.count > 0 and self.ended > 0
 
     @property
     def passed(self) -> bool:
@@ -96,10 +115,13 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Count what `other` counted, too."""
-        self.faults.update(other.faults)
+        self.made.update(other.made)
+        self.felt.update(other.felt)
         self.failed.update(other.failed)
         for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in _MOST:
+            setattr(self, name, max(getattr(self, name), getattr(other, name)))
         for name in _HISTOGRAMS:
             getattr(self, name).merge(getattr(other, name))
         self.wrong = (self.wrong + other.wrong)[:KEPT]
@@ -107,9 +129,10 @@ class Tally:
     def to_json(self) -> dict[str, Any]:
         """As `from_json` reads it."""
         return {
-            **{name: getattr(self, name) for name in _SUMS},
+            **{name: getattr(self, name) for name in (*_SUMS, *_MOST)},
             **{name: getattr(self, name).to_json() for name in _HISTOGRAMS},
-            "faults": dict(self.faults),
+            "made": dict(self.made),
+            "felt": dict(self.felt),
             "failed": dict(self.failed),
             "wrong": self.wrong,
         }
@@ -117,8 +140,13 @@ class Tally:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Raises KeyError, TypeError or ValueError for what `to_json` did not write."""
-        found = cls(faults=Counter(value["faults"]), failed=Counter(value["failed"]), wrong=list(value["wrong"]))
-        for name in _SUMS:
+        found = cls(
+            made=Counter(value["made"]),
+            felt=Counter(value["felt"]),
+            failed=Counter(value["failed"]),
+            wrong=list(value["wrong"]),
+        )
+        for name in (*_SUMS, *_MOST):
             setattr(found, name, value[name])
         for name in _HISTOGRAMS:
             setattr(found, name, Histogram.from_json(value[name]))
@@ -127,10 +155,12 @@ class Tally:
 
 _SUMS = (
     "sessions",
+    "ended",
     "seconds",
     "answers",
     "checked",
     "telling",
+    "soon",
     "old_prices",
     "ghosts",
     "other_verdicts",
@@ -142,4 +172,5 @@ _SUMS = (
     "gone",
     "wrong_count",
 )
-_HISTOGRAMS = ("repairs", "calm", "faulty", "staleness")
+_MOST = ("most_memory_bytes", "most_files")
+_HISTOGRAMS = ("repairs", "repairs_in_all", "calm", "faulty", "staleness")

@@ -100,6 +100,21 @@ def test_what_was_sent_while_it_went_away_is_no_part_of_it():
     assert pace.per_s == pytest.approx(10.0, rel=0.05)
 
 
+def test_more_than_was_asked_for_before_is_not_held_back_for_ever(pace):
+    """Twice as many want to go as before, all the time: no backlog of the outage, which would have an end."""
+    now, gone = 100.0, 0
+    for second in range(1_200):
+        gone += sum(pace.allows(now + second + number / 20) for number in range(20))
+        if second == 59:
+            assert gone == pytest.approx(60 * 10, rel=0.06)  # no surge
+        if second == 119:
+            assert gone <= 1.1 * 120 * 10
+        if not pace.is_kept:
+            break
+    assert not pace.is_kept
+    assert second < 700
+
+
 def test_without_a_past_nothing_is_held_back():
     pace = Pace()
     steadily(pace, 10.0, for_s=SLOT_S)

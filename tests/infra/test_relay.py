@@ -11,7 +11,7 @@ import pytest
 
 from infra.local.relay import Channel, Relay
 from infra.local.relayed import QUEUE_BYTES
-from infra.local.spoiling import LONGEST_ANSWER
+from infra.local.spoiling import LONGEST_ANSWER, spoiler
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -236,11 +236,62 @@ async def test_a_limited_channel_lets_so_many_bytes_through_and_all_of_them_in_o
         await relay.obey({"do": "slow", "edge": "eu", "channel": "fills", "bytes_per_s": 1_000})
         assert relay.listeners[0].status()["condition"] == "slowed to 1000 bytes a second"
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await until(lambda: bool(relay.listeners[0].connections))
+        for connection in relay.listeners[0].connections:
+            connection.back.due -= 60.0  # nothing has come for a minute: that saves nothing up
         began = time.monotonic()
         writer.write(b"go\n")
         assert await reader.readexactly(200) == bytes(range(200))
         assert time.monotonic() - began >= 0.2
         writer.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "felt"),
+    [
+        pytest.param({"do": "cut"}, 1, id="reset"),
+        pytest.param({"do": "garble"}, 1, id="reset before garbage"),
+        pytest.param({"do": "stall"}, 0, id="stalled, and nothing came"),
+        pytest.param({"do": "slow", "ms": 1}, 0, id="slow, and nothing came"),
+        pytest.param({"do": "truncate", "seed": 5}, 0, id="cut short, and nothing came"),
+    ],
+)
+async def test_a_fault_is_felt_by_whom_it_changes_something_for(fault, felt):
+    async with relayed(echo, rtt_ms=0) as (relay, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await exchange(reader, writer, b"before")
+        assert (await relay.obey({**fault, "edge": "eu", "channel": "fills"}))["felt"] == felt
+        assert (await relay.obey({"do": "heal", "edge": "eu", "channel": "fills"}))["felt"] == felt
+        # The next fault is another.
+        assert (await relay.obey({"do": "slow", "ms": 1, "edge": "eu", "channel": "all"}))["felt"] == 0
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param({"do": "stall"}, id="held"),
+        pytest.param({"do": "slow", "ms": 50}, id="delayed"),
+        pytest.param({"do": "slow", "bytes_per_s": 10_000}, id="limited"),
+        pytest.param({"do": "truncate", "seed": 5}, id="cut short"),
+        pytest.param({"do": "garble", "seed": 5}, id="garbled"),
+    ],
+)
+async def test_what_comes_while_a_fault_is_in_force_is_felt_once_for_each_connection(fault):
+    async with relayed(echo, rtt_ms=0) as (relay, port):
+        await relay.obey({**fault, "edge": "eu", "channel": "fills"})
+        writers = []
+        for _ in range(2):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writers.append((reader, writer))
+            for _ in range(2):
+                writer.write(b"x" * LONGEST_ANSWER)
+        fills, questions = relay.listeners
+        await until(lambda: fills.felt == 2)
+        assert questions.felt == 0
+        assert (await relay.obey({"do": "heal", "edge": "eu"}))["felt"] == 2
+        for _, writer in writers:
+            writer.close()
 
 
 async def test_a_truncated_channel_ends_each_connection_in_good_order_somewhere():
@@ -270,6 +321,14 @@ async def test_a_truncated_channel_ends_each_connection_in_good_order_somewhere(
         writer.write(b"go\n")
         assert await reader.readexactly(len(whole)) == whole
         writer.close()
+
+
+def test_connections_are_truncated_in_short_answers_and_in_long_ones():
+    whole = bytes(LONGEST_ANSWER + 1)
+    lengths = [len(spoiler("truncate", 5, number).take(whole)[0]) for number in range(400)]
+    assert all(1 <= length <= LONGEST_ANSWER for length in lengths)
+    for lowest in (1, 10, 100, 1_000):
+        assert sum(lowest <= length < lowest * 10 for length in lengths) > 60
 
 
 async def test_a_garbled_channel_resets_what_is_open_and_answers_with_nonsense():

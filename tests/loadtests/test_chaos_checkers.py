@@ -6,13 +6,23 @@ from collections.abc import Sequence
 
 import pytest
 
-from loadtests.chaos.checkers import KEPT, PURGE, Latencies, Verdicts
+from loadtests.chaos.checkers import (
+    KEPT,
+    MORE_FILES,
+    MORE_MEMORY_BYTES,
+    PURGE,
+    SOON_S,
+    Latencies,
+    Verdicts,
+)
 from loadtests.chaos.history import (
     Began,
     Broken,
     Committed,
     Doubtful,
+    Ended,
     Event,
+    Felt,
     Live,
     Looked,
     Mended,
@@ -24,6 +34,7 @@ from loadtests.chaos.history import (
     Seen,
     Session,
     Settled,
+    Used,
 )
 from loadtests.chaos.tally import Tally
 from loadtests.oracle import PriceKey
@@ -37,6 +48,8 @@ SESSION = Session(
 )
 LIVE: list[Event] = [Began(1.0, 1, 0, 1200), Committed(1.1, 1, "1.8"), Live(1.5, 1)]
 """1000 until 1200 becomes live at 1.5."""
+BITTEN: list[Event] = [Broken(0.5, 1, "cut", "cut eu"), Felt(0.6, 1, "felt on 3 connections"), Mended(0.7, 1)]
+OVER: list[Event] = [Repaired(8.0, 0, "eu-1", 0.2, 0.3), Looked(9.0, "edges", ""), Ended(9.1)]
 
 
 def seen(sent: float, amount: int, at: float | None = None, key: int = 0) -> Seen:
@@ -69,7 +82,17 @@ def judged(events: Sequence[Event]) -> Verdicts:
             id="asked before it was certain that it is gone",
         ),
         pytest.param([*LIVE, Looked(9.0, "edges", "")], id="everything as before at the end"),
-        pytest.param([*LIVE, Repaired(3.0, 0, "eu-1", 1.9)], id="repaired in time"),
+        pytest.param([*LIVE, Repaired(3.0, 0, "eu-1", 1.9, 1.9)], id="repaired in time"),
+        pytest.param([*LIVE, Repaired(9.0, 0, "eu-1", 1.9, 7.0)], id="in time once the origin ran again"),
+        pytest.param(
+            [
+                Used(1.0, "eu-1", 100, 20),
+                Used(2.0, "eu-1", 100 + MORE_MEMORY_BYTES, 20 + MORE_FILES),
+                Used(3.0, "eu-2", 9 * MORE_MEMORY_BYTES, 9 * MORE_FILES),
+            ],
+            id="as much as a process may grow",
+        ),
+        pytest.param([*LIVE[:2], Looked(2.0, "prices of the session before", "")], id="a look at the beginning"),
         pytest.param([Began(1.0, 1, PURGE, 0), Committed(1.1, 1, "1.8"), Live(1.5, 1)], id="a purge"),
         pytest.param([Began(1.0, 1, 0, 1200), Refused(1.1, 1), seen(2.0, 1000)], id="a change that was refused"),
         pytest.param([*LIVE[:2]], id="an observer that was killed before the change was live"),
@@ -104,14 +127,24 @@ def test_what_is_right_is_not_called_wrong(events):
         pytest.param(
             [*LIVE[:2], Settled(3.0, 1, False)], ["1.8", "is gone from the shop"], id="a confirmed change is gone"
         ),
-        pytest.param([*LIVE[:2], Looked(9.0, "edges", "")], ["1.8", "never became live"], id="a lost purge"),
+        pytest.param([*LIVE[:2], Ended(9.0)], ["1.8", "never became live"], id="a lost purge"),
         pytest.param(
-            [Began(1.0, 1, PURGE, 0), Committed(1.1, 1, "1.8"), Looked(9.0, "edges", "")],
+            [Began(1.0, 1, PURGE, 0), Committed(1.1, 1, "1.8"), Ended(9.0)],
             ["never became live"],
             id="a lost purge that somebody ordered",
         ),
-        pytest.param([Repaired(3.0, 4, "eu-1", 2.1)], ["episode 4", "eu-1", "2.10 s"], id="repaired too late"),
-        pytest.param([Repaired(3.0, 4, "eu-1", None)], ["eu-1 did not"], id="never repaired"),
+        pytest.param([Repaired(3.0, 4, "eu-1", 2.1, 2.1)], ["episode 4", "eu-1", "2.10 s"], id="repaired too late"),
+        pytest.param([Repaired(3.0, 4, "eu-1", None, 20.0)], ["eu-1 did not"], id="never repaired"),
+        pytest.param(
+            [Used(1.0, "eu-1", 100, 20), Used(2.0, "eu-1", 101 + MORE_MEMORY_BYTES, 20), Used(3.0, "eu-1", 90, 20)],
+            ["eu-1 has grown", "2.000 s", "since 1 s"],
+            id="memory that is not given back in time",
+        ),
+        pytest.param(
+            [Used(1.0, "eu-1", 100, 20), Used(2.0, "eu-1", 100, 21 + MORE_FILES)],
+            ["eu-1 has grown", f"{MORE_FILES + 1} open files"],
+            id="files that are not closed",
+        ),
         pytest.param([Looked(9.0, "edges", "eu is dead")], ["edges: eu is dead"], id="not as before"),
         pytest.param(
             [Other(2.0, 1.9, "eu", "/eu-eur/", 200, True, "unreadable: not gzip")], ["not gzip"], id="a hidden price"
@@ -132,8 +165,20 @@ def test_many_of_a_kind_are_counted_and_few_are_told():
 
 
 def test_only_what_could_have_been_wrong_counts_as_telling():
-    found = judged([seen(0.5, 1000), *LIVE, seen(2.0, 1200), seen(2.0, 500, key=1)])
-    assert (found.promise.answers, found.promise.telling) == (3, 1)
+    found = judged([seen(0.5, 1000), *LIVE, seen(2.0, 1200), seen(2.0, 500, key=1), seen(1.6 + SOON_S, 1200)])
+    assert (found.promise.answers, found.promise.telling, found.promise.soon) == (4, 2, 1)
+
+
+def test_an_answer_is_judged_by_what_was_live_when_it_was_asked_for():
+    """Neither by what had become live when it came, nor by what was live first."""
+    again = [*LIVE, Began(3.0, 2, 0, 1300), Committed(3.1, 2, "1.9"), Live(3.5, 2)]
+    assert judged([*again, seen(3.49, 1200, at=5.0)]).wrong() == []
+    assert "superseded" in judged([*again, seen(3.51, 1200)]).wrong()[0]
+
+
+@pytest.mark.parametrize("cache", ["hit, stale (stale-if-error)", "hit, stale", "fwd=stale"])
+def test_saying_that_it_is_stale_excuses_no_answer(cache):
+    assert "superseded" in judged([*LIVE, seen(1.6, 1000)._replace(cache=cache)]).wrong()[0]
 
 
 def test_times_to_live_with_and_without_faults_are_told_apart():
@@ -159,7 +204,12 @@ def test_a_fault_that_could_not_be_made_is_none():
     found = judged(
         [Broken(1.0, 1, "cut", "cut eu"), NotBroken(1.1, 1, "cut", "no relay"), Broken(2.0, 2, "cut", "cut eu")]
     )
-    assert Tally.of(found).faults_made == 1
+    assert Tally.of(found).made == {"cut": 1}
+
+
+def test_a_fault_of_which_nothing_was_seen_does_not_count():
+    found = Tally.of(judged([*BITTEN, Broken(2.0, 2, "cut", "cut eu"), Mended(3.0, 2)]))
+    assert (found.made["cut"], found.felt["cut"], found.faults) == (2, 1, 1)
 
 
 def test_failures_are_counted_by_edge_and_second():
@@ -173,19 +223,19 @@ def test_failures_are_counted_by_edge_and_second():
 
 def test_a_run_that_could_not_have_failed_has_not_passed():
     assert not Tally.of(judged([])).passed
-    assert not Tally.of(judged([*LIVE, seen(2.0, 1200)])).passed  # nothing was broken
-    passed = Tally.of(judged([Broken(0.5, 1, "cut", "cut eu"), *LIVE, seen(2.0, 1200)]))
-    assert passed.passed
+    whole = [*BITTEN, *LIVE, seen(2.0, 1200), *OVER]
+    assert Tally.of(judged(whole)).passed
+    for missing in (BITTEN[1], LIVE[2], whole[-4], *OVER[::2]):
+        assert not Tally.of(judged([event for event in whole if event is not missing])).passed
 
 
 def test_sessions_add_up():
     whole = Tally()
-    one = Tally.of(judged([Broken(0.5, 1, "cut", "cut eu"), *LIVE, seen(2.0, 1200)]))
-    whole.add(one)
-    whole.add(
-        Tally.from_json(Tally.of(judged([Broken(0.5, 1, "stall", "stall eu"), *LIVE, seen(1.6, 1000)])).to_json())
-    )
-    assert (whole.sessions, whole.faults_made, whole.live, whole.old_prices) == (2, 2, 2, 1)
+    used = [Used(1.0, "eu-1", 100, 20), Used(2.0, "eu-1", 105, 23)]
+    whole.add(Tally.of(judged([*BITTEN, *LIVE, seen(2.0, 1200), *used])))
+    whole.add(Tally.from_json(Tally.of(judged([*BITTEN, *LIVE, seen(1.6, 1000), *used[:1], *OVER])).to_json()))
+    assert (whole.sessions, whole.ended, whole.faults, whole.live, whole.old_prices) == (2, 1, 2, 2, 1)
+    assert (whole.most_memory_bytes, whole.most_files) == (5, 3)
     assert whole.faulty.count == 2
     assert not whole.passed
     assert "superseded" in whole.wrong[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,15 +15,18 @@ from loadtests.chaos.history import (
     BadHistory,
     Began,
     Committed,
+    Doubtful,
     Event,
     History,
     Live,
     Other,
     Price,
+    Refused,
     Repaired,
     Seen,
     Session,
     Settled,
+    left_behind,
     read_history,
 )
 from loadtests.chaos.run import Folder, Plan, judged
@@ -36,7 +41,7 @@ EVENTS: list[Event] = [
     Live(1.5, 1),
     Seen(2.123457, 2.0, "eu", "/eu-eur/products/one", ((0, 1200),), "hit"),
     Other(3.0, 2.9, "us", "/us-usd/", 0, True, ""),
-    Repaired(4.0, 3, "eu-1", None),
+    Repaired(4.0, 3, "eu-1", None, 20.5),
 ]
 
 
@@ -63,6 +68,49 @@ def test_who_watches_is_told_as_it_is_written(tmp_path):
 def test_every_event_has_a_name_of_its_own():
     kinds = room.Event.__args__
     assert {kind.__name__.lower() for kind in kinds} == set(room._EVENTS)
+
+
+def test_whoever_is_killed_leaves_all_but_the_last_answers(tmp_path):
+    """What was noted before the kill is in the file: an observer's own memory is never flushed."""
+    path = tmp_path / "history.gz"
+    child = os.fork()
+    if not child:
+        with History.writing(path, SESSION, lambda _: None) as history:
+            for number in range(3_000):
+                history.note(Seen(number / 100, number / 100, "eu", f"/{number}", ((0, 1200),), "hit"))
+            history.note(Began(31.0, 1, 0, 1300))
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    session, events = read_history(path)
+    found = list(events)
+    assert session == SESSION
+    assert len(found) == 3_001
+    assert found[-1] == Began(31.0, 1, 0, 1300)
+
+
+def test_a_history_is_there_with_its_first_line_or_not_at_all(tmp_path):
+    path = tmp_path / "history.gz"
+    with History.writing(path, SESSION, lambda _: None):
+        session, events = read_history(path)
+        assert session == SESSION
+        assert list(events) == []
+
+
+@pytest.mark.parametrize(
+    ("events", "amounts"),
+    [
+        pytest.param([], {1000}, id="nothing was changed"),
+        pytest.param([Began(1.0, 1, 0, 1200), Committed(1.1, 1, "1.8")], {1200}, id="a confirmed one"),
+        pytest.param([Began(1.0, 1, 0, 1200)], {1000, 1200}, id="one under way"),
+        pytest.param([Began(1.0, 1, 0, 1200), Doubtful(1.1, 1)], {1000, 1200}, id="a doubtful one"),
+        pytest.param([Began(1.0, 1, 0, 1200), Refused(1.1, 1)], {1000}, id="a refused one"),
+        pytest.param([Began(1.0, 1, 0, 1200), Doubtful(1.1, 1), Settled(2.0, 1, True)], {1200}, id="one that is there"),
+        pytest.param([Began(1.0, 1, 0, 1200), Doubtful(1.1, 1), Settled(2.0, 1, False)], {1000}, id="one that is not"),
+        pytest.param([Began(1.0, 1, -1, 0), Committed(1.1, 1, "1.8")], {1000}, id="a purge"),
+    ],
+)
+def test_what_a_price_may_be_after_a_session_that_was_killed(events, amounts):
+    assert left_behind(SESSION, events) == {PriceKey("eu-eur", "SKU-1"): amounts}
 
 
 def test_of_a_history_that_was_cut_short_the_beginning_is_read(tmp_path):

@@ -13,7 +13,7 @@ from cache_policies.positions import Position
 from loadtests import staff
 from loadtests.chaos.history import Began, Committed, Doubtful, Event, Live, Price, Refused, Settled
 from loadtests.chaos.merchandise import Merchandise, facts_of
-from loadtests.chaos.shop import Workers, knows, what_is_wrong
+from loadtests.chaos.shop import knows, what_is_wrong
 from loadtests.oracle import PriceKey
 from loadtests.staff import StaffError
 from loadtests.target import Target
@@ -183,8 +183,3 @@ def test_a_shop_is_whole_when_all_runs_and_streams():
 )
 def test_a_worker_knows_what_it_has_applied_under_a_lease(applied, lease_held, expected):
     assert knows({"applied": applied, "lease_held": lease_held}, Position(1, 8)) is expected
-
-
-async def test_of_workers_that_do_not_answer_nobody_says_that_they_know():
-    workers = Workers({"eu": ["http://127.0.0.1:1"]}, "token")
-    assert await workers.until_they_know(Position(1, 8), 0.0, 0.0) == {"eu-1": None}

@@ -34,7 +34,7 @@ async def test_no_old_price_is_shown_while_everything_breaks(faults: Stack, tmp_
     said: list[str] = []
     tally = await run(target_of(faults), folder, said.append)
     assert tally.passed, rendered(tally)
-    assert tally.faults_made >= 10
+    assert tally.faults >= 10
     assert tally.live == tally.confirmed
     assert said
     # Whoever comes later judges the same from the history alone.
@@ -43,7 +43,7 @@ async def test_no_old_price_is_shown_while_everything_breaks(faults: Stack, tmp_
     assert command.main(["--judge", str(tmp_path / "run")]) == 0
     assert "PASSED" in capsys.readouterr().out
     # The run is over: going on with it makes no further fault.
-    assert Folder.resume(tmp_path / "run").tally().faults_made == tally.faults_made
+    assert Folder.resume(tmp_path / "run").tally().faults == tally.faults
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import pytest
 from loadtests.chaos import outage
 from loadtests.chaos.outage import Found, Wanted, fetches, surge_of
 from loadtests.people import ShopFront, ShownProduct
+from loadtests.recorder.machine import this_machine
+from loadtests.recorder.run import Cell, Label, Phase, Run, Status
 from loadtests.target import BadTarget, Target
 
 WANTED = Wanted(warmup_s=10.0, before_s=20.0, outage_s=30.0, after_s=40.0, rate=10.0)
@@ -35,8 +37,23 @@ def test_as_much_as_before_is_no_surge():
 def test_a_surge_is_found():
     found = found_in(every(0.1, 60, 100) + every(0.02, 130, 140) + every(0.1, 140, 180))
     assert found.surge["10"] == pytest.approx(5.0)
-    assert found.highest_second_after == pytest.approx(50, abs=1)
+    assert found.worst_after == pytest.approx(500, abs=1)
     assert "5.00 times" in found.wrong[0]
+
+
+def test_a_surge_that_comes_later_is_found():
+    """Between the ends of the windows that begin with the return, and small in the mean of the longest."""
+    found = found_in(every(0.1, 60, 100) + every(0.1, 130, 158) + every(0.05, 158, 162) + every(0.1, 162, 180))
+    assert max(found.surge.values()) < 1.1
+    (wrong,) = found.wrong
+    assert "140 times within 10 s" in wrong
+    assert "100 times before" in wrong
+
+
+def test_a_rate_that_was_not_steady_is_nothing_to_compare_with():
+    found = found_in(every(0.05, 80, 90) + every(0.1, 90, 100) + every(0.1, 130.5, 180))
+    assert found.halves == (200, 100)
+    assert "200 times in the first half and 100 in the second" in found.wrong[0]
 
 
 def test_without_a_rate_before_there_is_nothing_to_compare_with():
@@ -53,21 +70,38 @@ def test_a_failed_page_and_a_generator_that_fell_behind_are_wrong():
     assert "FAILED" in outage.rendered(found)
 
 
-def test_of_the_log_only_what_edges_fetched_for_viewers_counts(tmp_path):
+def test_of_the_log_what_edges_fetched_for_viewers_counts_when_it_came(tmp_path):
     log = tmp_path / "origin.access.log"
-    line = {"time": 5.0, "edge_key": True, "host": "127.0.0.1:8082", "status": 200}
+    line = {"time": 5.0, "ms": 0.0, "edge_key": True, "host": "127.0.0.1:8082", "status": 200}
     lines = [
         line | {"time": 7.0},
         line,
         line | {"edge_key": False},
         line | {"host": "elsewhere"},
         line | {"time": 0.5},
-        line | {"status": 0},
+        line | {"time": 6.0, "ms": 3_000.0},
+        line | {"time": 9.0, "ms": 500.0, "status": 0},
     ]
     log.write_text("\n".join(map(json.dumps, lines)) + '\n{"time": 8.0, "edge')
-    assert fetches(log, 1.0, frozenset({"127.0.0.1:8082"})) == [5.0, 7.0]
+    assert fetches(log, 1.0, frozenset({"127.0.0.1:8082"})) == [3.0, 5.0, 7.0, 8.5]
     with pytest.raises(BadTarget):
         fetches(tmp_path / "none", 1.0, frozenset())
+
+
+def test_a_page_that_is_not_answered_with_200_has_failed(tmp_path):
+    log = tmp_path / "origin.access.log"
+    log.write_text("")
+    target = Target({"eu": "http://127.0.0.1:1"}, "http://127.0.0.1:2", tmp_path, None, origin_log=log)
+    run = Run("outage", "", "2026-01-01T00:00:00+00:00", 1, "paced", True, 1.0, "", this_machine())
+    run.phases = [Phase("warm-up", 0.0, 1.0, counts=False), Phase("steady", 1.0, 2.0)]
+    label = Label("steady", Status.HIT, "product", "eu", "eu-eur")
+    run.cells = [
+        Cell(label, requests=10, codes={"200": 9, "404": 1}),
+        Cell(label._replace(status=Status.ERROR), requests=2, codes={"502": 1, "no answer": 1}),
+        Cell(label._replace(phase="warm-up", status=Status.ERROR), requests=1, codes={"502": 1}),
+    ]
+    found = outage.judged(run, target, WANTED, gone_at=100.0, back_at=130.0)
+    assert (found.asked, found.failed, found.by_status) == (12, 3, {"hit": 10, "error": 2})
 
 
 def test_every_page_is_asked_for_before_the_outage(tmp_path):

@@ -22,6 +22,9 @@ OWED_S = 5.0
 """So much of it may be spent beforehand by what cannot wait; more is forgiven."""
 QUIET_S = 10.0
 """When nobody had to wait for so long, the backlog is gone."""
+RAISED_EVERY_S = 60.0
+RAISE = 1.1
+"""The pace rises by a tenth each minute: where more is asked for than before, nothing is held back for ever."""
 
 
 class Pace:
@@ -35,6 +38,7 @@ class Pace:
         """While it is kept; 0: everything may be sent."""
         self._saved = 0.0
         self._counted_at = 0.0
+        self._raised_at = 0.0
         self._waited_at = 0.0
         self.held_back = 0
         """Requests that were not sent, to keep the pace."""
@@ -69,7 +73,7 @@ class Pace:
         if len(self._slots) >= FEWEST_SLOTS:
             self.per_s = max(sum(self._slots) / (len(self._slots) * SLOT_S), LOWEST_PER_S)
             self._saved = 0.0
-            self._counted_at = self._waited_at = now
+            self._counted_at = self._raised_at = self._waited_at = now
 
     def allows(self, now: float) -> bool:
         """Whether one that can wait may be sent now."""
@@ -88,3 +92,6 @@ class Pace:
     def _count(self, now: float) -> None:
         self._saved = min(self._saved + (now - self._counted_at) * self.per_s, max(1.0, SAVED_S * self.per_s))
         self._counted_at = now
+        if now - self._raised_at >= RAISED_EVERY_S:
+            self._raised_at = now
+            self.per_s *= RAISE
