@@ -16,13 +16,14 @@ from cache_policies.fields import EDGE_KEY_FIELD
 from cache_policies.markets import load_markets
 from cache_policies.positions import Position
 from origin import db as db_module
-from origin.db import Database, Durability, OutcomeUnknown
+from origin.db import Database, Durability, NotInCharge, OutcomeUnknown
 from origin.errors import Unavailable
 from origin.events import live as live_module
 from origin.events import observer as observer_module
 from origin.events.feed import leave, note_contact
 from origin.events.live import LiveState
 from origin.events.messages import CatalogReplaced
+from origin.events.observer import read_view
 from origin.settings import OriginSettings
 from origin.shop import Shop
 from tests.support.origin import EDGE_KEY, FakeWorker, running_shop, until
@@ -184,6 +185,24 @@ async def test_a_change_that_went_down_with_the_primary_is_called_lost(origin, p
         == 0
     )
     assert (await change(shop.database)).cv > lost.cv
+
+
+async def test_a_standby_that_somebody_promotes_by_hand_takes_nothing_before_its_epoch_begins(pair):
+    """Nobody supervises it, and the epoch of the primary that was lost was settled long ago."""
+    await asyncio.to_thread(pair.wait_for_replay)
+    pair.end(pair.servers.primary.name)
+    heir = pair.servers.standby
+    assert pair.ask(heir.port, "SELECT pg_promote(true, 30)")
+    pair.servers.primary_name = heir.name
+    database = database_at(pair.database_url)
+    with pytest.raises(NotInCharge):
+        await change(database)
+    async with database.log.connect() as connection:
+        with pytest.raises(NotInCharge):
+            await read_view(connection)
+    epoch = pair.ask(heir.port, "SELECT epoch FROM events.raise_epoch('somebody')")
+    assert (await change(database)).epoch == epoch
+    await database.close()
 
 
 async def test_nothing_is_live_in_an_epoch_that_has_just_begun(origin, pair, monkeypatch):
