@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from loadtests.statistics import percentile_text, percentiles
+from loadtests.statistics import percentiles
 
 WRITES_BACK_S = 5.0
 """After a kill, changes are taken again within this."""
@@ -53,6 +53,8 @@ class Report:
     lost: list[str] = field(default_factory=list)
     """Acknowledged changes that are not in the log any more."""
     duration_s: float = 0.0
+    ended_early: str = ""
+    """Why there were fewer rounds than planned."""
 
     @property
     def kills(self) -> list[Round]:
@@ -85,7 +87,8 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        return not self.broken and bool(self.rounds) and self.page_answers > 0 and self.acknowledged > 0
+        seen = bool(self.rounds) and self.page_answers > 0 and self.acknowledged > 0
+        return seen and not self.broken and not self.ended_early
 
     def to_json(self) -> dict[str, Any]:
         from dataclasses import asdict
@@ -125,6 +128,7 @@ def render(report: Report) -> str:
     ]
     lines += [f"  {detail}" for detail in details]
     lines += [f"BROKEN: {what}" for what in report.broken]
+    lines += [f"NOT ALL ROUNDS: {report.ended_early}"] if report.ended_early else []
     lines.append("PASSED" if report.passed else "FAILED")
     return "\n".join(lines)
 
@@ -132,8 +136,9 @@ def render(report: Report) -> str:
 def _times(values: Sequence[float | None]) -> str:
     known = [value for value in values if value is not None]
     never = len(values) - len(known)
-    # Percentiles are rounded to a tenth: of milliseconds, not of seconds.
-    text = percentile_text({name: ms / 1000 for name, ms in percentiles([value * 1000 for value in known]).items()})
+    # In milliseconds, since percentiles are rounded to a tenth.
+    found = percentiles([value * 1000 for value in known])
+    text = "  ".join(f"{name} {ms / 1000:.2f}" for name, ms in found.items()) or "-"
     return text + (f"  never {never}" if never else "")
 
 

@@ -38,9 +38,12 @@ TAIL_S = 0.7
 SETTLE_S = 1.0
 """Between a shop that is whole and its next loss, on average."""
 LOOK_S = 0.05
-FENCES: tuple[tuple[str, ...], ...] = ((), ("kill",), ("kill", "sync"), ("kill", "lease"))
-"""What rounds with a frozen primary go without, in turn: all fences, then without the kill, then one of the others
-alone."""
+FENCES: tuple[tuple[str, ...], ...] = ((), ("kill",), ("kill", "sync"), ("kill", "lease"), ("lease", "sync"))
+"""What rounds with a frozen primary go without, in turn: nothing, the kill, then all but one of the three."""
+LOOKERS = 6
+"""How many look for lost changes at once."""
+KILL_S, TAIL_ROUND_S, AFTER_FREEZE_S = 14.0, 18.0, 12.0
+"""What a round takes on two cores with nothing else to do, all in all; a freeze beside the time it is frozen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,12 @@ class Plan:
     seed: int = 1
     rate: float = 120.0
     """Requests a second: pages and prices, half each."""
+
+    @property
+    def about_s(self) -> float:
+        """How long all of it takes, about."""
+        frozen_s = self.freezes * (self.frozen_s + AFTER_FREEZE_S)
+        return self.kills * KILL_S + self.tails * TAIL_ROUND_S + frozen_s
 
 
 class Run:
@@ -78,9 +87,13 @@ class Run:
         self.staff: Merchandisers
 
     async def run(self) -> Report:
-        """All rounds, kills and freezes mixed by the seed. Raises BadTarget, StaffError or FaultsUnavailable."""
+        """All rounds, kills and freezes mixed by the seed; `report.ended_early` tells why there were not all of them.
+
+        Raises BadTarget, StaffError, NoAnswer or FaultsUnavailable when there was no round at all.
+        """
         begun = time.monotonic()
         await self._meet()
+        self._tell(f"{sum((self.plan.kills, self.plan.freezes, self.plan.tails))} rounds, about {about(self.plan)}")
         kinds = ["kill"] * self.plan.kills + ["freeze"] * self.plan.freezes + ["tail"] * self.plan.tails
         self._rng.shuffle(kinds)
         witnesses = [
@@ -101,14 +114,22 @@ class Run:
                 for witness in witnesses:
                     if witness.done():
                         witness.result()
+        except (StaffError, NoAnswer, FaultsUnavailable, OSError) as exc:
+            if not self.report.rounds:
+                raise
+            self.report.ended_early = str(exc) or type(exc).__name__
+            self._tell(f"     no further: {self.report.ended_early}")
         finally:
             for witness in witnesses:
                 witness.cancel()
             await asyncio.gather(*witnesses, return_exceptions=True)
             with contextlib.suppress(FaultsUnavailable):
                 await self._ask({"do": "heal"})
-        await self._until_whole()
-        await self._look_for_lost()
+        try:
+            await self._until_whole()
+            await self._look_for_lost()
+        except (StaffError, NoAnswer, FaultsUnavailable, OSError) as exc:
+            self.report.ended_early = self.report.ended_early or str(exc) or type(exc).__name__
         self._sum_up(time.monotonic() - begun)
         return self.report
 
@@ -189,6 +210,8 @@ class Run:
 
     async def _freeze(self, without: tuple[str, ...]) -> None:
         """Frozen for a while, with somebody else promoted meanwhile; then it goes on, and is asked directly."""
+        # Without that fence a change is acknowledged before the standby has it: it may be lost, and is not counted.
+        self.staff.giving_up = "sync" in without
         for fence in without:
             await self._ask({"do": "disarm", "fence": fence})
         await self._until(lambda status: status["failover"]["promotable"] is not None)
@@ -209,6 +232,7 @@ class Run:
         this.acknowledged_by_old = await asked.acknowledged()
         await self._ask({"do": "heal"})
         await self._until_whole()
+        self.staff.giving_up = False
         self._over(this, lost_at)
 
     async def _after_the_loss(self, this: Round, lost_at: float, moves: int) -> None:
@@ -284,10 +308,15 @@ class Run:
 
     async def _look_for_lost(self) -> None:
         """Whether every acknowledged change is in the log, under its position and as what it was."""
-        async with self._staff.session() as session:
-            for write in self.staff.acknowledged():
-                if why := await _missing(session, write):
-                    self.report.lost.append(f"{write.key.market} {write.key.sku} at {write.position}: {why}")
+        writes = iter(self.staff.acknowledged())
+
+        async def look() -> None:
+            async with self._staff.session() as session:
+                for write in writes:
+                    if why := await _missing(session, write):
+                        self.report.lost.append(f"{write.key.market} {write.key.sku} at {write.position}: {why}")
+
+        await asyncio.gather(*(look() for _ in range(LOOKERS)))
 
     def _sum_up(self, duration_s: float) -> None:
         report, pages, prices = self.report, self.pages.seen, self.prices.seen
@@ -323,6 +352,11 @@ class Run:
 
     async def _until_whole(self) -> None:
         await self._until(lambda status: bool(status["failover"]["whole"]) and not status["faults"])
+
+
+def about(plan: Plan) -> str:
+    """How long it takes, in words."""
+    return f"{plan.about_s / 60:.0f} minutes" if plan.about_s > 90 else f"{plan.about_s:.0f} s"
 
 
 def _is_open(status: Mapping[str, Any]) -> bool:

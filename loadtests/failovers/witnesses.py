@@ -19,6 +19,8 @@ RECONNECT_AFTER = 40
 """Requests on one connection; the next connection may land on the edge's other worker."""
 AGAIN_S = 0.02
 """Pause after a change that was refused: how exactly is known when changes are taken again."""
+NEXT_S = 0.15
+"""Pause after one that was taken: a run of an hour is not to end with an hour of looking at every change."""
 TIMEOUT_S = 20.0
 
 
@@ -168,9 +170,10 @@ class Merchandisers:
                     self.writes.append(write)
                     news, self._news = self._news, asyncio.Event()
                     news.set()
-                    await asyncio.sleep(AGAIN_S)
                     if position is None:
+                        await asyncio.sleep(AGAIN_S)
                         break
+                    await asyncio.sleep(NEXT_S)
 
     def acknowledged(self) -> list[Write]:
         """Those that may not be lost."""

@@ -6,7 +6,7 @@ import pytest
 
 from loadtests.failovers.old_primary import Addresses
 from loadtests.failovers.report import Report, Round, render
-from loadtests.failovers.rounds import Plan
+from loadtests.failovers.rounds import Plan, about
 from loadtests.failovers.witnesses import Merchandisers, Readers, Write
 from loadtests.http1 import Answer
 from loadtests.oracle import PriceKey
@@ -55,6 +55,22 @@ def test_each_broken_promise_fails_the_run_and_is_named(found, broken):
 @pytest.mark.parametrize("found", [report(), report(kill(), page_answers=0), report(kill(), acknowledged=0)])
 def test_a_run_that_saw_nothing_proves_nothing(found):
     assert not found.passed
+
+
+def test_a_run_that_ended_early_tells_what_it_saw_and_does_not_pass():
+    found = report(kill(), ended_early="the shop is not whole after 120 s")
+    assert not found.passed
+    assert "kills of the primary           1" in render(found)
+    assert "NOT ALL ROUNDS: the shop is not whole after 120 s" in render(found)
+
+
+def test_times_are_told_to_a_hundredth_of_a_second():
+    assert "changes taken again, s       p50 1.24  p99 1.24  max 1.24" in render(report(kill(writes_back_s=1.2351)))
+
+
+def test_a_run_says_beforehand_how_long_it_takes():
+    assert about(Plan(kills=1, freezes=0, tails=0)) == "14 s"
+    assert float(about(Plan()).split()[0]) < 50
 
 
 def test_a_freeze_may_take_longer_than_a_kill():
