@@ -33,6 +33,8 @@ WATCH_EVERY_S = 0.5
 _SAY = """
     SELECT pg_is_in_recovery() AS is_standby, events.in_charge() AS in_charge, (SELECT epoch FROM events.clock) AS epoch
 """
+_TROUBLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What asking a server may raise; a TimeoutError is an OSError."""
 _log = logging.getLogger(__name__)
 
 
@@ -136,7 +138,7 @@ class Whereabouts:
         server = self._at or await self.look()
         try:
             return await self._connect(server, options)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
+        except _TROUBLE as exc:
             _log.info("%s does not take a connection, looking for the %s: %s", server.name, self.role, exc)
         return await self._connect(await self.look(), options)
 
@@ -182,7 +184,7 @@ class Whereabouts:
             if isinstance(await self._see(server, ALONE_S), TimeoutError):
                 _log.warning("%s does not answer: connections to it are closed", server.name)
                 self._close_all_but(None)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except _TROUBLE:
             pass  # It answers, or whoever uses it hears for himself that it is gone.
         finally:
             if connection is not None:
@@ -201,7 +203,7 @@ class Whereabouts:
                     return
                 self._epoch = said.epoch
                 await asyncio.sleep(WATCH_EVERY_S)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+        except _TROUBLE as exc:
             _log.info("%s was the primary and does not answer: %s", server.name, exc or type(exc).__name__)
         finally:
             if connection is not None:
@@ -255,7 +257,7 @@ class Whereabouts:
             async with asyncio.timeout(within_s):
                 connection = await asyncpg.connect(**self._options | dict(server.address), timeout=within_s)
                 return await _said(connection)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+        except _TROUBLE as exc:
             return exc
         finally:
             if connection is not None:

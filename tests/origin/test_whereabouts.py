@@ -96,7 +96,7 @@ class FakeServers:
     async def connect(self, **options) -> FakeConnection:
         self.asked += 1
         word = self.words[options["port"]]
-        if isinstance(word, OSError | asyncpg.TooManyConnectionsError):
+        if isinstance(word, OSError | asyncpg.TooManyConnectionsError | asyncpg.InternalClientError):
             raise word
         if isinstance(word, Sighting) and options.get("target_session_attrs") == "primary" and word.is_standby:
             raise asyncpg.TargetServerAttributeNotMatched("it is a standby")
@@ -226,6 +226,16 @@ async def test_whoever_waits_on_a_silent_primary_is_told(fake):
         await until(lambda: connection.closed)
         servers.words = {1: None, 2: NEXT}
         await until(lambda: place.moves == 1)
+
+
+async def test_a_server_that_talks_nonsense_is_one_that_is_silent(fake):
+    """Whoever keeps watch goes on: nobody would follow the primary any more."""
+    servers = fake(at_1=asyncpg.ProtocolError("what is that?"), at_2=STANDBY)
+    place = primary_of()
+    async with watched(place):
+        await until(lambda: servers.asked > 4)
+        servers.words = {1: asyncpg.ProtocolError("what is that?"), 2: NEXT}
+        assert (await place.connect(port=[1, 2])).port == 2
 
 
 async def test_a_primary_without_room_for_another_look_stays_where_it_is(fake):
