@@ -81,7 +81,7 @@ class Breaking:
             self._note(Mended((asked_at if end.killed else end.at) - self._began_at, end.number))
         for worker, each in known.items():
             in_all_s = (time.monotonic() if each.at is None else each.at) - ended_at
-            self._note(Repaired(self._now(), episode, worker, each.seconds, in_all_s))
+            self._note(Repaired(self._now(), episode, worker, each.seconds, in_all_s, worker in killed))
 
     async def measure(self) -> None:
         """Note what the shop's processes take of the machine. Raises FaultsUnavailable."""

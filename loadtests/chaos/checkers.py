@@ -203,22 +203,24 @@ class Purges:
 
 
 class Repairs:
-    """When faults have ended, every worker has soon repaired its gap, or flushed."""
+    """When faults have ended, every worker has soon repaired its gap, or flushed. One that begins anew has none."""
 
     def __init__(self, within_s: float) -> None:
         self._within_s = within_s
         self._found = _Findings()
         self.seconds = Histogram()
+        self.restarts = Histogram()
+        """Of workers that had been killed themselves, since their first answer."""
         self.in_all = Histogram()
-        """With what it took until something ran again."""
+        """Of all of them, with what it took until something ran again."""
 
     def see(self, event: Event) -> None:
         if not isinstance(event, Repaired):
             return
         self.in_all.add(event.in_all_s * 1e6)
         if event.seconds is not None:
-            self.seconds.add(event.seconds * 1e6)
-        if event.seconds is None or event.seconds > self._within_s:
+            (self.restarts if event.restarted else self.seconds).add(event.seconds * 1e6)
+        if event.seconds is None or (event.seconds > self._within_s and not event.restarted):
             took = "did not" if event.seconds is None else f"took {event.seconds:.2f} s to"
             self._found.add(f"{event.at:.3f} s: after episode {event.episode} {event.worker} {took} know everything")
 

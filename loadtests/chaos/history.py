@@ -143,6 +143,8 @@ class Repaired(NamedTuple):
     as anybody looked."""
     in_all_s: float
     """Since the last fault was mended, or the last process killed: with what it takes until something runs again."""
+    restarted: bool = False
+    """It was killed itself: it began with nothing, and serves nothing from its store before it knows everything."""
 
 
 class Used(NamedTuple):

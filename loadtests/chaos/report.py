@@ -35,6 +35,7 @@ def rendered(tally: Tally) -> str:
         f"  under faults                 {_times(tally.faulty)}",
         f"a replaced price shown for     {_times(tally.staleness)}",
         f"repaired once it could ask     {_times(tally.repairs)}, {_within(tally.repairs)}",
+        f"  begun anew after a kill      {_times(tally.restarts)}",
         f"  after mending or a kill      {_times(tally.repairs_in_all)}: until processes run again, too",
         f"a process grew at most by      {tally.most_memory_bytes >> 20:,} MiB, {tally.most_files:,} open files",
     ]

@@ -51,6 +51,8 @@ class Tally:
     """Confirmed, and lost with a database."""
     repairs: Histogram = field(default_factory=Histogram)
     """Of a worker, since the origin could be asked again."""
+    restarts: Histogram = field(default_factory=Histogram)
+    """Of a worker that was killed itself, since its first answer."""
     repairs_in_all: Histogram = field(default_factory=Histogram)
     """Since a fault was mended, or a process killed."""
     most_memory_bytes: int = 0
@@ -89,6 +91,7 @@ class Tally:
             never_live=purges.never_live,
             gone=purges.gone,
             repairs=verdicts.repairs.seconds,
+            restarts=verdicts.repairs.restarts,
             repairs_in_all=verdicts.repairs.in_all,
             most_memory_bytes=verdicts.growth.most_memory_bytes,
             most_files=verdicts.growth.most_files,
@@ -173,4 +176,4 @@ _SUMS = (
     "wrong_count",
 )
 _MOST = ("most_memory_bytes", "most_files")
-_HISTOGRAMS = ("repairs", "repairs_in_all", "calm", "faulty", "staleness")
+_HISTOGRAMS = ("repairs", "restarts", "repairs_in_all", "calm", "faulty", "staleness")

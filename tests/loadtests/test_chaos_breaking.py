@@ -122,7 +122,8 @@ async def test_repair_is_told_since_a_worker_could_ask_and_since_the_kill(shop):
     assert (head, killed) == (Position(1, 8), {"eu-1"})
     first, second = of_kind(events, Repaired)
     assert (first.worker, first.seconds, first.in_all_s) == ("eu-1", 0.5, pytest.approx(1.5))
-    assert second.seconds is None
+    assert (second.worker, second.seconds) == ("eu-2", None)
+    assert (first.restarted, second.restarted) == (True, False)
     assert of_kind(events, Used)
 
 

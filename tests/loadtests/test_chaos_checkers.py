@@ -84,6 +84,7 @@ def judged(events: Sequence[Event]) -> Verdicts:
         pytest.param([*LIVE, Looked(9.0, "edges", "")], id="everything as before at the end"),
         pytest.param([*LIVE, Repaired(3.0, 0, "eu-1", 1.9, 1.9)], id="repaired in time"),
         pytest.param([*LIVE, Repaired(9.0, 0, "eu-1", 1.9, 7.0)], id="in time once the origin ran again"),
+        pytest.param([*LIVE, Repaired(9.0, 0, "eu-1", 3.0, 7.0, True)], id="a worker that begins anew"),
         pytest.param(
             [
                 Used(1.0, "eu-1", 100, 20),
@@ -135,6 +136,7 @@ def test_what_is_right_is_not_called_wrong(events):
         ),
         pytest.param([Repaired(3.0, 4, "eu-1", 2.1, 2.1)], ["episode 4", "eu-1", "2.10 s"], id="repaired too late"),
         pytest.param([Repaired(3.0, 4, "eu-1", None, 20.0)], ["eu-1 did not"], id="never repaired"),
+        pytest.param([Repaired(3.0, 4, "eu-1", None, 20.0, True)], ["eu-1 did not"], id="never up to date anew"),
         pytest.param(
             [Used(1.0, "eu-1", 100, 20), Used(2.0, "eu-1", 101 + MORE_MEMORY_BYTES, 20), Used(3.0, "eu-1", 90, 20)],
             ["eu-1 has grown", "2.000 s", "since 1 s"],

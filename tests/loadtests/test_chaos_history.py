@@ -41,7 +41,7 @@ EVENTS: list[Event] = [
     Live(1.5, 1),
     Seen(2.123457, 2.0, "eu", "/eu-eur/products/one", ((0, 1200),), "hit"),
     Other(3.0, 2.9, "us", "/us-usd/", 0, True, ""),
-    Repaired(4.0, 3, "eu-1", None, 20.5),
+    Repaired(4.0, 3, "eu-1", None, 20.5, True),
 ]
 
 
