@@ -410,7 +410,7 @@ class Machine:
         return self._open()
 
     def _open(self) -> Open:
-        return Open(self.target, bool(self.moves), self._above, Fence.LEASE in self.armed)
+        return Open(self.target, self._above, Fence.LEASE in self.armed)
 
     def _record(self, promotable: str | None) -> Record:
         return Record(self.primary, promotable, self.epoch)

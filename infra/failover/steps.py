@@ -143,8 +143,6 @@ class Open:
     """The first transaction of a primary: where its timeline is new the epoch is raised; then it gets its lease."""
 
     node: str
-    promoted: bool
-    """It was a standby before: the epoch is raised also where no lease tells of which timeline the last one was."""
     above: int
     """The highest epoch that may have been given out: a raised one is beyond it."""
     lease: bool

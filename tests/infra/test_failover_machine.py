@@ -84,14 +84,14 @@ class Shop:
 def opened(promotable: str | None = "pg-2", **more: object) -> Shop:
     """Two servers of ours, whose first one is in charge."""
     shop = Shop(Machine(["pg-1", "pg-2"], "pg-1", promotable, 100.0, epoch=1, **more))  # type: ignore[arg-type]
-    assert shop.take(shop.machine.start()) == [Open("pg-1", promoted=False, above=1, lease=True)]
-    assert shop.tell(Done(Open("pg-1", promoted=False, above=1, lease=True))) == [Announce("pg-1")]
+    assert shop.take(shop.machine.start()) == [Open("pg-1", above=1, lease=True)]
+    assert shop.tell(Done(Open("pg-1", above=1, lease=True))) == [Announce("pg-1")]
     shop.standing_by()
     return shop
 
 
 KILL = Stop("pg-1", kill=True)
-OPEN = Open("pg-2", promoted=True, above=1, lease=True)
+OPEN = Open("pg-2", above=1, lease=True)
 
 
 def test_a_primary_that_ends_is_replaced_step_by_step_and_comes_back_as_the_standby():
@@ -314,7 +314,7 @@ def test_no_epoch_is_given_out_twice_even_if_nobody_knows_whether_it_was():
     shop.seen("pg-1", epoch=7)
     shop.tell(Ended("pg-1"))
     assert shop.tell(Done(KILL, dead=True))[0] == Record("pg-2", None, 8)
-    assert shop.tell(Done(Promote("pg-2"))) == [Open("pg-2", promoted=True, above=7, lease=True)]
+    assert shop.tell(Done(Promote("pg-2"))) == [Open("pg-2", above=7, lease=True)]
     # The next run of the supervisor knows of 8 by the record alone.
     again = Machine(["pg-1", "pg-2"], "pg-2", None, 0.0, epoch=8)
     assert again.epoch == 8
@@ -393,7 +393,7 @@ def test_without_the_lease_the_old_primary_is_let_loose_and_the_new_one_as_well(
     assert steps == [Stop("pg-1", kill=False)]
     # Nothing to wait for: what is left is that its commits wait for a standby that follows it no more.
     assert shop.tell(Done(Stop("pg-1", kill=False), dead=False)) == [Record("pg-2", None, 2), Promote("pg-2")]
-    assert shop.tell(Done(Promote("pg-2"))) == [Open("pg-2", promoted=True, above=1, lease=False)]
+    assert shop.tell(Done(Promote("pg-2"))) == [Open("pg-2", above=1, lease=False)]
 
 
 def test_without_synchronous_commits_whoever_follows_may_be_promoted():
@@ -543,7 +543,7 @@ def test_servers_of_others_are_not_replaced_unasked():
 def test_the_standby_of_others_that_is_furthest_is_promoted_once_the_lease_is_over():
     shop = Shop(Machine(["a", "b", "c"], "a", None, 100.0, keeps=False))
     shop.take(shop.machine.start())
-    shop.tell(Done(Open("a", promoted=False, above=0, lease=True)))
+    shop.tell(Done(Open("a", above=0, lease=True)))
     shop.tick()
     shop.seen("b", in_recovery=True, received=5)
     shop.seen("c", in_recovery=True, received=6)
@@ -581,8 +581,8 @@ def test_a_server_that_somebody_else_promoted_is_put_in_charge_when_the_lease_of
     assert shop.seen("pg-2", timeline=2) == []
     assert shop.machine.phase is Phase.WAITING
     steps = shop.tick(LEASE_S + 0.5)
-    assert steps == [Record("pg-2", None, 2), Open("pg-2", promoted=True, above=1, lease=True)]
-    shop.tell(Done(Open("pg-2", promoted=True, above=1, lease=True)))
+    assert steps == [Record("pg-2", None, 2), Open("pg-2", above=1, lease=True)]
+    shop.tell(Done(Open("pg-2", above=1, lease=True)))
     assert shop.machine.primary == "pg-2"
 
 
