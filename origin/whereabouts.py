@@ -1,9 +1,9 @@
 """Which of several database servers is the primary now, or a standby, and connections to it (docs/failover.md).
 
 Roles move: a URL may name several hosts, and `target_session_attrs` says which of them is meant. A server that was
-frozen while another one was promoted still believes to be the primary, so that is nobody's own word: the server that
-its supervisor has in charge goes before one that is not, a higher epoch before a lower one, and no epoch that ended is
-gone back to.
+frozen while another one was promoted still believes to be the primary, so that is nobody's own word: a higher epoch
+goes before a lower one, which has ended, then the server that is in charge before one that is not; and no epoch that
+ended is gone back to.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def choose(role: Role, seen: Sequence[Sighting | None], epoch: int) -> int | Non
         primaries = [
             (number, sighting) for number, sighting in there if not sighting.is_standby and sighting.epoch >= epoch
         ]
-        return max(primaries, key=lambda each: (each[1].in_charge, each[1].epoch), default=(None, None))[0]
+        return max(primaries, key=lambda each: (each[1].epoch, each[1].in_charge), default=(None, None))[0]
     return next((number for number, sighting in there if role is Role.ANY or sighting.is_standby), None)
 
 

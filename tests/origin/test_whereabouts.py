@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -27,6 +28,10 @@ URL = "postgresql+asyncpg://nearshelf@/nearshelf?host=a:1&host=b:2"
         pytest.param(Role.PRIMARY, [None, STANDBY], 0, None, id="a standby is none, and the other is silent"),
         pytest.param(Role.PRIMARY, [FENCED, NEXT], 1, 1, id="an old one that woke up is not in charge"),
         pytest.param(Role.PRIMARY, [NEXT, PRIMARY], 0, 0, id="of two that claim it, the higher epoch"),
+        pytest.param(
+            Role.PRIMARY, [PRIMARY, replace(NEXT, in_charge=False)], 0, 1, id="also when that is not in charge"
+        ),
+        pytest.param(Role.PRIMARY, [replace(FENCED, epoch=2), NEXT], 0, 1, id="of one epoch, who is in charge"),
         pytest.param(Role.PRIMARY, [PRIMARY, None], 2, None, id="an epoch that ended is not gone back to"),
         pytest.param(Role.PRIMARY, [FENCED, STANDBY], 1, 0, id="without a supervisor's word it is still the primary"),
         pytest.param(Role.STANDBY, [PRIMARY, STANDBY], 0, 1, id="a standby"),
