@@ -35,6 +35,11 @@ MAX_REMEMBERED_KEYS = 10_000
 REFRESH_PAUSE_S = 1.0
 """After a failed background refresh of a key; doubles up to the next."""
 LONGEST_REFRESH_PAUSE_S = 30.0
+HELD_UP_S = 0.02
+"""A wait that ended so much later than it should have tells that this process was held up, as in a crowd of requests:
+the answer may be here and not be read yet."""
+LATE_WAIT_S = 1.0
+"""How much longer it is waited for then, once."""
 MAX_ROUNDS = 4
 """How often a viewer takes part in a flight whose result a purge overtakes before it is told to come back later."""
 
@@ -356,18 +361,25 @@ class Flights:
             if until is None:
                 return await asyncio.shield(wanted)
             patience_s = errand.match.policy.collapse_wait_s
+            loop, held_up = asyncio.get_running_loop(), False
             while True:
+                due = loop.time() + max(0.0, until - self._clock())
                 try:
-                    async with asyncio.timeout(max(0.0, until - self._clock())):
+                    async with asyncio.timeout_at(due):
                         return await asyncio.shield(wanted)
                 except TimeoutError:
+                    if wanted.done():
+                        # It landed in the very turn of the loop in which the wait was over.
+                        return _landed(wanted)
                     turn = flight.turn
                     if turn is None or (turn.done() and turn.result() + patience_s <= until):
-                        return None
+                        if held_up or loop.time() - due < HELD_UP_S:
+                            return None
+                        held_up, until = True, self._clock() + min(patience_s, LATE_WAIT_S)
+                        continue
                 await asyncio.wait([wanted, turn], return_when=asyncio.FIRST_COMPLETED)
                 if wanted.done():
-                    landed: Landed = wanted.result()
-                    return landed
+                    return _landed(wanted)
                 until = turn.result() + patience_s
         finally:
             if errand.ranged:
@@ -480,6 +492,12 @@ class Flights:
         for flight in flights:
             # Waves, and flights that were cancelled before their first step.
             flight.land(_stopping())
+
+
+def _landed(wanted: asyncio.Future[Any]) -> Landed:
+    """What came of it, which is known by now."""
+    landed: Landed = wanted.result()
+    return landed
 
 
 def _share(landed: Kept | Growing, collapsed: bool) -> Taken:
