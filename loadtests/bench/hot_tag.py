@@ -214,7 +214,8 @@ def play(stack: ExitStack, scratch: Path, program: Path, case: Case, keys: int, 
     for site in all_sites:
         for worker in site:
             until_hit(worker, _target(0), START_S)
-            ask_for(worker, [_target(number) for number in range(keys)], connections=16)
+            # No more at once than a worker takes: nobody waits in line.
+            ask_for(worker, [_target(number) for number in range(keys)], connections=min(16, case.cap // WORKERS))
     fetches.clear()
     origin.most_under_way = 0
     origin.delay_s = ORIGIN_S
@@ -239,7 +240,7 @@ def play(stack: ExitStack, scratch: Path, program: Path, case: Case, keys: int, 
         for worker in site:
             worker.check_alive()
     return Done(
-        fetches=fetches,
+        fetches=tuple(fetches),
         most_under_way=origin.most_under_way,
         live_ms=1000 * (live_at - put_at),
         got=[got for got in answers if got.sent_at >= put_at],

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from cache_policies.feed import FEED_PATH, HOLD_S, Answer, Question
+from cache_policies.feed import FEED_PATH, HOLD_S, LEAVE_PATH, Answer, Question
 from cache_policies.positions import Position, PurgeEntry, PurgeKind
 
 _EPOCH = 1
@@ -110,6 +110,8 @@ class BenchOrigin:
                 target = head.split(" ", 2)[1]
                 if target == FEED_PATH:
                     page = Page(await self._feed(body), "application/x-ndjson")
+                elif target == LEAVE_PATH:
+                    page = Page(b"")
                 else:
                     self.fetches[target] += 1
                     self._under_way += 1
