@@ -156,12 +156,12 @@ class Oracle:
         history = self._histories.get(key)
         if history is None:
             return None
-        latest_live = max(
-            (i for i, change in enumerate(history.changes) if change.live_at is not None and change.live_at <= sent_at),
-            default=-1,
-        )
+        # From the end: what an answer shows is nearly always among the latest of a long history.
+        backwards = range(len(history.changes) - 1, -1, -1)
+        live_ats = ((i, history.changes[i].live_at) for i in backwards)
+        latest_live = next((i for i, live_at in live_ats if live_at is not None and live_at <= sent_at), -1)
         vacuous = latest_live < 0
-        shown = next((i for i, change in enumerate(history.changes) if change.amount == amount), None)
+        shown = next((i for i in backwards if history.changes[i].amount == amount), None)
         if shown is None:
             if history.initial is not None and amount != history.initial:
                 return Judgement(Verdict.ALIEN, vacuous)
