@@ -113,7 +113,8 @@ class RegionalTier:
         self._up = False
         self._failures = 0
         self._said: dict[str, float] = {}
-        self._waiting: dict[str, set[asyncio.Future[bool]]] = {}
+        self._waiting: dict[str, dict[asyncio.Future[bool], None]] = {}
+        """In the order in which they began to."""
         self._to_write: asyncio.Queue[tuple[int, tuple[Any, ...]]] = asyncio.Queue(MAX_WAITING)
         self._bytes_to_write = 0
         self._owed: dict[str, None] = {}
@@ -230,7 +231,7 @@ class RegionalTier:
             return RegionalClaim(self, name, landing, "", 0.0)
         token = secrets.token_urlsafe(16)
         # Waits from before the question: between its answer and a landing nothing can be missed.
-        self._waiting.setdefault(name, set()).add(landing)
+        self._waiting.setdefault(name, {})[landing] = None
         claim = f"{self._prefix}claim:{name}"
 
         async def ask() -> list[Any]:
@@ -265,7 +266,7 @@ class RegionalTier:
     def _forget(self, name: str, landing: asyncio.Future[bool]) -> None:
         waiting = self._waiting.get(name)
         if waiting is not None:
-            waiting.discard(landing)
+            waiting.pop(landing, None)
             if not waiting:
                 del self._waiting[name]
 

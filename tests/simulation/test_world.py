@@ -21,7 +21,7 @@ from tests.simulation.world import World
 ROOT = Path(__file__).parents[2]
 ONE_RUN = """
 from tests.simulation.world import World
-run = World(31, storm_s=3.0).run()
+run = World(1000000006).run()
 print(run.trace, run.steps, run.served, run.checked, sorted(run.coverage.faults.items()), len(run.violations))
 """
 
