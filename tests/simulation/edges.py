@@ -36,8 +36,9 @@ from edge.purge.follower import Follower, FollowerLoop, Outcome
 from edge.store.memory import MemoryStore
 from edge.store.regional import RegionalTier
 from edge.store.siblings import Siblings
-from tests.simulation.engine.loop import Process, SimLoop
+from tests.simulation.engine.loop import SimLoop
 from tests.simulation.engine.network import Network
+from tests.simulation.engine.processes import Process
 from tests.simulation.promise import Promise, Standing, Waiting
 from tests.simulation.shop import HOST, shown_in
 from tests.simulation.viewers import Tags, Viewers

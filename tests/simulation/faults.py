@@ -10,7 +10,7 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.simulation.engine.loop import Process
+from tests.simulation.engine.processes import Process
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -34,8 +34,9 @@ from origin.readthrough import ReadThrough, Rendered
 from origin.shelf import Shelf
 from origin.snapshot import Snapshots
 from tests.simulation.edges import EDGE_KEY, FEED, LEAVE
-from tests.simulation.engine.loop import Process, SimLoop
+from tests.simulation.engine.loop import SimLoop
 from tests.simulation.engine.network import Network
+from tests.simulation.engine.processes import Process
 from tests.simulation.promise import Promise, Waiting
 from tests.simulation.shop import BY_TARGET, EVERYTHING_REPLACED, Lifetimes, Page, Rendering, event_of, write
 from tests.simulation.viewers import Tags

@@ -39,8 +39,8 @@ from origin.events.messages import (
 from origin.readthrough import Rendered
 from origin.snapshot import Remembered, Snapshot
 from tests.simulation.engine.cluster import Cluster
-from tests.simulation.engine.servers import View
 from tests.simulation.engine.storage import Key
+from tests.simulation.engine.transactions import View
 from tests.simulation.promise import Shown
 
 HOST = "shop.example"

@@ -35,10 +35,10 @@ from infra.failover.steps import (
     Synchronise,
 )
 from tests.simulation.engine.cluster import Cluster
-from tests.simulation.engine.loop import Process
-from tests.simulation.engine.servers import Refused
+from tests.simulation.engine.processes import Process
 from tests.simulation.engine.statements import CLOCK
 from tests.simulation.engine.supervision import Hand
+from tests.simulation.engine.transactions import Refused
 
 FLUSHED_S = 20.0
 POLL_S = 0.01

@@ -1,20 +1,16 @@
-"""Many runs: their totals, their progress in a file, and what they print."""
+"""Many runs: their totals, and what is told of one that fails."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from tests.simulation.coverage import Coverage
 from tests.simulation.promise import Invariant, Violation
-from tests.simulation.runs import CannotResume, Failure, Totals, play_until, seed_of
+from tests.simulation.runs import Failure, Totals, seed_of
 from tests.simulation.story import story_of
 from tests.simulation.world import Result
 
 
 def some_totals() -> Totals:
-    totals = Totals(7, runs=3, steps=1_000, served=90, checked=80, virtual_s=96.0, took_s=2.5)
+    totals = Totals(7, "c0de", runs=3, steps=1_000, served=90, checked=80, virtual_s=96.0, took_s=2.5, processor_s=4.5)
     totals.traces = {1, 2**64 - 1}
     totals.coverage = Coverage({"edge-cut": 4}, {"promise": 80})
     totals.failures = [Failure(seed_of(7, 2), 12, "promise", "eu/1 answered with what is old")]
@@ -33,21 +29,6 @@ def test_totals_add_up():
     totals.add(some_totals())
     assert (totals.runs, totals.checked, len(totals.traces)) == (6, 160, 2)
     assert totals.coverage.faults["edge-cut"] == 8
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        pytest.param("no progress", "does not hold the progress of a run", id="something else"),
-        pytest.param('{"format": 0}', "format 0, only 1 is understood", id="another format"),
-        pytest.param(some_totals().to_json(), "is of seed 7, not 8", id="another seed"),
-    ],
-)
-def test_a_file_that_is_not_of_this_run_is_refused(tmp_path: Path, text, said):
-    file = tmp_path / "progress.json"
-    file.write_text(text)
-    with pytest.raises(CannotResume, match=said):
-        play_until(1, 8, resume=file)
 
 
 def test_a_story_tells_the_end_and_what_was_about_it():

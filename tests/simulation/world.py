@@ -25,9 +25,10 @@ from tests.simulation.coverage import Coverage
 from tests.simulation.edges import EdgeWorker, address_of
 from tests.simulation.engine.cluster import FIRST, Cluster
 from tests.simulation.engine.links import NEAR_S
-from tests.simulation.engine.loop import Process, SimLoop
+from tests.simulation.engine.loop import SimLoop
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.patches import simulated
+from tests.simulation.engine.processes import Process
 from tests.simulation.engine.storage import PURGE_LOG
 from tests.simulation.engine.valkey import SimValkey
 from tests.simulation.faults import STRIKES, UNSUPERVISED, due_in

@@ -22,7 +22,7 @@ from edge.gateway.landings import Errand
 from edge.gateway.server import GatewayServer
 from edge.purge.follower import Follower, FollowerLoop
 from tests.simulation.bugs.planting import BlindFloors, Bug, blind, failing_over, instead, struck_by
-from tests.simulation.engine.loop import Process
+from tests.simulation.engine.processes import Process
 from tests.simulation.plan import Plan
 
 # -- floors ------------------------------------------------------------------------------------------------------------

@@ -9,11 +9,13 @@ from typing import Any
 from sqlalchemy import TextClause
 
 from cache_policies.positions import Position, PurgeKind
-from tests.simulation.engine.loop import Process, SimLoop
+from tests.simulation.engine.loop import SimLoop
 from tests.simulation.engine.network import Network
-from tests.simulation.engine.servers import Handler, Server
+from tests.simulation.engine.processes import Process
+from tests.simulation.engine.servers import Server
 from tests.simulation.engine.statements import CLOCK, SETTLED, STATEMENTS, Clock, Logged
 from tests.simulation.engine.storage import PURGE_LOG, Key, Record
+from tests.simulation.engine.transactions import Handler
 
 FIRST = Position(1, 1)
 """Where the purge log begins."""

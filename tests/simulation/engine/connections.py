@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import cast
 
 from tests.simulation.engine.links import Lane, Links
-from tests.simulation.engine.loop import Process
+from tests.simulation.engine.processes import Process
 
 READ_BYTES = 16_384
 """What a protocol gets at a time, at the most."""

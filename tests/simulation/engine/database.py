@@ -18,8 +18,8 @@ from sqlalchemy.exc import InterfaceError, MultipleResultsFound, NoResultFound, 
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from tests.simulation.engine.network import Network
-from tests.simulation.engine.servers import Refused
 from tests.simulation.engine.sessions import Session
+from tests.simulation.engine.transactions import Refused
 
 
 class Result:

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from tests.simulation.engine.loop import Process, SimLoop
+from tests.simulation.engine.loop import SimLoop
+from tests.simulation.engine.processes import Process
 
 NEAR_S = (0.0001, 0.002)
 """How long the way takes where nobody says anything else, in virtual seconds: from, to."""

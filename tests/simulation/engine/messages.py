@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 from tests.simulation.engine.links import End, Lane, Link, Links
-from tests.simulation.engine.loop import Process
+from tests.simulation.engine.processes import Process
 
 LATE_S = (0.05, 5.0)
 """How much later a message comes that does not keep its place, in virtual seconds."""

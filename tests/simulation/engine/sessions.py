@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from tests.simulation.engine.links import End, Lane, Links
-from tests.simulation.engine.loop import Process
+from tests.simulation.engine.processes import Process
 
 
 class Served(Protocol):

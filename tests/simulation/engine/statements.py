@@ -15,8 +15,8 @@ from sqlalchemy import TextClause, text
 from cache_policies.positions import Position, PurgeKind
 from origin import db, snapshot, whereabouts
 from origin.events import feed, observer, purge_log
-from tests.simulation.engine.servers import Handler, Refused, View
 from tests.simulation.engine.storage import PURGE_LOG, Key
+from tests.simulation.engine.transactions import Handler, Refused, View
 
 CLOCK: Key = ("clock", "one")
 CHARGE: Key = ("supervisor_lease", "one")

@@ -7,9 +7,10 @@ from typing import Any
 
 from cache_policies.positions import Position
 from tests.simulation.engine.cluster import Cluster
-from tests.simulation.engine.servers import Refused, Server
+from tests.simulation.engine.servers import Server
 from tests.simulation.engine.sessions import Session
 from tests.simulation.engine.statements import EPOCH, RENEW, WALL_CLOCK
+from tests.simulation.engine.transactions import Refused
 
 
 class Hand:

@@ -25,8 +25,8 @@ from tests.simulation.engine.database import SimEngine
 from tests.simulation.engine.loop import SimLoop
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.patches import simulated
-from tests.simulation.engine.servers import Refused
 from tests.simulation.engine.supervision import Hand
+from tests.simulation.engine.transactions import Refused
 
 MARKETS = load_markets(PACKAGED_POLICIES)
 READ = text("SELECT number FROM numbers WHERE name = :name")

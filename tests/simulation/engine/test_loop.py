@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.engine import loop as loop_module
-from tests.simulation.engine.loop import Process, SimLoop, Stuck
+from tests.simulation.engine.loop import SimLoop, Stuck
+from tests.simulation.engine.processes import Process
 
 ROOT = Path(__file__).parents[3]
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.engine.loop import Process, SimLoop
+from tests.simulation.engine.loop import SimLoop
 from tests.simulation.engine.network import Network
+from tests.simulation.engine.processes import Process
 from tests.simulation.engine.sessions import Session
 
 

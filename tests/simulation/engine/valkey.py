@@ -18,8 +18,9 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from edge.store import regional
 from origin import shelf
-from tests.simulation.engine.loop import Process, SimLoop
+from tests.simulation.engine.loop import SimLoop
 from tests.simulation.engine.network import Network
+from tests.simulation.engine.processes import Process
 from tests.simulation.engine.sessions import Session
 
 POSITION_CHARACTERS = 28
