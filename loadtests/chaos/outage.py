@@ -85,6 +85,8 @@ class Found:
     """Different ones, for each edge anew."""
     failed: int = 0
     """Whatever was not answered with 200."""
+    by_code: dict[str, int] = field(default_factory=dict)
+    """Of these: status code, or `no answer` -> requests."""
     by_status: dict[str, int] = field(default_factory=dict)
     away_s: float = 0.0
     """From when the origin was told to stop to the first request that reached it again."""
@@ -105,7 +107,8 @@ class Found:
     def wrong(self) -> list[str]:
         wrong = [f"the run is not valid: {fault}" for fault in self.faults]
         if self.failed:
-            wrong.append(f"{self.failed:,} reads of pages failed that had been asked for before")
+            codes = ", ".join(f"{code} {count:,}" for code, count in sorted(self.by_code.items()))
+            wrong.append(f"{self.failed:,} reads of pages failed that had been asked for before: {codes}")
         first, second = self.halves
         if abs(first - second) > UNSTEADY * self.before / 2 + 3 * math.sqrt(self.before):
             wrong.append(
@@ -237,6 +240,8 @@ def judged(run: Run, target: Target, wanted: Wanted, gone_at: float, back_at: fl
             found.by_status[status.value] = found.by_status.get(status.value, 0) + cell.requests
             found.asked += cell.requests
             found.failed += cell.requests - cell.codes.get("200", 0)
+            for code in cell.codes.keys() - {"200"}:
+                found.by_code[code] = found.by_code.get(code, 0) + cell.codes[code]
     found.pages = sum(run.asked_urls.values())
     assert target.origin_log is not None
     began_at = dt.datetime.fromisoformat(run.started_at).timestamp()

@@ -62,10 +62,10 @@ def test_without_a_rate_before_there_is_nothing_to_compare_with():
 
 def test_a_failed_page_and_a_generator_that_fell_behind_are_wrong():
     found = found_in(every(0.1, 60, 100) + every(0.1, 130.5, 180))
-    found.failed, found.faults = 3, ["its loop was late"]
+    found.failed, found.by_code, found.faults = 3, {"503": 2, "404": 1}, ["its loop was late"]
     assert found.wrong == [
         "the run is not valid: its loop was late",
-        "3 reads of pages failed that had been asked for before",
+        "3 reads of pages failed that had been asked for before: 404 1, 503 2",
     ]
     assert "FAILED" in outage.rendered(found)
 
@@ -102,6 +102,7 @@ def test_a_page_that_is_not_answered_with_200_has_failed(tmp_path):
     ]
     found = outage.judged(run, target, WANTED, gone_at=100.0, back_at=130.0)
     assert (found.asked, found.failed, found.by_status) == (12, 3, {"hit": 10, "error": 2})
+    assert found.by_code == {"404": 1, "502": 1, "no answer": 1}
 
 
 def test_every_page_is_asked_for_before_the_outage(tmp_path):
