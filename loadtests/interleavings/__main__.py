@@ -20,12 +20,12 @@ from tempfile import TemporaryDirectory
 from loadtests.bench.measuring import BenchError, today, write_between_marks
 from loadtests.interleavings.caches import Cache, CannotStart, Edge, Site
 from loadtests.interleavings.origin import Origin
-from loadtests.interleavings.peers import Nginx, Varnish, path_of, version_of
+from loadtests.interleavings.peers import Nginx, NginxStale, Varnish, path_of, version_of
 from loadtests.interleavings.scenes import SCENES, Scene
 from loadtests.interleavings.stage import Stage, Vacuous
 from loadtests.interleavings.table import Column, Finding, Verdict, notes, table
 
-CACHES: Sequence[type[Cache]] = (Edge, Site, Varnish, Nginx)
+CACHES: Sequence[type[Cache]] = (Edge, Site, Varnish, Nginx, NginxStale)
 
 
 async def play(kind: type[Cache], scenes: Sequence[Scene], folder: Path) -> dict[str, Finding]:
@@ -38,7 +38,7 @@ async def play(kind: type[Cache], scenes: Sequence[Scene], folder: Path) -> dict
             try:
                 found = await scene.play(Stage(origin, cache, scene.id))
             except Vacuous as exc:
-                found = Finding(Verdict.FAILS, f"not played: {exc}")
+                found = Finding(Verdict.NOT_PLAYED, str(exc))
             findings[scene.id] = found
             print(f"{scene.id} {kind.name:16} {found}", flush=True)
 

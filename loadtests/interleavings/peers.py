@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+from typing import ClassVar
 
 from cache_policies.positions import PurgeKind
 from loadtests.interleavings.caches import ORIGIN_AT_ONCE, Cache, Change, Told
@@ -67,9 +68,10 @@ class Varnish(Cache):
         "a soft one `purge.soft()`, by address, because a ban is always hard. *Done* is the 200 to them. "
         "`stale-if-error` is read in VCL, into the one window that it has. VCL as it comes has no variables that "
         "outlive a request, so nothing can be held against an answer that arrives after a purge; `vmod_var` of "
-        "varnish-modules has some, and floors could be written with it by hand, which was not tried here. There is no "
-        "lease, and nobody that it could ask what it has missed. What is over the cap at the origin is refused, "
-        "because this version has no queue for it"
+        "varnish-modules has some, and floors could be written with it by hand, which was not tried here; nor was its "
+        "`xkey`, which finds by tag what is stored, as the ban does. There is no lease, and nobody that it could ask "
+        "what it has missed. What is over the cap at the origin is refused, because this version has no queue for it; "
+        "without the cap, as it comes, nobody is refused, and nothing keeps the origin from getting all at once (d)"
     )
 
     async def _start(self) -> None:
@@ -116,7 +118,7 @@ http {{
       proxy_set_header Host $http_host; proxy_read_timeout 3s;
       proxy_cache shop; proxy_cache_key $http_host$request_uri;
       proxy_cache_revalidate on; proxy_cache_lock on; proxy_cache_background_update on;
-      proxy_cache_bypass $http_refresh;
+      proxy_cache_bypass $http_refresh; {stale}
     }}
   }}
 }}
@@ -131,10 +133,13 @@ class Nginx(Cache):
         "nginx with `proxy_cache` on disk. The free version has no purge and no tags; what it has is "
         "`proxy_cache_bypass`: a request with a secret field is fetched and replaces what is stored, one for each "
         "address that the shop can name. *Done* is its 200. What is stored cannot be made unusable, only replaced, and "
-        "that needs the origin. A stale copy in place of a status takes `proxy_cache_use_stale http_503`, which has no "
-        "bound and is therefore off. It sends no `Age` (e4). The module `ngx_cache_purge` was not tried"
+        "that needs the origin. Of stale copies the origin's `stale-while-revalidate` and `stale-if-error` decide. It "
+        "sends no `Age` (e4). The module `ngx_cache_purge` was not tried: it would delete what is stored (e1, e2), one "
+        "address at a time"
     )
     purges_tags = False
+    stale: ClassVar[str] = ""
+    """A directive beside the origin's own words about stale copies."""
 
     async def _start(self) -> None:
         recipe = self.folder / "nginx.conf"
@@ -146,6 +151,7 @@ class Nginx(Cache):
                 origin=self.upstream.rpartition(":")[2],
                 user=user,
                 at_once=ORIGIN_AT_ONCE,
+                stale=self.stale,
             )
         )
         errors = str(self.folder / "error.log")
@@ -170,6 +176,15 @@ class Nginx(Cache):
             failed = ", ".join(sorted(said - {"200"}))
             return Told(False, "the order is lost" if failed == "lost" else f"the refresh is answered with {failed}")
         return Told(True, "200 to its refresh")
+
+
+class NginxStale(Nginx):
+    name = "nginx use_stale"
+    about = (
+        "the same with `proxy_cache_use_stale updating error timeout http_500 http_503`, as many set it: what is "
+        "stored is shown in place of a failure, and while it is fetched anew, without a bound"
+    )
+    stale = "proxy_cache_use_stale updating error timeout http_500 http_503;"
 
 
 def version_of(command: str, flag: str) -> str:

@@ -15,6 +15,8 @@ class Verdict(Enum):
     """Somebody was, or what the row says did not come about."""
     CANNOT = "cannot"
     """It is never reported done, and what was before is shown meanwhile: there is no way to say it to this cache."""
+    NOT_PLAYED = "not played"
+    """What leads up to it did not come about, which says nothing of the cache."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from loadtests.interleavings import __main__ as command
 from loadtests.interleavings import scenes
 from loadtests.interleavings.caches import Edge, Site
 from loadtests.interleavings.origin import EDGE_KEY, Origin, Trouble
-from loadtests.interleavings.peers import Nginx, Varnish
+from loadtests.interleavings.peers import Nginx, NginxStale, Varnish
 from loadtests.interleavings.scenes import SCENES
 from loadtests.interleavings.table import Column, Finding, Verdict, notes, table
 from tests.loadtests.wrong_caches import Deaf, Deletes
@@ -45,7 +45,7 @@ async def test_each_interleaving_is_failed_by_a_cache_that_is_wrong(monkeypatch)
     deletes, deaf = await command.columns_of([Deletes, Deaf], SCENES)
     for scene in SCENES:
         found = [deletes.findings[scene.id], deaf.findings[scene.id]]
-        failed = [each for each in found if each.verdict is not Verdict.HOLDS and "not played" not in each.words]
+        failed = [each for each in found if each.verdict not in {Verdict.HOLDS, Verdict.NOT_PLAYED}]
         assert failed, f"{scene.id} {scene.title}: {found}"
     # The race that deleting has, and what a lost order is called.
     assert deletes.findings["a1"].verdict is Verdict.FAILS
@@ -67,18 +67,22 @@ def test_what_ours_claims_are_rows_of_the_table():
     assert Site.claims <= rows
     assert not Varnish.claims
     assert not Nginx.claims
+    assert not NginxStale.claims
 
 
 def test_a_claim_that_does_not_hold_is_broken():
     fails, cannot = Finding(Verdict.FAILS, "old price"), Finding(Verdict.CANNOT, "old price")
+    not_played = Finding(Verdict.NOT_PLAYED, "it does not ask")
     columns = [
         Column("nearshelf", "", {"a1": Finding(Verdict.HOLDS, "new price"), "b1": fails}),
         Column("nearshelf edge", "", {"a1": cannot, "b1": fails}),
         Column("nginx", "", {"a1": fails, "b1": fails}),
+        Column("nearshelf", "", {"a2": not_played}),
     ]
-    assert command.broken_claims([Edge, Site, Nginx], columns) == [
+    assert command.broken_claims([Edge, Site, Nginx, Edge], columns) == [
         "nearshelf, b1: **fails**: old price",
         "nearshelf edge, a1: cannot: old price",
+        "nearshelf, a2: not played: it does not ask",
     ]
 
 
