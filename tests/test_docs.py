@@ -22,6 +22,10 @@ RUN_ELSEWHERE = {
     "./dev lint": ".ci/run",
     "./dev clean": "tests/test_dev.py",
     "./dev lock": "tests/test_dev.py",
+    # One after the other, as soon as that may be.
+    "./dev failover --to": "tests/infra/test_runbook.py",
+    "./dev failover --accept-loss": "tests/infra/test_runbook.py",
+    "./dev fault kill primary": "tests/infra/test_runbook.py",
     "./dev load run": "tests/loadtests/test_locust_runs.py",
     "./dev load compare": "tests/infra/test_load_reports.py",
     "python -m loadtests.whatif": "tests/loadtests/test_whatif.py",

@@ -29,6 +29,7 @@ DATABASE_S = 15.0
 FAILOVER_S = 90.0
 """How long a failover that somebody asked for is waited for."""
 PARTICIPLES = {"cut": "cut", "stall": "stalled", "truncate": "truncated", "garble": "garbled"}
+OF_REPLAY = {"pause-replay", "resume-replay", "delay-replay"}
 REPLICATION = (replication_line.EDGE, replication_line.CHANNEL)
 
 
@@ -56,6 +57,10 @@ class Faults:
             return {"faults": await self.active()}
         if not shop.is_ready:
             raise LocalError("the shop is still starting; wait until it says that it is ready")
+        if shop.databases.external is not None and (
+            action in OF_REPLAY or command.get("edge") == replication_line.EDGE
+        ):
+            raise LocalError(f"{action}: others run the databases (DATABASE_URL), and break them")
         match action:
             case "stop":
                 for child in reversed(self._named(command)):
@@ -135,7 +140,7 @@ class Faults:
         shop, name = self._shop, command.get("name")
         groups = {edge.name: [worker.name for worker in edge.workers] for edge in shop.topology.edges}
         groups["origin"] = list(shop.topology.origin_workers)
-        if shop.servers.nodes:
+        if shop.databases.external is None:
             groups["primary"], groups["standby"] = [shop.servers.primary.name], [shop.servers.standby.name]
         names = groups.get(str(name), [str(name)])
         if any(one not in shop.children for one in names):

@@ -42,7 +42,7 @@ FENCES: tuple[tuple[str, ...], ...] = ((), ("kill",), ("kill", "sync"), ("kill",
 """What rounds with a frozen primary go without, in turn: nothing, the kill, then all but one of the three."""
 LOOKERS = 6
 """How many look for lost changes at once."""
-KILL_S, TAIL_ROUND_S, AFTER_FREEZE_S = 14.0, 18.0, 12.0
+KILL_S, TAIL_ROUND_S, AFTER_FREEZE_S = 14.0, 18.0, 15.0
 """What a round takes on two cores with nothing else to do, all in all; a freeze beside the time it is frozen."""
 
 

@@ -360,6 +360,25 @@ def test_a_primary_that_cannot_be_started_at_all_gives_way_if_nothing_is_lost_or
     assert pair.positions(standby)[-1] == (epoch + 2, cv + 1, "epoch")
 
 
+def test_going_back_to_the_old_primary_by_hand_gives_up_the_epoch_of_the_new_one(pair):
+    old, new = pair.machine.primary, pair.servers.standby.name
+    epoch, cv = pair.change(old)
+    pair.embedded.run(_call(lambda: pair.kept.hold(old)))
+    pair.servers.nodes[old].child.kill()
+    pair.until(lambda: pair.machine.primary == new)
+    assert pair.change(new, durable=False) == (epoch + 1, cv + 2)
+    pair.keep_no_more()
+    path = pair.servers.state.folder / RECORD
+    known = recorded(path)
+    assert known is not None
+    record(path, Record(old, known.promotable, known.epoch))
+    pair.keep()
+    assert pair.machine.primary == old
+    # The same position as that of the change which is given up, and not the same epoch.
+    assert pair.positions(old)[-2:] == [(epoch, cv, "hard"), (epoch + 2, cv + 1, "epoch")]
+    assert (pair.servers.state.folder / "lost" / f"{new}-{epoch + 2}.{cv + 1}.jsonl").exists()
+
+
 def test_without_a_record_of_who_is_the_primary_nobody_is_taken_for_it_by_chance(pair):
     state = pair.servers.state
     path, mark = state.folder / RECORD, pair.servers.standby.data / "standby.signal"
