@@ -1,4 +1,4 @@
-"""What Linux tells of processes and disks: seen by ourselves, whatever the shop's supervisor says of them."""
+"""What Linux tells of processes: seen by ourselves, whatever the shop's supervisor says of them."""
 
 from __future__ import annotations
 
@@ -36,9 +36,3 @@ def memory_bytes(pid: int) -> int:
 def open_files(pid: int) -> int:
     """How many files and sockets a process has open. Raises OSError as `memory_bytes` does."""
     return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - names are all that is wanted
-
-
-def is_full(folder: Path) -> bool:
-    """Whether nothing more can be written on a folder's disk by whoever has no reserve. Raises OSError."""
-    about = os.statvfs(folder)
-    return about.f_bavail * about.f_frsize < 65_536

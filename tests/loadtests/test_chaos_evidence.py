@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from cache_policies.positions import Position
-from loadtests.chaos import machine
 from loadtests.chaos.evidence import Evidence
 from loadtests.chaos.schedule import Stage
 from loadtests.chaos.shop import Shop, Workers
@@ -152,10 +151,16 @@ async def test_a_clock_is_wrong_when_answers_are_dated_wrongly(tmp_path):
         assert await seen(shop, {"do": "step-clock", "name": "eu-1", "s": 60}, {}) == ""
 
 
-async def test_a_disk_is_full_when_nothing_is_left(shop, monkeypatch):
-    assert await seen(shop, {"do": "fill-disk"}, {}) == ""
-    monkeypatch.setattr(machine, "is_full", lambda folder: folder == shop.target.state)
-    assert "nothing is left" in await seen(shop, {"do": "fill-disk"}, {})
+async def test_a_disk_is_full_when_somebody_found_no_room_on_it(shop):
+    logs = shop.target.state / "logs"
+    logs.mkdir()
+    (logs / "pg-1.log").write_text("could not extend file: No space left on device\n")  # another time
+    evidence = Evidence(shop, STAGE)
+    breaks = {"do": "fill-disk"}
+    assert await evidence.pids_before(breaks) == {}
+    assert await evidence.of(breaks, {}, {}, until=time.monotonic()) == ""
+    (logs / "origin-1.log").write_text("could not extend file: No space left on device\n")
+    assert "origin-1" in await evidence.of(breaks, {}, {}, until=time.monotonic())
 
 
 async def test_what_processes_take_is_measured_but_for_the_databases(shop, process):
