@@ -18,10 +18,14 @@ class Errands:
 
     def issue(self, step: Step) -> list[Step]:
         """`step`, unless it is being carried out already, or waits to be tried again."""
-        if step in self._busy or step in self._due:
+        if self.is_busy(step):
             return []
         self._busy.add(step)
         return [step]
+
+    def is_busy(self, step: Step) -> bool:
+        """It is being carried out, or waits to be tried again."""
+        return step in self._busy or step in self._due
 
     def at_once(self, step: Step) -> list[Step]:
         """The same, even if it waits to be tried again."""

@@ -71,6 +71,8 @@ class ExternalDriver:
             case Stop():
                 with contextlib.suppress(*TROUBLE):
                     await self._sql.turn_away(step)
+                    if step.orderly:
+                        await self._sql.until_flushed(step)
             case Promote():
                 await self._sql.promote(step)
             case Open():

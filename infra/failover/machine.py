@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from infra.failover.errands import RETRY_S, Errands
+from infra.failover.following import Following
 from infra.failover.silence import HUNG_S, Silence
 from infra.failover.steps import (
     Announce,
@@ -49,8 +50,6 @@ LEASE_S = 2.0
 """Length of a supervisor lease."""
 CLOCK_RATE = 1.01
 """How much faster a server's clock may run than ours, or slower."""
-STANDBY_GONE_S = 5.0
-"""A standby that was gone for so long is waited for no more, and may not be promoted until it has caught up."""
 SETTLED_S = 30.0
 """A server that lived this long is taken as sound: the next pause is the first again."""
 
@@ -92,7 +91,6 @@ class Machine:
         primary is replaced without being asked."""
         self.nodes = tuple(nodes)
         self.primary = primary
-        self.promotable = promotable
         self.epoch = epoch
         """The highest that may have been given out."""
         self.phase = Phase.OPENING
@@ -104,8 +102,6 @@ class Machine:
         self.down = set(down)
         """Servers whose process has ended, and that are not up again."""
         self.held: set[str] = set()
-        self.followed = False
-        """The primary's standby was streaming when last seen."""
         self._automatic = automatic
         self._keeps = keeps
         self._timeline = 0
@@ -120,15 +116,13 @@ class Machine:
         self._said_trouble = False
         self._ousted = False
         """Another supervisor was seen to have the primary in charge."""
-        self._gone_since: float | None = None
-        self._changed_at = now
-        """When what commits wait for was last changed: what was seen of it before says nothing."""
         self._lease_over_at = now
         self._renewed_at = now - RENEW_EVERY_S
         """When a renewal was last sent."""
         self._confirmed_at = now
         """When the last renewal was sent that is known to have succeeded."""
         self._errands = Errands()
+        self._following = Following(promotable, self._errands, now)
         self._up_since: dict[str, float] = dict.fromkeys(nodes, now)
 
     # --- what happens ---
@@ -236,8 +230,13 @@ class Machine:
         if Fence.SYNC in was or Fence.SYNC not in self._fences:
             return []
         # Nothing waited for the standby meanwhile.
-        self.promotable = None
-        return [self._record(None)]
+        self._following.promotable = None
+        return [Record(self.primary, None, self.epoch)]
+
+    @property
+    def promotable(self) -> str | None:
+        """Of servers of ours: the standby that holds whatever was acknowledged."""
+        return self._following.promotable
 
     @property
     def disarmed(self) -> frozenset[Fence]:
@@ -277,7 +276,9 @@ class Machine:
         self._said_trouble = bool(seen.trouble) or (self._said_trouble and not seen.renewed)
         if self.phase is not Phase.STEADY or not self._keeps:
             return said
-        return [*said, *self._follow(seen, now)]
+        standby = next(each for each in self.nodes if each != node)
+        synchronous = Fence.SYNC in self.armed
+        return [*said, *self._following.seen(seen, standby, self.epoch, now, synchronous=synchronous)]
 
     def _unseen(self, unseen: Unseen, now: float) -> list[Step]:
         node = unseen.node
@@ -287,40 +288,6 @@ class Machine:
         if node != self.primary or self.phase is not Phase.STEADY or not self._silence.is_lost(node, now):
             return []
         return self._lost(f"does not answer ({unseen.why})", now)
-
-    def _follow(self, seen: Seen, now: float) -> list[Step]:
-        """Who may be promoted, by what the primary says of its standby."""
-        self.followed = seen.followed
-        if seen.sent_at < self._changed_at:
-            return []
-        standby = next(node for node in self.nodes if node != self.primary)
-        if not seen.followed:
-            if self._gone_since is None:
-                self._gone_since = now
-            if now - self._gone_since < STANDBY_GONE_S or (self.promotable is None and not seen.synchronous):
-                return []
-            steps: list[Step] = []
-            if self.promotable is not None:
-                self.promotable = None
-                said = Say(f"{standby} has not followed for {STANDBY_GONE_S:g} s: writes no longer wait for it")
-                steps = [said, self._record(None)]
-            # In this order: from the moment in which no commit waits for it, it may lack one.
-            return [*steps, *self._errands.issue(Release(self.primary))]
-        self._gone_since = None
-        if Fence.SYNC not in self.armed:
-            steps = self._errands.issue(Release(self.primary)) if seen.synchronous else []
-            if self.promotable is None:
-                self.promotable = standby
-                steps.append(self._record(standby))
-            return steps
-        if seen.synchronous and self.promotable is not None:
-            return []
-        steps = []
-        if self.promotable is not None:
-            # Somebody changed the setting, or that fence was disarmed: what was committed since may not be there.
-            self.promotable = None
-            steps = [self._record(None)]
-        return [*steps, *self._errands.issue(Synchronise(self.primary, standby))]
 
     def _adopt(self, seen: Seen, now: float) -> list[Step]:
         """A server that we did not promote is a primary: somebody else did, if its history is the newer one."""
@@ -412,9 +379,6 @@ class Machine:
     def _open(self) -> Open:
         return Open(self.target, self._above, Fence.LEASE in self.armed)
 
-    def _record(self, promotable: str | None) -> Record:
-        return Record(self.primary, promotable, self.epoch)
-
     # --- outcomes ---
 
     def _done(self, done: Done, now: float) -> list[Step]:
@@ -429,14 +393,10 @@ class Machine:
             case Start(node) | Rejoin(node):
                 return self._is_up(node, now)
             case Synchronise(primary, standby) if primary == self.primary and self.phase is Phase.STEADY:
-                self._changed_at = now
                 self._standing_by[standby] = now, 0
-                if Fence.SYNC not in self.armed or self.promotable == standby:
-                    return []
-                self.promotable = standby
-                return [self._record(standby), Say(f"{standby} holds everything, and may be promoted", alarming=False)]
+                return self._following.synchronised(done.step, self.epoch, now) if Fence.SYNC in self.armed else []
             case Release():
-                self._changed_at = now
+                self._following.released(now)
         return []
 
     def _stopped(self, node: str, dead: bool, now: float) -> list[Step]:
@@ -453,13 +413,13 @@ class Machine:
     def _opened(self, now: float) -> list[Step]:
         old, self.primary, self.phase = self.primary, self.target, Phase.STEADY
         self._silence.begin_anew(self.primary, now)
-        self._gone_since, self._ousted = None, False
+        self._ousted = False
         self._renewed_at = self._confirmed_at = now
         self._lease_over_at = now + LEASE_S * CLOCK_RATE
         if old == self.primary:
             return [Announce(self.primary)]
         self._note("opened_at", now)
-        self.promotable, self.followed = None, False
+        self._following.begin_anew()
         took_s = now - self.moves[-1].lost_at
         steps: list[Step] = [Announce(self.primary), Say(f"{self.primary} is the primary, {took_s:.2f} s later")]
         if not self._keeps:

@@ -234,6 +234,19 @@ class SqlServers:
                 " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
             )
 
+    async def until_flushed(self, step: Stop) -> None:
+        """Wait until a standby of an old primary that takes no more changes has them all, as `turn_away` has left it.
+
+        Raises StepFailed when none has in time.
+        """
+        async with self.connection(step.node, SQL_FENCE_S) as connection:
+            position = await connection.fetchval("SELECT pg_current_wal_flush_lsn()")
+            give_up_at = self._clock() + FLUSHED_S
+            while not await connection.fetchval("SELECT max(flush_lsn) >= $1 FROM pg_stat_replication", position):
+                if self._clock() > give_up_at:
+                    raise StepFailed(f"no standby has its last changes after {FLUSHED_S:g} s")
+                await asyncio.sleep(POLL_S)
+
 
 async def _wait_for(connection: asyncpg.Connection[Any], standbys: str) -> None:
     """Set whom synchronous commits wait for, as PostgreSQL spells it; empty: nobody."""

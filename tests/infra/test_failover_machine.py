@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from infra.failover.machine import LEASE_S, STANDBY_GONE_S, Machine, Refused
+from infra.failover.following import STANDBY_GONE_S
+from infra.failover.machine import LEASE_S, Machine, Refused
 from infra.failover.silence import HUNG_S, PROBE_EVERY_S, SILENT_S
 from infra.failover.steps import (
     Announce,
@@ -256,6 +257,27 @@ def test_a_standby_that_is_gone_may_not_be_promoted_before_commits_stop_to_wait_
     assert shop.machine.promotable is None
     shop.tell(Done(Synchronise("pg-1", "pg-2")))
     assert shop.machine.promotable == "pg-2"
+
+
+def test_a_standby_that_comes_back_while_commits_are_told_not_to_wait_is_not_promotable_by_an_older_word():
+    """It had caught up; then no commit waited for it; only then comes the word that it had."""
+    shop = opened(promotable=None)
+    wanted = Synchronise("pg-1", "pg-2")
+    assert shop.seen("pg-1", synchronous=False) == [wanted]
+    steps: list[Step] = []
+    for _ in range(round((STANDBY_GONE_S + 1) / PROBE_EVERY_S)):
+        shop.tick()
+        steps += shop.seen("pg-1", followed=False)
+    assert steps == [Release("pg-1")]
+    assert shop.tell(Done(wanted)) == []
+    assert shop.machine.promotable is None
+    shop.tick()
+    # Nor are commits told to wait while they are still being told not to.
+    assert shop.seen("pg-1", synchronous=False) == []
+    shop.tell(Done(Release("pg-1")))
+    shop.tick()
+    assert shop.seen("pg-1", synchronous=False) == [wanted]
+    assert shop.tell(Done(wanted)) == [Record("pg-1", "pg-2", 1)]
 
 
 def test_a_standby_that_is_gone_for_a_moment_stays_promotable():
