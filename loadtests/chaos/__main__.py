@@ -49,6 +49,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--seed", type=int, default=plan.seed)
     parser.add_argument("--rate", type=float, default=plan.rate, help="requests a second in all (default: %(default)s)")
     parser.add_argument("--connections", type=int, default=plan.connections, help="readers of each edge")
+    parser.add_argument("--orders", type=int, default=plan.orders, help="changes on their way at once")
     parser.add_argument("--calm", type=float, default=plan.calm_s, metavar="SECONDS", help="without faults, at first")
     parser.add_argument("--kinds", help="only these kinds of faults, separated by commas")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: chaos-SEED-TIME)")
@@ -69,14 +70,15 @@ def plan_of(options: argparse.Namespace) -> Plan:
         for kind in kinds:
             if kind not in schedule.KINDS:
                 raise BadTarget(f"--kinds: no kind {kind!r}; there are {', '.join(schedule.KINDS)}")
-    if options.rate <= 0 or options.connections < 1 or options.faults < 1:
-        raise BadTarget("--rate, --connections and --faults: more than nothing is needed")
+    if options.rate <= 0 or min(options.connections, options.orders, options.faults) < 1:
+        raise BadTarget("--rate, --connections, --orders and --faults: more than nothing is needed")
     return Plan(
         seed=options.seed,
         faults=options.faults,
         answers=options.answers,
         rate=options.rate,
         connections=options.connections,
+        orders=options.orders,
         calm_s=options.calm,
         kinds=kinds,
     )

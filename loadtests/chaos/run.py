@@ -50,8 +50,6 @@ PRODUCTS = 40
 """Products that shoppers know; found by following links."""
 PRICES = 60
 """Prices (a product in a market) that change."""
-LINES = 4
-"""Orders on their way at the same time."""
 LINE_PAUSE_S = 1.0
 """Between two orders of a line."""
 FINISH_S = 60.0
@@ -73,6 +71,8 @@ class Plan:
     """Requests a second of all readers together."""
     connections: int = 8
     """Readers of each edge."""
+    orders: int = 4
+    """On their way at the same time: changes and purges, for each of which all edges fetch anew."""
     calm_s: float = 60.0
     """At the beginning of each session nothing is broken for so long, to be compared with."""
     kinds: tuple[str, ...] = tuple(schedule.KINDS)
@@ -233,7 +233,7 @@ class _Session:
         goods.told = readers.tell
         breaking = Breaking(self._shop, stage, note=self._note, head=lambda: goods.head, began_at=began_at)
         reading = asyncio.create_task(readers.run())
-        changing = asyncio.gather(*(goods.line(LINE_PAUSE_S) for _ in range(LINES)))
+        changing = asyncio.gather(*(goods.line(LINE_PAUSE_S) for _ in range(plan.orders)))
         try:
             await _unless_one_ends(asyncio.sleep(plan.calm_s), reading, changing)
             await breaking.measure()
