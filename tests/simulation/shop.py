@@ -95,9 +95,9 @@ def event_of(row: str, number: int) -> Event:
 EVERYTHING_REPLACED = CatalogReplaced()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Page:
-    """One address of the shop. A page of one product is a 404 while that is not listed."""
+    """One address of the shop, each made once. A page of one product is a 404 while that is not listed."""
 
     name: str
     target: str

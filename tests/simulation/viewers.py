@@ -139,14 +139,16 @@ class Viewer(asyncio.Transport):
         head, body = data[: end + 2], data[end + 4 :]
         status = data[9:12]
         if self._manner is not Manner.HEAD and status not in {b"304", b"204"}:
-            if _CHUNKED.search(head):
+            length = _LENGTH.search(head)
+            if length is not None:
+                if len(body) < int(length[1]):
+                    return
+            elif _CHUNKED.search(head):
                 if not body.endswith(b"0\r\n\r\n"):
                     return
                 body = _unchunked(body)
             else:
-                length = _LENGTH.search(head)
-                if length is None or len(body) < int(length[1]):
-                    return
+                return
         self._data = b""
         asked, self._asked = self._asked, None
         assert asked is not None, f"an answer that nobody asked for: {data[:200]!r}"
