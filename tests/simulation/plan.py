@@ -28,7 +28,8 @@ class Plan:
     far: float
     """Seconds between an edge and the origin, one way, at the most."""
     view_every_s: float
-    """Between two viewers of one worker, on average."""
+    """Between two viewers of one worker, on average: so many that runs are about answers rather than about polling, so
+    few that about five steps of the world lie between two of them."""
     change_every_s: float
     strike_every_s: float
     strikes: tuple[str, ...]
@@ -67,7 +68,7 @@ def plan_of(draws: Random) -> Plan:
             pieces_s=draws.choice((0.01, 0.3)),
         ),
         far=draws.choice((0.005, 0.04, 0.15)),
-        view_every_s=draws.choice((0.003, 0.006, 0.012)),
+        view_every_s=draws.choice((0.0015, 0.003, 0.006)),
         change_every_s=draws.choice((0.7, 2.0, 4.0)),
         strike_every_s=draws.choice((0.5, 1.2, 3.0)),
         strikes=tuple(strikes),
