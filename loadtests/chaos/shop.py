@@ -20,7 +20,9 @@ ROLES = frozenset({"primary", "standby"})
 """Names of whoever has that role, which moves."""
 LOOK_EVERY_S = 0.1
 PATIENCE_S = 1.5
-"""For one answer of an admin listener."""
+"""For one answer of an admin listener, and of the origin whether it is ready."""
+APART_S = 0.5
+"""Between two who ask the origin for that while neither is answered."""
 WHOLE_WITHIN_S = 90.0
 """How long a shop may take until all of it runs again: a standby may have to be copied anew."""
 
@@ -201,13 +203,16 @@ class Workers:
 async def _until_answered(url: str) -> float | None:
     """When somebody asked whether it is ready who was answered that it is; None: nobody was, within WHOLE_WITHIN_S.
 
-    A request every LOOK_EVERY_S, whatever becomes of those before it: one that is stuck tells nothing of the next.
+    Asked again at once when that failed, and beside one that waits after APART_S: one that is stuck tells nothing of
+    the next, and an origin that has just begun is not to be buried in such questions.
     """
-    give_up_at = time.monotonic() + WHOLE_WITHIN_S
+    give_up_at, asked_at = time.monotonic() + WHOLE_WITHIN_S, float("-inf")
     asking: set[asyncio.Task[float | None]] = set()
     try:
-        while time.monotonic() < give_up_at:
-            asking.add(asyncio.create_task(_ready(url)))
+        while (now := time.monotonic()) < give_up_at:
+            if not asking or now >= asked_at + APART_S:
+                asked_at = now
+                asking.add(asyncio.create_task(_ready(url)))
             await asyncio.sleep(LOOK_EVERY_S)
             done = {task for task in asking if task.done()}
             times = [at for task in done if (at := task.result()) is not None]

@@ -247,6 +247,26 @@ async def test_of_a_worker_that_stays_behind_nobody_says_that_it_knows():
 
 
 @pytest.mark.usefixtures("soon")
+async def test_an_origin_that_is_slow_is_not_buried_in_questions_whether_it_is_ready(monkeypatch):
+    monkeypatch.setattr("loadtests.chaos.shop.WHOLE_WITHIN_S", 0.2)
+    asked = 0
+
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(never, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    workers = Workers({"eu": [url]}, {"eu": url}, "t")
+    (known,) = (await workers.until_they_know(lambda: Position(1, 8), time.monotonic(), (), 5.0)).values()
+    server.close()
+    assert known.seconds is None
+    assert asked == 1
+
+
+@pytest.mark.usefixtures("soon")
 async def test_where_the_origin_cannot_be_asked_nobody_knows(monkeypatch):
     monkeypatch.setattr("loadtests.chaos.shop.WHOLE_WITHIN_S", 0.05)
     told = Told()
