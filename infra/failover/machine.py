@@ -287,7 +287,7 @@ class Machine:
         self._silence.unanswered(node, unseen.sent_at, silent=unseen.silent, now=now)
         if node != self.primary or self.phase is not Phase.STEADY or not self._silence.is_lost(node, now):
             return []
-        return self._lost(f"does not answer ({unseen.why})", now)
+        return self._lost(f"does not answer (it said: {unseen.why})", now)
 
     def _adopt(self, seen: Seen, now: float) -> list[Step]:
         """A server that we did not promote is a primary: somebody else did, if its history is the newer one."""

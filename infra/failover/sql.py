@@ -256,4 +256,5 @@ async def _wait_for(connection: asyncpg.Connection[Any], standbys: str) -> None:
 
 def in_words(exc: BaseException) -> str:
     """An exception in one line."""
-    return str(exc).partition("\n")[0][:200] or type(exc).__name__
+    said = str(exc).partition("\n")[0][:200]
+    return said or ("nothing in time" if isinstance(exc, TimeoutError) else type(exc).__name__)

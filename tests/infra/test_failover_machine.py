@@ -126,7 +126,7 @@ def test_a_silent_primary_is_lost_after_three_probes_in_a_row_and_no_sooner():
         lost = shop.tell(Unseen("pg-1", sent, "no answer"))
         assert lost == ([KILL] if number == 3 else [])
         shop.now = sent
-    assert "does not answer (no answer)" in shop.said[-1]
+    assert "does not answer (it said: no answer)" in shop.said[-1]
 
 
 def test_a_primary_that_refuses_at_once_has_as_long_as_a_silent_one():
