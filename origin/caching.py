@@ -127,10 +127,12 @@ def fit(tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def _for_edges(hints: CacheHints) -> str:
-    parts = [f"max-age={hints.fresh_s}"]
-    if hints.stale_while_revalidate_s:
-        parts.append(f"stale-while-revalidate={hints.stale_while_revalidate_s}")
-    parts.append(f"stale-if-error={hints.stale_if_error_s}")
+    # Zeros, too: where nothing is said an edge takes its policy's own windows.
+    parts = [
+        f"max-age={hints.fresh_s}",
+        f"stale-while-revalidate={hints.stale_while_revalidate_s}",
+        f"stale-if-error={hints.stale_if_error_s}",
+    ]
     if hints.immutable:
         parts.append("immutable")
     return ", ".join(parts)

@@ -40,13 +40,13 @@ def test_a_response_bears_its_labels():
         ),
         pytest.param(
             replace(HINTS, fresh_s=60, stale_while_revalidate_s=0, stale_if_error_s=0),
-            "max-age=60, stale-if-error=0",
+            "max-age=60, stale-while-revalidate=0, stale-if-error=0",
             "public, max-age=0, s-maxage=60, stale-if-error=0",
             id="a price: never stale on an error, and CloudFront is told so",
         ),
         pytest.param(
             replace(HINTS, fresh_s=31_536_000, stale_while_revalidate_s=0, immutable=True),
-            "max-age=31536000, stale-if-error=86400, immutable",
+            "max-age=31536000, stale-while-revalidate=0, stale-if-error=86400, immutable",
             "public, max-age=31536000, immutable",
             id="a picture by its digest",
         ),

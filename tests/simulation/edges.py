@@ -40,8 +40,8 @@ from tests.simulation.engine.loop import SimLoop
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.processes import Process
 from tests.simulation.promise import Promise, Standing, Waiting
-from tests.simulation.shop import HOST, shown_in
-from tests.simulation.viewers import Tags, Viewers
+from tests.simulation.shop import HOST, Lifetimes, shown_in
+from tests.simulation.viewers import Said, Viewers
 
 FEED = "feed"
 LEAVE = LEAVE_PATH
@@ -63,7 +63,7 @@ class EdgeSettings:
 
 
 MEETS = (
-    "evicted", "floors-forgotten", "page-of-the-log", "flush", "doubt", "lease-lapsed", "stale-marked",
+    "evicted", "floors-forgotten", "page-of-the-log", "flush", "rewind", "doubt", "lease-lapsed", "stale-marked",
     "stale-if-error", "stale-while-revalidate", "purged-soft", "purged-hard", "overtaken", "regional", "collapsed",
     "conditional 304", "head 200", "part 206", "coded 200",
 )  # fmt: skip
@@ -184,7 +184,7 @@ class Surroundings(Protocol):
     policies: PolicySet
     promise: Promise
     waiting: Waiting
-    tags: Tags
+    said: Said
     telling: bool
 
     def siblings_of(self, worker: str) -> list[str]:
@@ -199,7 +199,15 @@ class Surroundings(Protocol):
 class EdgeWorker:
     """To be made by a task of its process."""
 
-    def __init__(self, world: Surroundings, process: Process, edge: str, settings: EdgeSettings, draws: Random) -> None:
+    def __init__(
+        self,
+        world: Surroundings,
+        process: Process,
+        edge: str,
+        settings: EdgeSettings,
+        lifetimes: Lifetimes,
+        draws: Random,
+    ) -> None:
         self.process = process
         self.name = process.name
         self.edge = edge
@@ -283,7 +291,8 @@ class EdgeWorker:
             world.promise,
             world.waiting,
             lambda: world.loop.now,
-            world.tags,
+            world.said,
+            lifetimes,
             self._tell if world.telling else None,
         )
 
@@ -348,6 +357,7 @@ class EdgeWorker:
             "floors-forgotten": self.floors.forgotten,
             "page-of-the-log": self.follower.pages,
             "flush": self.follower.flushes,
+            "rewind": self.follower.rewinds,
             "doubt": self.follower.doubts,
             **self.viewers.kinds,
         }

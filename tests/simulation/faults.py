@@ -11,6 +11,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from tests.simulation.engine.processes import Process
+from tests.simulation.origins import Failing
+from tests.simulation.shop import PRICES
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -33,12 +35,15 @@ def _one(draws: Random, processes: list[Process]) -> Process | None:
 
 
 def edge_killed(world: World, draws: Random) -> bool:
+    """One worker, or with it all those of its edge: its machine."""
     process = _one(draws, world.edge_processes())
     if process is None:
         return False
-    world.note(f"kill -9 {process.name}")
-    world.kill_edge(process.name)
-    world.later(_lasting(draws, 0.01, 3.0), world.start_edge, process.name)
+    names = [process.name, *(world.siblings(process.name) if draws.random() < 0.3 else ())]
+    world.note(f"kill -9 {' '.join(names)}")
+    for name in names:
+        world.kill_edge(name)
+        world.later(_lasting(draws, 0.01, 3.0), world.start_edge, name)
     return True
 
 
@@ -122,6 +127,23 @@ def clock_stepped(world: World, draws: Random) -> bool:
     world.note(f"the wall clock of {process.name} is stepped by {step_s:+.0f} s")
     world.step_wall_clock(process.name, step_s)
     return True
+
+
+def _pages_fail(world: World, draws: Random, failing: Failing) -> bool:
+    origin, share = draws.choice(world.origin_names()), draws.choice((0.5, 1.0))
+    lasts_s = _lasting(draws, 0.5, 8.0)
+    world.note(f"{origin} answers with {failing.value}, {share:.0%} of the time, for {lasts_s:.2f} s")
+    world.fail_pages(origin, (failing, share))
+    world.later(lasts_s, world.fail_pages, origin, None)
+    return True
+
+
+def pages_fail(world: World, draws: Random) -> bool:
+    return _pages_fail(world, draws, Failing.ERRORS)
+
+
+def pages_cut_short(world: World, draws: Random) -> bool:
+    return _pages_fail(world, draws, Failing.CUT_SHORT)
 
 
 # -- the network -------------------------------------------------------------------------------------------------------
@@ -273,9 +295,60 @@ def failover_with_a_tail_lost(world: World, draws: Random) -> bool:
     world.cluster.stop_streaming(name)
     for _ in range(draws.randrange(1, 4)):
         world.later(draws.uniform(0.05, 0.6), world.change_locally)
-    world.later(draws.uniform(0.7, 2.5), world.kill_server if draws.random() < 0.7 else world.freeze_server, primary)
+    loses = world.kill_server if draws.random() < 0.7 else world.freeze_server
+    world.while_it_storms(draws.uniform(0.7, 2.5), loses, primary)
     world.later(draws.uniform(2.6, 5.0), world.cluster.start_streaming, name)
     world.later(_lasting(draws, 3.0, 8.0), world.wake, process)
+    return True
+
+
+def registration_lost(world: World, draws: Random) -> bool:
+    """A worker leaves, and its successor's registration is lost with the primary, before it can register again: nobody
+    at the new primary knows of anybody there who holds a lease."""
+    edge = _one(draws, world.edge_processes())
+    if edge is None or not world.cluster.servers[world.cluster.primary].process.alive:
+        return False
+    world.note(f"{edge.name} is told to stop; its successor's registration is to be lost")
+    world.stop_edge(edge.name)
+    name = edge.name
+
+    def when_it_is_back() -> None:
+        if not edge.alive and world.is_up(name):
+            world.while_it_storms(0.0, _lose_what_comes, world, draws, name)
+        else:
+            world.while_it_storms(0.05, when_it_is_back)
+
+    when_it_is_back()
+    return True
+
+
+def _lose_what_comes(world: World, draws: Random, edge: str) -> None:
+    primary, standby = world.cluster.primary, draws.choice(world.replicas())
+    origins = world.origin_names()
+    world.note(f"{standby} receives nothing; then {edge} is cut off, and {primary} is lost")
+    world.cluster.stop_streaming(standby)
+    world.while_it_storms(0.8, world.network.cut, [edge], origins)
+    world.while_it_storms(0.85, world.kill_server, primary)
+    for _ in range(draws.randrange(2, 6)):
+        world.later(draws.uniform(1.0, 2.6), world.change_locally)
+    world.later(draws.uniform(3.0, 5.0), world.network.heal, [edge], origins)
+    world.later(5.0, world.cluster.start_streaming, standby)
+
+
+def halves_parted(world: World, draws: Random) -> bool:
+    """The primary, one worker of the origin and one edge on this side; everybody else on the other, where the standby
+    is promoted: as long as it is not found out, both sides have a shop."""
+    primary = world.cluster.primary
+    origin, edge = draws.choice(world.origin_names()), draws.choice(world.edge_names())
+    here = [primary, origin, edge, *world.siblings(edge)]
+    everybody = (*world.servers, *world.origin_names(), *world.edge_names(), "supervisor", "valkey")
+    there = [name for name in everybody if name not in here]
+    world.note(f"the way between {here} and {there} is cut")
+    world.network.cut(here, there)
+    lasts_s = draws.uniform(4.0, 12.0)
+    for _ in range(draws.randrange(1, 6)):
+        world.later(draws.uniform(0.5, lasts_s), world.change_locally)
+    world.later(lasts_s, world.network.heal, here, there)
     return True
 
 
@@ -323,6 +396,38 @@ def failover_asked_for(world: World, draws: Random) -> bool:
     return world.hand_over()
 
 
+def edge_left_behind(world: World, draws: Random) -> bool:
+    """An edge hears nothing, while the log goes on and forgets where it was."""
+    edge, origins = draws.choice(world.edge_names()), world.origin_names()
+    lasts_s = draws.uniform(0.8, 4.0)
+    world.note(f"{edge} hears nothing for {lasts_s:.2f} s, and the log is trimmed")
+    world.network.cut([edge], origins)
+    for _ in range(draws.randrange(2, 5)):
+        world.later(draws.uniform(0.1, 0.6), world.change_locally)
+    world.while_it_storms(lasts_s - 0.1, world.trim_log, draws.choice(origins), 1)
+    world.later(lasts_s, world.network.heal, [edge], origins)
+    return True
+
+
+def price_war(world: World, draws: Random) -> bool:
+    """One price changes faster than an edge can ask for it, and some of what the edge is told about that is lost."""
+    edge, row = draws.choice(world.edge_names()), draws.choice(PRICES)
+    links = list(world.network.links([edge], world.origin_names()))
+    changes, every_s = draws.randrange(15, 30), draws.uniform(0.04, 0.12)
+    world.note(f"{row} changes {changes} times, once in {every_s:.2f} s, and the way from {edge} to the origin is long")
+    for link in links:
+        link.delay, link.loss = (0.05, 0.25), 0.2
+    for number in range(changes):
+        world.later(number * every_s, world.change_locally, row)
+
+    def end() -> None:
+        for link in links:
+            link.delay, link.loss = world.delay_between(link.origin, link.target), 0.0
+
+    world.later(changes * every_s, end)
+    return True
+
+
 def log_trimmed(world: World, draws: Random) -> bool:
     process = _one(draws, world.origin_processes())
     if process is None:
@@ -337,9 +442,11 @@ def log_trimmed(world: World, draws: Random) -> bool:
 
 
 def valkey_forgets(world: World, draws: Random) -> bool:
-    world.note("the tier forgets everything")
-    world.valkey.wipe()
-    return True
+    """Everything, or some of it, as one does that is full."""
+    share = draws.choice((0.3, 0.7, 1.0))
+    forgotten = world.valkey.evict(share)
+    world.note(f"Valkey forgets {forgotten} keys")
+    return forgotten > 0
 
 
 def valkey_cut(world: World, draws: Random) -> bool:
@@ -354,19 +461,19 @@ STRIKES: dict[str, Strike] = {
     strike.__name__.replace("_", "-"): strike
     for strike in (
         edge_killed, edge_stopped, edge_frozen, edge_suspended, edge_stalls,
-        origin_killed, origin_frozen, origin_suspended, origin_stalls, clock_stepped,
+        origin_killed, origin_frozen, origin_suspended, origin_stalls, pages_fail, pages_cut_short, clock_stepped,
         edge_cut, edge_slow, messages_lost, messages_repeated, messages_reordered, connections_reset, bytes_torn,
         origin_cut_off, replica_lags, replica_paused, replica_killed, primary_killed, streaming_stopped,
         database_frozen, database_cut_off, supervisor_frozen, supervisor_killed, supervisor_cut_off, failover_asked_for,
-        failover_with_a_tail_lost,
-        log_trimmed, valkey_forgets, valkey_cut,
+        failover_with_a_tail_lost, registration_lost, halves_parted,
+        log_trimmed, edge_left_behind, price_war, valkey_forgets, valkey_cut,
     )
 }  # fmt: skip
 """Every kind of fault, by its name."""
-_NEED_A_SUPERVISOR = ("supervisor-", "failover-")
+_NEED_A_SUPERVISOR = ("supervisor-", "failover-", "registration-", "halves-")
 UNSUPERVISED = tuple(name for name in STRIKES if not name.startswith(_NEED_A_SUPERVISOR))
 """Those that there are without a supervisor, too."""
-DUE = 6
+DUE = 10
 """Kinds whose turn it is in one run, whatever else it has."""
 
 

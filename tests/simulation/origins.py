@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from enum import StrEnum
 from random import Random
 from typing import Any, Protocol
 
@@ -39,7 +40,7 @@ from tests.simulation.engine.network import Network
 from tests.simulation.engine.processes import Process
 from tests.simulation.promise import Promise, Waiting
 from tests.simulation.shop import BY_TARGET, EVERYTHING_REPLACED, Lifetimes, Page, Rendering, event_of, write
-from tests.simulation.viewers import Tags
+from tests.simulation.viewers import Said
 
 logger = logging.getLogger("nearshelf.simulation")
 
@@ -63,6 +64,13 @@ class OriginSettings:
     """Pause between two pieces of a long body."""
 
 
+class Failing(StrEnum):
+    """What an origin worker may do wrong with pages, while it goes on answering questions."""
+
+    ERRORS = "500 in place of pages"
+    CUT_SHORT = "pages that break off"
+
+
 class Surroundings(Protocol):
     """What a worker needs of the world."""
 
@@ -71,7 +79,7 @@ class Surroundings(Protocol):
     markets: Markets
     promise: Promise
     waiting: Waiting
-    tags: Tags
+    said: Said
 
     def reported(self, report: LiveReport) -> None:
         """Somebody was told of a change what this says."""
@@ -125,6 +133,8 @@ class OriginWorker:
         self.tail = LogTail(self.database, self.wake)
         self.database.on_commit.extend([self.tail.committed, self.wake.announce, self.observer.watch])
         self.snapshots = Snapshots(self.database)
+        self.fails: tuple[Failing, float] | None = None
+        """What it does wrong with pages, and how often of one time."""
         metrics: Any = _Uncounted()
         self.readthrough = ReadThrough(
             self.snapshots,
@@ -176,7 +186,7 @@ class OriginWorker:
                         work.record(EVERYTHING_REPLACED)
                 assert work.position is not None
                 for change in changes:
-                    change.confirmed = True
+                    world.promise.confirmed(change)
                 loop.note(f"has committed {what} at {work.position}")
                 await self.look_at(work.position)
         except (SQLAlchemyError, ShopError, OSError, TimeoutError) as exc:
@@ -205,6 +215,10 @@ class OriginWorker:
                 await trim(connection, keep)
         except (SQLAlchemyError, ShopError, OSError) as exc:
             self._world.loop.note(f"the log is not trimmed: {exc}")
+
+    def has_bad_luck(self, failing: Failing) -> bool:
+        """Whether that goes wrong now."""
+        return self.fails is not None and self.fails[0] is failing and self._draws.random() < self.fails[1]
 
     # -- what edges ask ------------------------------------------------------------------------------------------------
 
@@ -235,6 +249,8 @@ class OriginWorker:
 
     async def answer(self, method: str, target: str, headers: list[tuple[bytes, bytes]]) -> Response:
         """What is said to one request for a page."""
+        if self.has_bad_luck(Failing.ERRORS):
+            return Response(b"something broke", 500)
         page = BY_TARGET.get(target)
         if page is None:
             return Response(b"nothing here", 404, {"cache-control": "no-store"})
@@ -250,7 +266,9 @@ class OriginWorker:
         }
         request = Request(scope)
         try:
-            return await self.readthrough.answer(request, (page.name,), lambda: self._read(request, page))
+            response = await self.readthrough.answer(request, (page.name,), lambda: self._read(request, page))
+            self._world.said.again(response.headers["etag"].encode(), self._world.loop.now)
+            return response
         except (Unavailable, SQLAlchemyError, OSError) as exc:
             self._world.loop.note(f"cannot answer {page.name}: {exc}")
             return Response(b"not now", 503, {"retry-after": "1", "cache-control": "no-store"})
@@ -259,7 +277,7 @@ class OriginWorker:
         async with self.readthrough.snapshot(request) as snapshot:
             rendered = await self._rendering.render(page, snapshot)
         etag = cached(request, rendered.body, rendered.media_type, rendered.hints).headers["etag"]
-        self._world.tags.learn(etag.encode(), rendered.body)
+        self._world.said.body(etag.encode(), rendered.body, self._world.loop.now)
         return rendered
 
 
@@ -308,6 +326,10 @@ class _Connection(asyncio.Protocol):
         lines += [f"{name.decode()}: {value.decode('latin-1')}" for name, value in response.raw_headers]
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")
         body = b"" if method == "HEAD" or response.status_code == 304 else bytes(response.body)
+        if worker.has_bad_luck(Failing.CUT_SHORT):
+            transport.write(head + body[: len(body) // 2])
+            transport.close()
+            return
         if len(body) < 400:
             transport.write(head + body)
             return

@@ -1,16 +1,18 @@
 """What is true, and what must be: the ground truth of one simulated run, and the invariants that are held against it.
 
-The truth is the database's own history and what was *reported live*; nothing here asks the code under test what it
-thinks. Every row that a page shows has a number that no other change of the run has, so that an answer says which
-change it is from. Invariants by their names (docs/freshness.md):
+The truth is the databases' own history, what the origin said, and what was *reported*: live, or shown, which promises
+the same of every edge and says nothing of a promotion. What the code under test thinks of itself is held against it,
+and believed only where that makes it break more. Every row that a page shows has a number that no other change of the
+run has, so that an answer says which change it is from. Invariants by their names (docs/freshness.md):
 
-* `promise`: nothing older than what was live when the request was sent is presented as current;
+* `promise`: nothing older than what was reported when the request was sent is presented as current;
 * `floors`: nothing below a hard purge that the worker had applied when the request arrived, however it is marked;
 * `soft`: what a soft purge named is shown only as stale;
 * `ghosts`: nothing of a lost tail once the worker has applied the record of the epoch that lost it;
 * `label`: a stored response is what the database said at its position;
-* `evidence`: at a report of live, whoever holds a lease has applied the change, and what the report says of each
-  worker is so; `acknowledged`: the registry never says more than the worker has applied;
+* `window`: what is shown is, octet for octet, what the origin said, and no longer than the origin said;
+* `evidence`: at such a report, whoever holds a lease has applied the change;
+* `acknowledged`: neither registry nor report ever says more than the worker has applied;
 * `monotone`: what a worker has applied, and its floors, never fall but by the record of an epoch;
 * `lease`: it never outlasts the sending of a question by more than L;
 * `survives`: what was reported live, or committed to survive, is in the history after a promotion;
@@ -23,6 +25,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import itemgetter
 
 from cache_policies.positions import ZERO, Position, PurgeKind
 from tests.simulation.coverage import Coverage
@@ -37,6 +40,7 @@ class Invariant(StrEnum):
     SOFT = "soft"
     GHOSTS = "ghosts"
     LABEL = "label"
+    WINDOW = "window"
     EVIDENCE = "evidence"
     ACKNOWLEDGED = "acknowledged"
     MONOTONE = "monotone"
@@ -74,10 +78,14 @@ class Change:
     """The epoch whose promotion lost it."""
 
 
+NEVER = 1 << 62
+"""More reports than there ever are."""
+
+
 class Row:
     """Everything that one row has been, in the history that counts now."""
 
-    __slots__ = ("changes", "first_report", "kind", "name", "newest", "positions", "reports", "tops")
+    __slots__ = ("changes", "first_report", "has_lost", "kind", "name", "newest", "positions", "reported", "tops")
 
     def __init__(self, name: str, kind: PurgeKind) -> None:
         self.name = name
@@ -87,11 +95,13 @@ class Row:
         self.positions: list[Position] = []
         self.changes: list[Change] = []
         """Both in the order of positions, without what was lost."""
-        self.reports: list[int] = []
-        """Of each report of live about this row, which report of the run it was."""
-        self.tops: list[Position] = []
-        """The highest position reported so far, at each of them."""
-        self.first_report = 1 << 62
+        self.reported: list[tuple[int, Position]] = []
+        """Of each report about this row, which report of the run it was, and of which position."""
+        self.tops: list[tuple[int, Position]] = []
+        """The same with the highest position that had been reported by then."""
+        self.first_report = NEVER
+        self.has_lost = False
+        """Whether a promotion has ever lost a change of it."""
 
     def add(self, change: Change) -> None:
         assert change.position is not None
@@ -99,10 +109,16 @@ class Row:
         self.changes.append(change)
         self.newest = change.number
 
-    def live_before(self, report: int) -> Position | None:
-        """The highest position of this row that had been reported live before the report of that number."""
-        found = bisect_right(self.reports, report - 1)
-        return self.tops[found - 1] if found else None
+    def report(self, number: int, position: Position) -> None:
+        """The report of that number says that `position` is what everybody shows."""
+        self.reported.append((number, position))
+        self.tops.append((number, max(position, self.tops[-1][1] if self.tops else ZERO)))
+        self.first_report = self.tops[0][0]
+
+    def told_by(self, report: int) -> Position | None:
+        """The highest position of this row that was reported by the report of that number, or before it."""
+        found = bisect_right(self.tops, report, key=itemgetter(0))
+        return self.tops[found - 1][1] if found else None
 
     def at(self, position: Position) -> Change | None:
         """The change that a snapshot at `position` shows."""
@@ -115,8 +131,15 @@ class Row:
         while kept and self.positions[kept - 1].cv > cv:
             kept -= 1
         lost = self.changes[kept:]
-        del self.changes[kept:], self.positions[kept:]
-        self.newest = self.changes[-1].number if self.changes else -1
+        if lost:
+            gone = set(self.positions[kept:])
+            del self.changes[kept:], self.positions[kept:]
+            self.newest = self.changes[-1].number if self.changes else -1
+            # What was shown everywhere, and promised to survive by nobody.
+            reported, self.reported, self.tops, self.first_report = self.reported, [], [], NEVER
+            for number, position in reported:
+                if position not in gone:
+                    self.report(number, position)
         return lost
 
 
@@ -128,7 +151,7 @@ class Asked:
     about: str
     sent_at: float
     reports: int
-    """How many reports of live there had been."""
+    """How many reports there had been."""
     applied: Position
     """What the worker had applied when it arrived."""
 
@@ -154,7 +177,7 @@ class _Counts:
     served: int = 0
     """Answers that show rows."""
     checked: int = 0
-    """Of these, answers about something that had been reported live before they were asked for."""
+    """Of these, answers about something that had been reported before they were asked for."""
 
 
 class Promise:
@@ -176,8 +199,10 @@ class Promise:
         self.changes: dict[int, Change] = {}
         self.by_position: dict[Position, list[Change]] = {}
         self.reports = 0
-        """Reports of live so far."""
+        """Reports so far, of live and of shown."""
         self.epoch = 1
+        self.forks: list[tuple[int, int]] = []
+        """Each epoch that a promotion began, and the `cv` up to which it goes on from the one before."""
         self.lost = 0
         """Changes that promotions lost."""
         self.counts = _Counts()
@@ -204,6 +229,13 @@ class Promise:
         change = self.changes[number] = Change(number, row, self.rows[row].kind, survives)
         return change
 
+    def confirmed(self, change: Change) -> None:
+        """Whoever made `change` is told that it is committed."""
+        self._catch_up()
+        change.confirmed = True
+        if change.lost_by is not None and change.survives:
+            self._has_not_survived(change, "confirmed after that, as one that survives")
+
     def committed(self, position: Position, writes: Iterable[tuple[str, int]]) -> None:
         """A database has written a commit of `writes` at `position` into its log: from here on a snapshot may show
         them. One that was replaced, and does not know it yet, writes what is lost already."""
@@ -212,78 +244,83 @@ class Promise:
             change.position = position
             self.by_position.setdefault(position, []).append(change)
             if position.epoch < self.epoch:
-                change.lost_by = self.epoch
-                self.lost += 1
+                self._is_lost(change)
             else:
                 self.rows[name].add(change)
 
     def promoted(self, epoch: int, fork_cv: int) -> None:
         """The history of `epoch` begins after `fork_cv`: what those before had committed beyond it is lost."""
         self.epoch = epoch
+        self.forks.append((epoch, fork_cv))
         for row in self.rows.values():
             for change in row.forget_after(fork_cv):
-                change.lost_by = epoch
-                self.lost += 1
-                for held, how in ((change.live_at is not None, "live"), (change.survives and change.confirmed, "safe")):
-                    if held:
-                        self.violated(
-                            Invariant.SURVIVES,
-                            f"{row.name}={change.number} at {change.position} was reported {how}, and epoch {epoch}, "
-                            f"which begins after {fork_cv}, has lost it",
-                            row.name,
-                            str(change.position),
-                        )
+                self._is_lost(change)
+                if change.live_at is not None:
+                    self._has_not_survived(change, "reported live before")
+                elif change.survives and change.confirmed:
+                    self._has_not_survived(change, "confirmed before, as one that survives")
             kept = [change for change in row.changes if change.live_at is not None or change.survives]
             self.coverage.checked(Invariant.SURVIVES, len(kept))
 
+    def _is_lost(self, change: Change) -> None:
+        change.lost_by = self.epoch
+        self.rows[change.row].has_lost = True
+        self.lost += 1
+
+    def _has_not_survived(self, change: Change, how: str) -> None:
+        by = "a crash" if change.lost_by is None else f"the promotion to epoch {change.lost_by}"
+        self.violated(
+            Invariant.SURVIVES,
+            f"{change.row}={change.number} at {change.position} is lost by {by}, and was {how}",
+            change.row,
+            str(change.position),
+        )
+
     def crashed_before(self, position: Position) -> None:
-        """What had been written at `position` and beyond was not on the disk when its server died, and nobody has seen
-        it: those positions are given out anew."""
+        """What had been written at `position` and beyond was not on the disk when its server died: those positions are
+        given out anew. Nobody may have been told of it."""
         for row in self.rows.values():
             for change in row.forget_after(position.cv - 1):
+                if change.confirmed or change.live_at is not None:
+                    self._has_not_survived(change, "confirmed before")
                 self.by_position.pop(change.position or ZERO, None)
                 change.position = None
 
-    def reported_live(self, position: Position, workers: Sequence[Standing], *, floors_of: FloorsOf) -> None:
-        """Somebody was told that the change at `position` is live."""
+    def reported(self, position: Position, workers: Sequence[Standing], *, live: bool, floors_of: FloorsOf) -> None:
+        """Somebody was told that the change at `position` is live; or, not `live`, that it is shown everywhere."""
         self._catch_up()
         changes = self.by_position.get(position, ())
         if not changes:
+            return
+        if any(change.lost_by is not None for change in changes):
+            # That it was shown when it was looked at is no lie, though it is told too late to be of use.
+            for change in changes if live else ():
+                self._has_not_survived(change, "reported live after that")
             return
         self.reports += 1
         for worker in workers:
             if not worker.leased:
                 continue
             self.coverage.checked(Invariant.EVIDENCE)
+            said = f"{position} was reported {'live' if live else 'shown'} while"
             if worker.applied < position:
                 self.violated(
                     Invariant.EVIDENCE,
-                    f"{position} was reported live while {worker.name} holds a lease and has applied {worker.applied}",
+                    f"{said} {worker.name} holds a lease and has applied {worker.applied}",
                     worker.name,
                     str(position),
                 )
             elif not floors_of(worker.name, position):
                 self.violated(
                     Invariant.EVIDENCE,
-                    f"{position} was reported live while the floors of {worker.name} let older responses pass",
+                    f"{said} the floors of {worker.name} let older responses pass",
                     worker.name,
                     str(position),
                 )
         for change in changes:
-            if change.live_at is None:
+            if live and change.live_at is None:
                 change.live_at = self._clock()
-            row = self.rows[change.row]
-            row.reports.append(self.reports)
-            row.tops.append(max(position, row.tops[-1] if row.tops else ZERO))
-            row.first_report = min(row.first_report, self.reports)
-            if change.lost_by is not None:
-                self.violated(
-                    Invariant.SURVIVES,
-                    f"{change.row}={change.number} at {position} was reported live after the promotion to epoch "
-                    f"{change.lost_by} had lost it",
-                    change.row,
-                    str(position),
-                )
+            self.rows[change.row].report(self.reports, position)
 
     # -- what viewers see ----------------------------------------------------------------------------------------------
 
@@ -300,7 +337,7 @@ class Promise:
             if number != row.newest:
                 self._older(asked, row, number, detail)
         counts.checked += checked
-        if self.lost and asked.applied.epoch > 1:
+        if self.lost and asked.applied.epoch > 1 and any(rows[name].has_lost for name, _ in shown):
             self.coverage.checked(Invariant.GHOSTS)
 
     def _older(self, asked: Asked, row: Row, number: int, detail: Callable[[], str]) -> None:
@@ -322,16 +359,16 @@ class Promise:
                 f"{said}, which the promotion to epoch {change.lost_by} lost; it had applied {asked.applied}",
                 *about,
             )
-        live = row.live_before(asked.reports + 1)
-        if live is not None:
+        told = row.told_by(asked.reports)
+        if told is not None:
             invariant = Invariant.PROMISE if hard else Invariant.SOFT
             self.coverage.checked(invariant)
-            if position < live and (detail() != MARKED if hard else detail() not in STALE):
+            if position < told and (detail() != MARKED if hard else detail() not in STALE):
                 self.violated(
                     invariant,
-                    f"{said}, presented as current ({detail() or 'fresh'}), though {live} had been reported live",
+                    f"{said}, presented as current ({detail() or 'fresh'}), though {told} had been reported",
                     *about,
-                    str(live),
+                    str(told),
                 )
         known = row.at(asked.applied)
         if known is None or known.position is None:
@@ -354,7 +391,7 @@ class Promise:
             if change is None or change.position is None:
                 self.violated(Invariant.LABEL, f"{worker} stored {name}={number}, never committed", name, worker)
                 continue
-            if change.lost_by is not None or position.epoch != self.epoch:
+            if change.lost_by is not None or self._is_ghost(position):
                 # Of a history that has ended: what was true at that position is not known any more.
                 continue
             self.coverage.checked(Invariant.LABEL)
@@ -370,15 +407,39 @@ class Promise:
                     str(position),
                 )
 
+    def _is_ghost(self, position: Position) -> bool:
+        return any(position.epoch < epoch and position.cv > fork_cv for epoch, fork_cv in self.forks)
+
+    def kept(self, asked: Asked, what: str, age_s: float, longest_s: float) -> None:
+        """A viewer was shown from a store, as `what`, something that the origin had said `age_s` seconds before the
+        request, and wanted to be kept for `longest_s` of them."""
+        self.coverage.checked(Invariant.WINDOW)
+        # Clocks run alike within 1 %.
+        if age_s > longest_s * 1.01:
+            self.violated(
+                Invariant.WINDOW,
+                f"{asked.worker} answered {asked.about}, asked at {asked.sent_at:.4f}, with what the origin said "
+                f"{age_s:.3f} s before and wanted to be kept for {longest_s:g} s at the most ({what})",
+                asked.worker,
+            )
+
+    def made_up(self, asked: Asked, what: str) -> None:
+        """A viewer was shown what no origin has ever said."""
+        self.violated(
+            Invariant.WINDOW,
+            f"{asked.worker} answered {asked.about}, asked at {asked.sent_at:.4f}, with {what}",
+            asked.worker,
+        )
+
     # -- what workers do -----------------------------------------------------------------------------------------------
 
     def acknowledged(self, worker: str, said: Position, applied: Position) -> None:
-        """The registry holds that `worker` has applied `said`; it has `applied` at the most."""
+        """Registry or report hold that `worker` has applied `said`; it has `applied` at the most."""
         self.coverage.checked(Invariant.ACKNOWLEDGED)
         if said > applied:
             self.violated(
                 Invariant.ACKNOWLEDGED,
-                f"the registry says that {worker} has applied {said}; it has applied {applied}",
+                f"{worker} is said to have applied {said}; it has applied {applied}",
                 worker,
                 str(said),
             )

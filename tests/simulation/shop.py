@@ -54,9 +54,9 @@ READ = text("SELECT name, number FROM sim.rows WHERE name = ANY(:names)")
 WRITE = text("UPDATE sim.rows SET number = :number WHERE name = :name")
 
 _SHOWN = re.compile(rb"([a-z]+:[a-z]+)=(\d+)")
-_NOTICE = b"<!--nearshelf:notice-->"
-FILLING = b" ." * 320
-"""What makes a page long enough to be handed on as it grows."""
+NOTICE_SLOT = b"<!--nearshelf:notice-->"
+FILLING = b" ." * 640
+"""What makes a page long enough to be handed on as it grows, and to be coded."""
 
 
 def row_of(kind: str, sku: str) -> str:
@@ -64,6 +64,7 @@ def row_of(kind: str, sku: str) -> str:
 
 
 ROWS = tuple(row_of(kind, sku) for sku in SKUS for kind in KINDS)
+PRICES = tuple(row_of("price", sku) for sku in SKUS)
 
 
 def kind_of(row: str) -> PurgeKind:
@@ -150,6 +151,16 @@ class Lifetimes:
     error_s: int
     negative_s: int = 1
 
+    def longest_s(self, page: Page, detail: str, *, absent: bool) -> float:
+        """For how long an answer with that word of Cache-Status may be shown after the origin has said it, in seconds.
+        `absent`: it says that there is nothing."""
+        if absent:
+            return self.negative_s
+        if not page.html or not detail:
+            return self.fresh_s
+        stale_s = self.revalidate_s if detail in {"stale-while-revalidate", "purged-soft"} else self.error_s
+        return self.fresh_s + stale_s
+
 
 class Numbered(NamedTuple):
     """A row of `sim.rows`."""
@@ -190,7 +201,7 @@ class Rendering:
         absent = len(own) == 1 and not is_listed(numbers[own[0]])
         body = shown.encode()
         if page.html:
-            body = b"<p>" + _NOTICE + body + (FILLING if page.long else b"") + b"</p>"
+            body = b"<p>" + NOTICE_SLOT + body + (FILLING if page.long else b"") + b"</p>"
         else:
             body = b'{"rows": "' + body + b'"}'
         return Rendered(

@@ -87,6 +87,13 @@ class Supervisor:
         self._holder = f"supervisor-{process.incarnation}"
         self._bases: dict[str, float] = {}
         """The clock of each server, as it left it last: from then on its next lease counts."""
+        primary = cluster.servers[known.primary]
+        if not primary.process.alive:
+            cluster.start(known.primary)
+        if not primary.is_primary:
+            # Whoever was promoting it was killed, and there is no way back (infra/local/postgres.py, start_primary).
+            cluster.wait_for_standbys(known.primary, ())
+            cluster.promote(known.primary)
         down = [name for name, server in cluster.servers.items() if not server.process.alive]
         self.machine = Machine(
             list(cluster.servers),

@@ -27,8 +27,8 @@ class Told:
         change.confirmed = confirmed
         self.promise.committed(position, [("price:boot", number)])
 
-    def live(self, position: Position, *workers: Standing, refuses: bool = True) -> None:
-        self.promise.reported_live(position, workers, floors_of=lambda worker, at: refuses)
+    def live(self, position: Position, *workers: Standing, refuses: bool = True, live: bool = True) -> None:
+        self.promise.reported(position, workers, live=live, floors_of=lambda worker, at: refuses)
 
     def asked(self, applied: Position = START) -> Asked:
         return Asked("eu/1", "price of boot", 6.0, self.promise.reports, applied)
@@ -47,7 +47,19 @@ def test_what_was_live_when_it_was_asked_for_must_be_shown():
     assert told.served(OLD, asked=early) == []
     assert told.served(NEW) == []
     assert told.served(OLD) == [Invariant.PROMISE]
-    assert "1.5 had been reported live" in told.violations[0].text
+    assert "1.5 had been reported" in told.violations[0].text
+
+
+def test_shown_promises_the_same_of_edges_and_nothing_of_a_promotion():
+    told = Told()
+    told.live(Position(1, 5), Standing("eu/1", True, True, Position(1, 4)), live=False)
+    assert [violation.invariant for violation in told.violations] == [Invariant.EVIDENCE]
+    assert told.served(OLD) == [Invariant.PROMISE]
+    told.promise.promoted(2, 4)
+    assert told.served(OLD) == []
+    told.live(Position(1, 5), live=False)
+    assert told.served(OLD) == []
+    assert len(told.violations) == 2
 
 
 def test_only_what_was_live_before_counts_as_checked():
@@ -108,7 +120,28 @@ def test_what_was_live_or_to_survive_must_not_be_lost(promise):
         told.live(Position(1, 6))
     told.promise.promoted(2, 5)
     assert [violation.invariant for violation in told.violations] == [Invariant.SURVIVES]
-    assert promise in told.violations[0].text
+    assert {"live": "reported live before", "safe": "as one that survives"}[promise] in told.violations[0].text
+
+
+def test_nobody_is_told_that_what_is_lost_already_is_safe():
+    told = Told()
+    safe, local = (told.promise.wanted("price:boot", NEWER + more, survives=not more) for more in range(2))
+    told.promise.promoted(2, 5)
+    for change in (safe, local):
+        told.promise.committed(Position(1, 6), [("price:boot", change.number)])
+    told.promise.confirmed(local)
+    assert not told.violations
+    told.promise.confirmed(safe)
+    assert [violation.invariant for violation in told.violations] == [Invariant.SURVIVES]
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_a_crash_takes_only_what_nobody_was_told_of(confirmed):
+    told = Told()
+    told.write(NEWER, Position(1, 6), confirmed=confirmed)
+    told.promise.crashed_before(Position(1, 6))
+    assert [violation.invariant for violation in told.violations] == [Invariant.SURVIVES] * confirmed
+    assert told.served(NEWER)[0] is Invariant.PROMISE
 
 
 def test_a_replaced_primary_commits_what_is_lost_already():
@@ -130,6 +163,24 @@ def test_a_label_says_what_the_database_had():
     told.promise.stored("eu/1", (("price:boot", NEW),), Position(1, 4))
     assert [violation.invariant for violation in told.violations] == [Invariant.LABEL, Invariant.LABEL]
     assert "labelled 1.5, where the database had price:boot=2" in told.violations[0].text
+
+
+def test_labels_of_what_a_promotion_kept_are_judged_by_it():
+    told = Told()
+    told.promise.promoted(2, 5)
+    told.promise.stored("eu/1", (("price:boot", OLD),), Position(1, 6))
+    assert not told.violations
+    told.promise.stored("eu/1", (("price:boot", OLD),), Position(1, 5))
+    assert [violation.invariant for violation in told.violations] == [Invariant.LABEL]
+
+
+def test_what_is_kept_is_kept_no_longer_than_the_origin_said():
+    told = Told()
+    told.promise.kept(told.asked(), "fresh", 3.02, 3)
+    assert not told.violations
+    told.promise.kept(told.asked(), "fresh", 3.04, 3)
+    told.promise.made_up(told.asked(), "a tag that nobody has given")
+    assert [violation.invariant for violation in told.violations] == [Invariant.WINDOW] * 2
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 from edge.core.floors import Floors, Verdict
 from tests.simulation.__main__ import main
+from tests.simulation.faults import STRIKES, due_in
 from tests.simulation.plan import plan_of
 from tests.simulation.promise import Invariant
 from tests.simulation.runs import play
@@ -54,6 +55,12 @@ def test_other_seeds_are_other_worlds():
     plans = {plan_of(Random(seed)) for seed in range(20)}
     assert len(plans) > 15
     assert {plan.supervised for plan in plans} == {True, False}
+
+
+def test_the_faults_whose_turn_it_is_can_strike():
+    due = [due_in(seed) for seed in range(len(STRIKES))]
+    assert {name for names in due for name in names} == set(STRIKES)
+    assert all(plan_of(Random(seed), ["halves-parted"]).supervised for seed in range(9))
 
 
 def test_the_promise_is_kept_in_some_worlds():

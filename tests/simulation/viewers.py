@@ -1,7 +1,8 @@
 """Who looks at the shop: requests of many kinds to one edge worker, and what their answers show.
 
 A viewer's connection is the gateway's own (`ViewerConnection`); its other end is here, and takes what is written in the
-very step in which it is written. A conditional request, a HEAD and a part are judged by the tag of what they confirm.
+very step in which it is written. Judged is what the viewer has then: of a 304 the copy that it sent the tag of, of a
+part what it shows and what its tag says that it is a part of, of a HEAD what its tag says.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import re
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from random import Random
@@ -20,8 +21,8 @@ import zstandard
 
 from cache_policies.positions import ZERO, Position
 from edge.gateway.server import GatewayServer, ViewerConnection
-from tests.simulation.promise import Asked, Promise, Shown, Waiting
-from tests.simulation.shop import HOST, PAGES, Page, shown_in
+from tests.simulation.promise import MARKED, Asked, Promise, Waiting
+from tests.simulation.shop import HOST, NOTICE_SLOT, PAGES, Lifetimes, Page, shown_in
 
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: chunked\r\n", re.IGNORECASE)
@@ -29,6 +30,9 @@ _CODING = re.compile(rb"\r\ncontent-encoding: ([a-z]+)\r\n", re.IGNORECASE)
 _ETAG = re.compile(rb'\r\netag: (?:W/)?("[^"]+")\r\n', re.IGNORECASE)
 _CACHE_STATUS = re.compile(rb"\r\ncache-status: ([^\r]*)\r\n", re.IGNORECASE)
 _DETAIL = re.compile(r"; detail=([a-z-]+)")
+_NOTICE = re.compile(rb'<div role="status"[^>]*>Prices are being confirmed\..*?</div>')
+_OF_THE_TIER = "regional"
+"""What an answer says that comes from the tier of its site, as fresh as one of its own."""
 _ANYWAY = frozenset({"stale-if-error", "stale-if-unreachable", "stale-marked"})
 """Details of what was shown because the origin failed; any other is why it was asked, unless it is a hit."""
 _SHOWS = frozenset({b"200", b"404", b"206", b"304"})
@@ -44,6 +48,10 @@ class Manner(StrEnum):
     CODED = "coded"
 
 
+PART_FROM = 1
+"""Where a part begins: everything that a body shows comes after its first octet."""
+
+
 @lru_cache
 def _request(page: Page, manner: Manner, etag: bytes) -> bytes:
     method = "HEAD" if manner is Manner.HEAD else "GET"
@@ -52,7 +60,7 @@ def _request(page: Page, manner: Manner, etag: bytes) -> bytes:
         case Manner.CONDITIONAL:
             lines.append(f"if-none-match: {etag.decode()}")
         case Manner.PART:
-            lines.append("range: bytes=1-9")
+            lines.append(f"range: bytes={PART_FROM}-")
         case Manner.CODED:
             lines.append("accept-encoding: br, gzip")
     return "\r\n".join([*lines, "", ""]).encode()
@@ -70,6 +78,12 @@ def _decoded(body: bytes, coding: bytes) -> bytes:
     return plain
 
 
+def presented(head: bytes, body: bytes) -> str:
+    """The same, as somebody sees it who looks at the page: one that is marked without a word about it is not."""
+    detail = detail_of(head)
+    return "" if detail == MARKED and _NOTICE.search(body) is None else detail
+
+
 def detail_of(head: bytes) -> str:
     """By which word of Cache-Status an answer says that it is not current; empty: it does not."""
     found = _CACHE_STATUS.search(head)
@@ -83,13 +97,20 @@ def detail_of(head: bytes) -> str:
 
 
 @dataclass(slots=True)
-class Tags:
-    """Which rows an ETag stands for: what the origin has ever rendered."""
+class Said:
+    """What the origin has said in a run."""
 
-    shown: dict[bytes, Shown]
+    bodies: dict[bytes, bytes] = field(default_factory=dict)
+    """By their ETags."""
+    last: dict[bytes, float] = field(default_factory=dict)
+    """Of each body, when it was said last, or confirmed, in virtual seconds."""
 
-    def learn(self, etag: bytes, body: bytes) -> None:
-        self.shown[etag] = shown_in(body)
+    def body(self, etag: bytes, body: bytes, now: float) -> None:
+        self.bodies[etag] = body
+        self.last[body] = now
+
+    def again(self, etag: bytes, now: float) -> None:
+        self.last[self.bodies[etag]] = now
 
 
 class Viewer(asyncio.Transport):
@@ -101,6 +122,8 @@ class Viewer(asyncio.Transport):
         self._page = PAGES[0]
         self._manner = Manner.PLAIN
         self._asked: Asked | None = None
+        self._etag = b""
+        """Of the copy that the viewer has, where it asks whether that is still current."""
         self._turn = 0
         self._data = b""
         self._closed = False
@@ -110,8 +133,8 @@ class Viewer(asyncio.Transport):
     def ask(self, page: Page, manner: Manner, asked: Asked) -> None:
         """Send one request; an answer that is ready is here when this returns."""
         self._page, self._manner, self._asked = page, manner, asked
-        etag = self._viewers.etags.get(page.name, b'"none"') if manner is Manner.CONDITIONAL else b""
-        self.connection.received(_request(page, manner, etag))
+        self._etag = self._viewers.etags.get(page.name, b'"none"') if manner is Manner.CONDITIONAL else b""
+        self.connection.received(_request(page, manner, self._etag))
         if self._asked is not None:
             self._turn = self._viewers.waits(asked)
 
@@ -153,7 +176,7 @@ class Viewer(asyncio.Transport):
         asked, self._asked = self._asked, None
         assert asked is not None, f"an answer that nobody asked for: {data[:200]!r}"
         self._waits_no_more()
-        self._viewers.judge(asked, self._page, self._manner, status, head, body)
+        self._viewers.judge(asked, self._page, self._manner, self._etag, status, head, body)
         if not self._closed:
             self._viewers.free.append(self)
 
@@ -205,8 +228,8 @@ def _unchunked(body: bytes) -> bytes:
 
 
 class Viewers:
-    """Those of one edge worker. `applied`: what it has applied; `clock`: the seconds of the run; `tags`: of the whole
-    run. `tell` gets what is worth telling of answers, if somebody wants to hear it."""
+    """Those of one edge worker. `applied`: what it has applied; `clock`: the seconds of the run; `said`: in the whole
+    run, to be kept as `lifetimes` say. `tell` gets what is worth telling of answers, if somebody wants to hear it."""
 
     def __init__(
         self,
@@ -216,7 +239,8 @@ class Viewers:
         promise: Promise,
         waiting: Waiting,
         clock: Callable[[], float],
-        tags: Tags,
+        said: Said,
+        lifetimes: Lifetimes,
         tell: Callable[[str], None] | None,
     ) -> None:
         self.server = server
@@ -230,7 +254,8 @@ class Viewers:
         self._promise = promise
         self._waiting = waiting
         self._clock = clock
-        self._tags = tags
+        self._said = said
+        self._lifetimes = lifetimes
         self._tell = tell
         self.kinds: dict[str, int] = {}
         """Manner and status of answers."""
@@ -251,39 +276,90 @@ class Viewers:
         self.under_way -= 1
         self._waiting.ends(turn)
 
-    def judge(self, asked: Asked, page: Page, manner: Manner, status: bytes, head: bytes, body: bytes) -> None:
-        """An answer is there, whole."""
+    def judge(
+        self, asked: Asked, page: Page, manner: Manner, sent: bytes, status: bytes, head: bytes, body: bytes
+    ) -> None:
+        """An answer is there, whole. `sent`: the tag that was asked about."""
         if self._tell is not None:
             told = _CACHE_STATUS.search(head)
-            said = shown_in(body) if body else ()
+            shows = shown_in(body) if body else ()
             self._tell(
                 f"{manner.value} {page.name}: {status.decode()}; "
-                f"{told[1].decode() if told else 'no status'} {' '.join(f'{n}={v}' for n, v in said)}"
+                f"{told[1].decode() if told else 'no status'} {' '.join(f'{n}={v}' for n, v in shows)}"
             )
-        if status not in _SHOWS:
-            self._promise.answered()
-            return
-        if manner is Manner.PLAIN:
-            shown = shown_in(body)
-        else:
-            shown = self._shown_by(manner, status, head, body)
-            kind = f"{manner.value} {status.decode()}"
-            self.kinds[kind] = self.kinds.get(kind, 0) + 1
-        if manner is not Manner.PLAIN or page.name not in self.etags:
-            etag = _ETAG.search(head)
-            if etag is not None:
-                self.etags[page.name] = etag[1]
-        if shown:
-            self._promise.served(asked, shown, lambda: detail_of(head))
         self._promise.answered()
+        if status not in _SHOWS:
+            return
+        has: bytes | None = body
+        if manner is not Manner.PLAIN:
+            has = self._has(asked, manner, sent, status, head, body)
+        elif page.name not in self.etags:
+            self._remember(page, head)
+        if has is None:
+            return
+        shown = shown_in(has)
+        self._promise.served(asked, shown, lambda: presented(head, has))
+        said_at = self._said.last.get(has)
+        if said_at is None:
+            if _NOTICE.search(has) is None:
+                self._promise.made_up(asked, f"a body that no origin has made: {has[:200]!r}")
+                return
+            said_at = self._said.last[_NOTICE.sub(NOTICE_SLOT, has)]
+        if asked.sent_at - said_at > self._lifetimes.fresh_s or status == b"404":
+            self._was_kept(asked, page, status, head, asked.sent_at - said_at)
 
-    def _shown_by(self, manner: Manner, status: bytes, head: bytes, body: bytes) -> Shown:
-        """What an answer without the plain body stands for."""
-        if status in {b"206", b"304"} or manner is Manner.HEAD:
-            etag = _ETAG.search(head)
-            return () if etag is None else self._tags.shown.get(etag[1], ())
-        coding = _CODING.search(head)
-        return shown_in(body if coding is None else _decoded(body, coding[1]))
+    def _remember(self, page: Page, head: bytes) -> None:
+        etag = _ETAG.search(head)
+        if etag is not None:
+            self.etags[page.name] = etag[1]
+
+    def _was_kept(self, asked: Asked, page: Page, status: bytes, head: bytes, age_s: float) -> None:
+        """What was shown had been said a while ago: it may come from a store, for as long as the origin allowed."""
+        found = _CACHE_STATUS.search(head)
+        told = "" if found is None else found[1].decode()
+        detail = detail_of(head)
+        if "; hit" in told or f"; detail={_OF_THE_TIER}" in told or detail:
+            longest_s = self._lifetimes.longest_s(page, detail, absent=status == b"404")
+            self._promise.kept(asked, detail or "fresh", age_s, longest_s)
+
+    def _has(self, asked: Asked, manner: Manner, sent: bytes, status: bytes, head: bytes, body: bytes) -> bytes | None:
+        """The body that the viewer has after an answer that was not asked for plainly; None: it shows nothing."""
+        kind = f"{manner.value} {status.decode()}"
+        found = _ETAG.search(head)
+        tag = None if found is None else found[1]
+        bodies = self._said.bodies
+        has: bytes | None = body
+        match manner, status:
+            case Manner.CODED, _:
+                coding = _CODING.search(head)
+                if coding is not None:
+                    has = _decoded(body, coding[1])
+                else:
+                    kind = f"plain {status.decode()}"
+            case Manner.HEAD, _:
+                if tag is None and detail_of(head) == MARKED:
+                    has = None
+                elif tag not in bodies:
+                    self._promise.made_up(asked, f"the tag {tag!r}, which no origin has given")
+                    has = None
+                else:
+                    has = bodies[tag]
+            case Manner.CONDITIONAL, b"304":
+                if sent not in bodies or tag not in {None, sent}:
+                    self._promise.made_up(asked, f"a 304 of {tag!r} to a copy of {sent!r}")
+                    has = None
+                else:
+                    has = bodies[sent]
+            case Manner.PART, b"206":
+                whole = None if tag is None else bodies.get(tag)
+                if whole is None or whole[PART_FROM:] != body:
+                    self._promise.made_up(asked, f"a part that is none of {tag!r}: {body[:200]!r}")
+                has = whole
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        if manner is Manner.CONDITIONAL and tag is not None:
+            # The copy that a viewer has from now on.
+            self.etags[asked.about] = tag
+        return has
 
 
 MANNERS = (Manner.HEAD, Manner.CONDITIONAL, Manner.CONDITIONAL, Manner.PART, Manner.CODED)

@@ -18,7 +18,7 @@ from cache_policies.markets import Markets, load_markets
 from cache_policies.positions import Position, PurgeEntry, PurgeKind
 from edge.core.policy import PolicySet
 from edge.policy_files import PACKAGED_POLICIES, load_policies
-from infra.failover.steps import Record
+from infra.failover.steps import Record as Recorded
 from origin.db import Durability
 from origin.events.live import LiveReport, LiveState, Outcome
 from tests.simulation.coverage import Coverage
@@ -29,15 +29,16 @@ from tests.simulation.engine.loop import SimLoop
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.patches import simulated
 from tests.simulation.engine.processes import Process
-from tests.simulation.engine.storage import PURGE_LOG
+from tests.simulation.engine.statements import CONTACT
+from tests.simulation.engine.storage import PURGE_LOG, Record
 from tests.simulation.engine.valkey import SimValkey
 from tests.simulation.faults import STRIKES, UNSUPERVISED, due_in
-from tests.simulation.origins import OriginWorker
+from tests.simulation.origins import Failing, OriginWorker
 from tests.simulation.plan import Plan, plan_of
 from tests.simulation.promise import Change, Invariant, Promise, Violation, Waiting
 from tests.simulation.shop import ROWS, TABLE, is_listed, kind_of, know_rows
 from tests.simulation.supervisor import Supervisor
-from tests.simulation.viewers import Tags, choose
+from tests.simulation.viewers import Said, choose
 
 STORM_S = 20.0
 """How long faults strike, in virtual seconds."""
@@ -50,6 +51,8 @@ FAILOVER_S = 8.0
 """By so much later, where a primary may be lost in the last moment: it is found out, and another one is promoted."""
 MOST_WAITING = 60
 """Viewers of one worker who wait for an answer: then no more of them come."""
+ASKS = 2
+"""Of one fill, where purges keep overtaking it."""
 GROWS_BEYOND = 500
 """Bytes of a body that is handed on as it grows; the shop's own limit is a hundred times that."""
 PAGE_OF_ENTRIES = 3
@@ -89,7 +92,9 @@ class World:
     def __init__(self, seed: int, *, telling: bool = False, storm_s: float = STORM_S) -> None:
         self.loop = loop = SimLoop(seed, telling=telling)
         self.telling = telling
-        self.plan = plan_of(loop.draws("plan"))
+        self.due = due_in(seed)
+        """Kinds of faults whose turn it is."""
+        self.plan = plan_of(loop.draws("plan"), self.due)
         self.network = Network(loop, self.delay_between)
         self._numbers = 0
         rows = {row: self._first_number(row) for row in ROWS}
@@ -103,10 +108,10 @@ class World:
         for row, number in rows.items():
             self.promise.begins_with(row, kind_of(row), number, FIRST)
         self.waiting = Waiting()
-        self.tags = Tags({})
+        self.said = Said()
         self.servers = self.plan.servers
         self.supervisor: Supervisor | None = None
-        self._recorded = Record(self.plan.servers[0], None, 0)
+        self._recorded = Recorded(self.plan.servers[0], None, 0)
         self.workers: dict[str, EdgeWorker] = {}
         """Those that run, or did so last, by the name of their place."""
         self.origins: dict[str, OriginWorker] = {}
@@ -120,6 +125,8 @@ class World:
         self._repaired_s, self._quiet_s = REPAIRED_S + failover_s, QUIET_S + failover_s
         self._known = 1
         """Commits of the cluster that the promise knows."""
+        self._lost = 0
+        """Changes that were lost by then."""
         self._entries: dict[Position, PurgeEntry] = {}
         self._last_number = 0
         self._pending: dict[Position, Change] = {}
@@ -129,8 +136,8 @@ class World:
 
     # -- a run ---------------------------------------------------------------------------------------------------------
 
-    def run(self) -> Result:
-        """Let it happen, to its end or to the first violation."""
+    def run(self, *, mends: bool = True) -> Result:
+        """Let it happen, to its end or to the first violation. `mends`: False: its end is that of the storm."""
         loop, promise = self.loop, self.promise
         collects = gc.isenabled()
         gc.disable()
@@ -138,18 +145,11 @@ class World:
             with simulated(loop, self.network), smaller():
                 self._begin()
                 loop.run(self._storm_s)
-                if not promise.violations:
-                    self.heal_all()
-                    loop.run(self._storm_s + self._repaired_s)
-                if not promise.violations:
-                    self._look_whether_caught_up()
-                if not promise.violations:
-                    self._last_looks()
-                    loop.run(self._storm_s + self._quiet_s)
-                if not promise.violations:
-                    self._look_who_waits()
+                if mends:
+                    self._end()
                 for worker in self.workers.values():
                     self._count_what_it_met(worker)
+                self._count_what_messages_met()
                 self._look_at_faults()
                 loop.close()
         finally:
@@ -168,6 +168,20 @@ class World:
             self.plan,
         )
 
+    def _end(self) -> None:
+        """Mend everything, and see that all is well again."""
+        loop, promise = self.loop, self.promise
+        if not promise.violations:
+            self.heal_all()
+            loop.run(self._storm_s + self._repaired_s)
+        if not promise.violations:
+            self._look_whether_caught_up()
+        if not promise.violations:
+            self._last_looks()
+            loop.run(self._storm_s + self._quiet_s)
+        if not promise.violations:
+            self._look_who_waits()
+
     def _begin(self) -> None:
         plan = self.plan
         know_rows(self.cluster)
@@ -182,8 +196,8 @@ class World:
         self.later(plan.change_every_s, self._change)
         if plan.strikes:
             self.later(1.0, self._strike)
-            for name in due_in(self.loop.seed):
-                self.later(self._weather.uniform(0.5, 0.9 * self._storm_s), self._strike_with, name)
+            for name in self.due:
+                self.later(self._weather.uniform(0.5, 0.8 * self._storm_s), self._due, name)
 
     def note(self, text: str) -> None:
         """Something happened that a reader of the story wants to know."""
@@ -192,6 +206,10 @@ class World:
     def later(self, delay_s: float, callback: Callable[..., object], *args: object) -> None:
         """`callback(*args)` in `delay_s` virtual seconds, from outside of every process."""
         self.loop.after(self.loop.world, delay_s, callback, *args)
+
+    def while_it_storms(self, delay_s: float, callback: Callable[..., object], *args: object) -> None:
+        """The same for what breaks something: not when everything has been mended meanwhile."""
+        self.later(delay_s, lambda: callback(*args) if self._storming else None)
 
     def _violated(self, violation: Violation) -> None:
         self.note(f"VIOLATION of {violation.invariant.value}: {violation.text}")
@@ -266,7 +284,7 @@ class World:
 
     async def _edge(self, process: Process) -> None:
         edge = process.name.partition("/")[0]
-        worker = EdgeWorker(self, process, edge, self.plan.edge, self._clocks)
+        worker = EdgeWorker(self, process, edge, self.plan.edge, self.plan.origin.lifetimes, self._clocks)
         self.note(f"{process.name} starts as {worker.id}")
         self.workers[process.name] = self._by_id[worker.id] = worker
         self._next_viewer(worker)
@@ -296,6 +314,11 @@ class World:
             self.kill_edge(process.name)
         self.later(0.1, self.start_edge, process.name)
 
+    def is_up(self, edge: str) -> bool:
+        """Whether a worker of that place runs and is not about to stop."""
+        worker = self.workers.get(edge)
+        return worker is not None and worker.process.alive and not worker.stopping
+
     def lost_history(self, worker: EdgeWorker) -> None:
         """It stops at once, and is started again with an empty store."""
         self.coverage.struck("lost-history")
@@ -310,6 +333,16 @@ class World:
     def _count_what_it_met(self, worker: EdgeWorker) -> None:
         """Faults that are not done to a worker: it comes by them."""
         for name, times in worker.met().items():
+            if times:
+                self.coverage.faults[name] += times
+
+    def _count_what_messages_met(self) -> None:
+        messages = self.network.messages
+        for name, times in (
+            ("message-lost", messages.lost),
+            ("message-repeated", messages.repeated),
+            ("message-late", messages.late),
+        ):
             if times:
                 self.coverage.faults[name] += times
 
@@ -357,7 +390,7 @@ class World:
             process.start(self._supervise, process)
 
     async def _supervise(self, process: Process) -> None:
-        def keep(step: Record) -> None:
+        def keep(step: Recorded) -> None:
             self._recorded = step
 
         self.supervisor = supervisor = Supervisor(
@@ -397,8 +430,8 @@ class World:
     # -- people --------------------------------------------------------------------------------------------------------
 
     def _next_viewer(self, worker: EdgeWorker) -> None:
-        people = self._people
-        self.loop.after(worker.process, people.expovariate(1.0) * self.plan.view_every_s, self._view, worker)
+        # From outside: on a worker that wakes it comes among everything else that has arrived meanwhile.
+        worker.process.post(self._people.expovariate(1.0) * self.plan.view_every_s, self._view, worker)
 
     def _view(self, worker: EdgeWorker) -> None:
         if worker.stopping:
@@ -431,10 +464,16 @@ class World:
             durability = Durability.LOCAL if people.random() < 0.3 else Durability.SURVIVES
             self._change_rows(rows, durability, everything=people.random() < 0.06)
 
-    def change_locally(self) -> None:
-        """Somebody changes something that may be lost with the primary."""
+    def change_locally(self, row: str | None = None) -> None:
+        """Somebody changes something that may be lost with the primary; None: anything."""
         if self._storming:
-            self._change_rows(self._people.sample(ROWS, 1), Durability.LOCAL)
+            self._change_rows([row or self._people.choice(ROWS)], Durability.LOCAL)
+
+    def fail_pages(self, origin: str, fails: tuple[Failing, float] | None) -> None:
+        """From now on a worker of the origin does that wrong with pages, so often of one time; None: nothing."""
+        worker = self.origins.get(origin)
+        if worker is not None:
+            worker.fails = fails
 
     def _change_rows(
         self, rows: list[str], durability: Durability = Durability.SURVIVES, *, everything: bool = False
@@ -451,9 +490,10 @@ class World:
             worker = self._by_id.get(each.worker)
             if worker is not None and each.outcome is Outcome.ACKNOWLEDGED:
                 self.promise.acknowledged(worker.name, report.position, worker.follower.highest)
-        if report.state is LiveState.LIVE:
+        if report.state in {LiveState.LIVE, LiveState.SHOWN}:
             standing = [worker.standing for worker in self.workers.values()]
-            self.promise.reported_live(report.position, standing, floors_of=self._floors_refuse)
+            live = report.state is LiveState.LIVE
+            self.promise.reported(report.position, standing, live=live, floors_of=self._floors_refuse)
 
     def _floors_refuse(self, worker: str, position: Position) -> bool:
         entry = self.entry_at(position)
@@ -468,9 +508,16 @@ class World:
         self.later(weather.expovariate(1.0) * self.plan.strike_every_s, self._strike)
         self._strike_with(weather.choice(self.plan.strikes))
 
-    def _strike_with(self, name: str) -> None:
-        if (self.plan.supervised or name in UNSUPERVISED) and STRIKES[name](self, self._weather):
-            self.coverage.struck(name)
+    def _strike_with(self, name: str) -> bool:
+        if not ((self.plan.supervised or name in UNSUPERVISED) and STRIKES[name](self, self._weather)):
+            return False
+        self.coverage.struck(name)
+        return True
+
+    def _due(self, name: str) -> None:
+        """It is the turn of that kind of fault: now, or as soon as there is anything that it could happen to."""
+        if self._storming and not self._strike_with(name):
+            self.later(0.5, self._due, name)
 
     def heal_all(self) -> None:
         """Everything is mended, at once."""
@@ -484,6 +531,8 @@ class World:
         for process in list(self._processes.values()):
             process.stalls = None
             self.wake(process)
+        for origin in self.plan.origins:
+            self.fail_pages(origin, None)
         for name, server in self.cluster.servers.items():
             self.wake(server.process)
             self.start_server(name)
@@ -514,17 +563,35 @@ class World:
             self._known += 1
             position = record.position
             if position is None:
+                self._registered(record)
                 continue
             logged = record.writes[PURGE_LOG, position]
             entry = PurgeEntry(position, logged.id, PurgeKind(logged.kind), logged.tags, logged.fork_cv)
             if position in self._entries and position.epoch == promise.epoch:
                 promise.crashed_before(position)
             self._entries[position] = entry
-            if entry.fork_cv is not None:
-                promise.promoted(position.epoch, entry.fork_cv)
+            if entry.kind is PurgeKind.EPOCH:
+                # By what was inherited, whatever the entry says of that.
+                promise.promoted(position.epoch, self._inherited(record))
+                self.coverage.struck("promotion")
+                if promise.lost > self._lost:
+                    self._lost = promise.lost
+                    self.coverage.struck("tail-lost")
             promise.committed(
                 position, [(key, number) for (table, key), number in record.writes.items() if table == TABLE]
             )
+
+    def _inherited(self, record: Record) -> int:
+        """The highest `cv` in the log of the server that made `record`, before that."""
+        log = self.cluster.servers[record.made_by].log
+        return next(each.position.cv for each in reversed(log[: record.number - 1]) if each.position is not None)
+
+    def _registered(self, record: Record) -> None:
+        """A database has written what it takes a worker to have applied."""
+        for (table, key), known in record.writes.items():
+            if table == CONTACT and known is not None and key in self._by_id:
+                worker = self._by_id[key]
+                self.promise.acknowledged(worker.name, known.applied, worker.follower.highest)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -601,6 +668,7 @@ def smaller() -> Iterator[None]:
     with (
         patch.object(purge_log_module, "TAIL_ENTRIES", TAIL_OF_ENTRIES),
         patch("edge.gateway.fills.WHOLE_BYTES", GROWS_BEYOND),
+        patch("edge.gateway.fills.MAX_ASKS", ASKS),
     ):
         read_after.__defaults__ = (PAGE_OF_ENTRIES,)
         try:

@@ -6,14 +6,15 @@ import gc
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from random import Random
 from unittest.mock import patch
 
 from tests.simulation import world
 from tests.simulation.bugs import of_edges, of_the_origin
 from tests.simulation.bugs.planting import Bug, named
-from tests.simulation.engine.patches import simulated
 from tests.simulation.plan import Plan, plan_of
-from tests.simulation.promise import Promise, Violation
+from tests.simulation.promise import Violation
+from tests.simulation.world import Result
 
 BUGS = named([*of_edges.BUGS, *of_the_origin.BUGS])
 """Every planted bug, by its name."""
@@ -51,43 +52,36 @@ class Caught:
 
 
 def hunt(bug: Bug, runs: int = MOST_RUNS, first_seed: int = FIRST_SEED) -> Caught | None:
-    """Play worlds with `bug` in them, each to the end of its storm, until it is caught; None: it was not."""
+    """Play worlds with `bug` in them, until it is caught; None: it was not."""
     began = time.process_time()
     served = checked = 0
-    with patch.object(world, "plan_of", lambda draws: _tuned(bug, plan_of(draws))), bug.plant():
+    with bug.plant():
         for number in range(runs):
-            promise = _storm(first_seed + number)
-            served += promise.counts.served
-            checked += promise.counts.checked
-            if promise.violations:
+            played = _play(bug, first_seed + number)
+            served += played.served
+            checked += played.checked
+            if played.violations:
                 took_s = time.process_time() - began
-                return Caught(bug.name, first_seed + number, number + 1, served, checked, took_s, promise.violations[0])
+                return Caught(bug.name, played.seed, number + 1, served, checked, took_s, played.violations[0])
     return None
-
-
-def _tuned(bug: Bug, plan: Plan) -> Plan:
-    return bug.tune(replace(plan, view_every_s=VIEW_EVERY_S))
 
 
 def is_clean_without(bug: Bug, caught: Caught) -> bool:
     """Whether the world that showed `bug` has nothing to complain of without it, for as long."""
-    with patch.object(world, "plan_of", lambda draws: _tuned(bug, plan_of(draws))):
-        return not _storm(caught.seed, caught.violation.at).violations
+    until = world.STORM_S if bug.shows_afterwards else caught.violation.at
+    return not _play(bug, caught.seed, until).violations
 
 
-def _storm(seed: int, until: float = world.STORM_S) -> Promise:
-    """What came of a world whose storm nobody mends."""
-    played = world.World(seed)
+def _play(bug: Bug, seed: int, storm_s: float = world.STORM_S) -> Result:
+    """What came of a world in which only those faults strike that `bug` is looked for with: of its storm, or, where the
+    bug shows afterwards, of all of it."""
+
+    def tuned(draws: Random, due: Sequence[str]) -> Plan:
+        return bug.tune(replace(plan_of(draws), view_every_s=VIEW_EVERY_S))
+
     gc.collect()
-    gc.disable()
-    try:
-        with simulated(played.loop, played.network), world.smaller():
-            played._begin()
-            played.loop.run(until)
-            played.loop.close()
-    finally:
-        gc.enable()
-    return played.promise
+    with patch.object(world, "plan_of", tuned), patch.object(world, "due_in", lambda seed: []):
+        return world.World(seed, storm_s=storm_s).run(mends=bug.shows_afterwards)
 
 
 def hunt_all(names: Sequence[str] = ()) -> list[str]:

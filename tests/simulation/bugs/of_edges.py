@@ -11,19 +11,23 @@ from unittest.mock import patch
 
 from cache_policies.positions import Position, PurgeEntry, PurgeKind
 from cache_policies.tags import EVERYTHING
-from edge.core import reuse
+from edge.core import delivery, reuse
 from edge.core.floors import Floors, Lease
 from edge.core.reuse import MustValidate, Stale, Why
 from edge.core.stored import StoredResponse
 from edge.gateway import fills, handover
 from edge.gateway.fills import Fills
 from edge.gateway.flights import Flights
-from edge.gateway.landings import Errand
+from edge.gateway.landings import Errand, Failed, NotKept
 from edge.gateway.server import GatewayServer
+from edge.purge import follower
 from edge.purge.follower import Follower, FollowerLoop
 from tests.simulation.bugs.planting import BlindFloors, Bug, blind, failing_over, instead, struck_by
+from tests.simulation.engine import statements
 from tests.simulation.engine.processes import Process
+from tests.simulation.engine.storage import PURGE_LOG
 from tests.simulation.plan import Plan
+from tests.simulation.shop import Lifetimes
 
 # -- floors ------------------------------------------------------------------------------------------------------------
 
@@ -141,6 +145,60 @@ def _stamped_late() -> Iterator[None]:
         yield
 
 
+def _begins_anew(fetch: Any) -> Any:
+    async def fetched(self: Fills, errand: Errand, fate: Any) -> Any:
+        landed = await fetch(self, errand, fate)
+        old = errand.validate
+        if old is not None and (isinstance(landed, Failed) or (isinstance(landed, NotKept) and _broken(landed))):
+            by_s = self._clock() - old.stored_at
+            ends = {name: getattr(old, name) + by_s for name in ("fresh_until", "revalidate_until", "error_until")}
+            self._store.put(replace(old, stored_at=old.stored_at + by_s, **ends))
+        return landed
+
+    return fetched
+
+
+def _broken(landed: NotKept) -> bool:
+    return landed.response.status >= 500
+
+
+def _without_a_word(deliver_marked: Any) -> Any:
+    def delivered(*args: Any) -> Any:
+        with patch.object(delivery, "NOTICE", delivery.NOTICE_SLOT):
+            return deliver_marked(*args)
+
+    return delivered
+
+
+def _any_tag(precondition_status: Any) -> Any:
+    def confirmed(request: Any, status: int, headers: Any) -> Any:
+        found = precondition_status(request, status, headers)
+        return 304 if found is None and status == 200 and "if-none-match" in request.headers else found
+
+    return confirmed
+
+
+@contextmanager
+def _from_the_future() -> Iterator[None]:
+    """Both halves of it: either is harmless without the other."""
+    question = Follower.question
+    texts = {handler: text for text, handler in statements.STATEMENTS.items()}
+
+    def asked(self: Follower) -> Any:
+        said = question(self)
+        if self.applied is None or self.head is None:
+            return said
+        return replace(said, after=max(self.applied, self.head))
+
+    def noted(view: Any, values: Any) -> Any:
+        row = view.get(PURGE_LOG, Position(values["epoch"], values["cv"]))
+        return (yield from statements.note_contact(view, {**values, "id": "" if row is None else row.id}))
+
+    planted = {texts[statements.note_contact]: noted}
+    with patch.object(Follower, "question", asked), patch.dict(statements.STATEMENTS, planted):
+        yield
+
+
 def _coarse(make: Any) -> Any:
     def made(self: GatewayServer, application: Any, clock: Callable[[], float], *rest: Any) -> None:
         read_at = -math.inf
@@ -213,6 +271,16 @@ def _few_floors(plan: Plan) -> Plan:
 def _with_tier(plan: Plan) -> Plan:
     tuned = struck_by("edge-killed", "log-trimmed", every_s=0.4, change_every_s=0.7)(plan)
     return replace(tuned, edge=replace(tuned.edge, regional=True), edges=("eu/1", "eu/2"))
+
+
+def _short_lived(plan: Plan) -> Plan:
+    tuned = struck_by("pages-fail", view_every_s=0.01)(plan)
+    return replace(tuned, origin=replace(tuned.origin, lifetimes=Lifetimes(1, 3, 0)))
+
+
+def _unsure(plan: Plan) -> Plan:
+    tuned = struck_by("messages-lost", "pages-fail", change_every_s=0.3)(plan)
+    return replace(tuned, origin=replace(tuned.origin, lifetimes=Lifetimes(8, 30, 60)))
 
 
 BUGS = (
@@ -342,6 +410,41 @@ BUGS = (
         "a starting worker takes what is older than the retained log for current",
         instead(Follower, "on_answer", _starts_open),
         _with_tier,
+    ),
+    Bug(
+        "position-from-the-future",
+        4,
+        "a worker names the head that it has heard of, and the registry does not look for the id that it names",
+        _from_the_future,
+        struck_by("price-war", "edge-left-behind", change_every_s=0.7),
+    ),
+    Bug(
+        "question-without-a-deadline",
+        4,
+        "a question whose answer is lost is waited for, and no other is asked",
+        lambda: patch.object(follower, "STREAM_DEADLINE_S", 1e9),
+        struck_by("origin-killed", "messages-lost", "edge-cut"),
+        shows_afterwards=True,
+    ),
+    Bug(
+        "failed-refresh-extends-the-window",
+        2,
+        "a refresh that failed counts as one: what is stored may be shown for as long again",
+        instead(Fills, "fetch", _begins_anew),
+        _short_lived,
+    ),
+    Bug(
+        "marked-without-a-word",
+        5,
+        "a page that is shown without a lease says nothing about it",
+        instead(handover, "deliver_marked", _without_a_word),
+        _unsure,
+    ),
+    Bug(
+        "304-to-any-copy",
+        2,
+        "whoever asks whether a copy is current is told that it is, whichever that is",
+        instead(delivery, "precondition_status", _any_tag),
     ),
     Bug(
         "questions-not-counted",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from cache_policies.tags import many_tag
 from origin import db, readthrough, snapshot
 from origin.caching import minimum_of
 from origin.events import feed, live, observer, purge_log, purge_map
-from origin.events.live import Outcome
+from origin.events.live import LiveState, Outcome
 from origin.events.messages import PriceChanged
 from origin.snapshot import Snapshots
 from tests.simulation.bugs.planting import Bug, failing_over, instead, struck_by
@@ -144,11 +144,35 @@ def _one_is_enough(state: Any) -> Any:
     return stated
 
 
+def _without_standbys(state: Any) -> Any:
+    def stated(self: Any, workers: Any, standbys: Any) -> Any:
+        found = state(self, workers, standbys)
+        return LiveState.LIVE if found is LiveState.SHOWN else found
+
+    return stated
+
+
 def _for_nobody(engine: Any) -> Any:
     def made(*args: Any, **named: Any) -> Any:
         return engine(*args, **{"synchronous_commit": "local", **named})
 
     return made
+
+
+def _two_sites(*strikes: str, every_s: float, may_kill: bool) -> Callable[[Plan], Plan]:
+    def tuned(plan: Plan) -> Plan:
+        over = failing_over(plan)
+        return replace(
+            over,
+            edges=("eu/1", "us/1"),
+            origins=("origin/1", "origin/2"),
+            strikes=strikes,
+            strike_every_s=every_s,
+            change_every_s=0.3,
+            may_kill=may_kill,
+        )
+
+    return tuned
 
 
 def _shelved(plan: Plan) -> Plan:
@@ -230,6 +254,27 @@ BUGS = (
         "a commit that is to survive its primary does not wait for a standby",
         instead(db, "_engine", _for_nobody),
         failing_over,
+    ),
+    Bug(
+        "live-without-a-standby",
+        6,
+        "a change is live when every worker has applied it, whether a standby has it on its disk or not",
+        instead(live.Watch, "_state", _without_standbys),
+        failing_over,
+    ),
+    Bug(
+        "in-charge-without-a-lease",
+        8,
+        "a primary answers whether or not its supervisor has it in charge",
+        lambda: patch.object(statements, "is_in_charge", lambda view: view.server.is_primary),
+        _two_sites("halves-parted", every_s=8.0, may_kill=False),
+    ),
+    Bug(
+        "live-right-after-a-promotion",
+        8,
+        "a new primary calls live what those workers have applied that it knows of, from its first moment on",
+        lambda: patch.object(live, "QUIET_S", 0.0),
+        _two_sites("registration-lost", every_s=5.0, may_kill=True),
     ),
     Bug(
         "forgotten-too-early",

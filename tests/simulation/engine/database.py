@@ -119,6 +119,10 @@ class SimEngine:
                 else:
                     return raw
             made: RawConnection = await self._create(**self._options)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
+            # As `origin.db._Pool` has it.
+            self._places.release()
+            raise ConnectionError(str(exc)) from exc
         except BaseException:
             self._places.release()
             raise
