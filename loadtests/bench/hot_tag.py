@@ -88,10 +88,9 @@ class Fetch(NamedTuple):
     site: str
     target: str
 
-    def why(self, purged: int) -> str:
+    @property
+    def why(self) -> str:
         """Why it may have been one too many."""
-        if self.position < purged:
-            return "before the purge"
         return "past a lease" if self.demands_head else "another worker had it, and was not heard of in time"
 
 
@@ -100,7 +99,7 @@ class Done:
     """What came of one case."""
 
     fetches: Sequence[Fetch]
-    """From the first viewer on."""
+    """Answered from the purge on. What a worker still lacked before is the end of filling it."""
     most_under_way: int
     live_ms: float
     got: Sequence[Got]
@@ -120,9 +119,9 @@ class Done:
         for fetch in self.fetches:
             by_page.setdefault((fetch.site, fetch.target), []).append(fetch)
         for of_page in by_page.values():
-            # The last is the one that was due: after the purge, and at no other's expense.
-            of_page.sort(key=lambda fetch: (fetch.position, not fetch.demands_head))
-        return Counter(fetch.why(self.purged) for of_page in by_page.values() for fetch in of_page[:-1])
+            # One was due: one that no lease was the reason for, if there is one.
+            of_page.sort(key=lambda fetch: not fetch.demands_head)
+        return Counter(fetch.why for of_page in by_page.values() for fetch in of_page[:-1])
 
     @property
     def old_after_live(self) -> int:
@@ -240,7 +239,7 @@ def play(stack: ExitStack, scratch: Path, program: Path, case: Case, keys: int, 
         for worker in site:
             worker.check_alive()
     return Done(
-        fetches=tuple(fetches),
+        fetches=[fetch for fetch in fetches if fetch.position >= entry.cv],
         most_under_way=origin.most_under_way,
         live_ms=1000 * (live_at - put_at),
         got=[got for got in answers if got.sent_at >= put_at],
