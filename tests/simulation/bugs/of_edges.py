@@ -20,7 +20,6 @@ from edge.gateway.fills import Fills
 from edge.gateway.flights import Flights
 from edge.gateway.landings import Errand, Failed, NotKept
 from edge.gateway.server import GatewayServer
-from edge.purge import follower
 from edge.purge.follower import Follower, FollowerLoop
 from tests.simulation.bugs.planting import BlindFloors, Bug, blind, failing_over, instead, struck_by
 from tests.simulation.engine import statements
@@ -417,14 +416,6 @@ BUGS = (
         "a worker names the head that it has heard of, and the registry does not look for the id that it names",
         _from_the_future,
         struck_by("price-war", "edge-left-behind", change_every_s=0.7),
-    ),
-    Bug(
-        "question-without-a-deadline",
-        4,
-        "a question whose answer is lost is waited for, and no other is asked",
-        lambda: patch.object(follower, "STREAM_DEADLINE_S", 1e9),
-        struck_by("origin-killed", "messages-lost", "edge-cut"),
-        shows_afterwards=True,
     ),
     Bug(
         "failed-refresh-extends-the-window",

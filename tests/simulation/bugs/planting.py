@@ -27,8 +27,6 @@ class Bug:
     plant: Plant
     tune: Callable[[Plan], Plan] = lambda plan: plan
     """The worlds in which it is looked for: those where it can do harm."""
-    shows_afterwards: bool = False
-    """Whether it shows when everything is mended: somebody is not well again."""
 
 
 def instead(owner: object, name: str, make: Callable[[Any], Any]) -> Plant:
