@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.local.relayed import Connection, End
-from infra.local.spoiling import Slowness, Spoiler, spoiler
+from infra.local.spoiling import Slowness, Spoiler, seed_of, spoiler
 
 CONDITIONS = {"garble": "garbled", "truncate": "truncated"}
 
@@ -257,7 +257,7 @@ class Relay:
             case "heal":
                 await listener.heal()
             case _:
-                await listener.spoil(action, int(command.get("seed", 0)))
+                await listener.spoil(action, seed_of(command))
 
     def _chosen(self, edge: str | None, channel: str | None) -> list[Listener]:
         """None or `all` is every one."""

@@ -72,6 +72,14 @@ class Slowness:
         return " and ".join(parts)
 
 
+def seed_of(command: dict[str, Any]) -> int:
+    """Of `garble` and `truncate`. Raises ValueError that says what is wrong with the command."""
+    seed = command.get("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise ValueError(f"{command['do']}: seed is a whole number, not {seed!r}")
+    return seed
+
+
 def spoiler(how: str, seed: int, number: int) -> Spoiler:
     """For the connection with this number, under the fault `garble` or `truncate` of this seed."""
     rng = random.Random(f"{how} {seed} {number}")

@@ -410,6 +410,8 @@ async def test_a_channel_may_lead_from_one_unix_socket_to_another(tmp_path):
         pytest.param({"do": "slow", "edge": "eu"}, "by how much", id="slow, and not by how much"),
         pytest.param({"do": "slow", "edge": "eu", "ms": -1}, "ms", id="faster than before"),
         pytest.param({"do": "slow", "edge": "eu", "bytes_per_s": 0}, "bytes_per_s", id="nothing at all"),
+        pytest.param({"do": "garble", "edge": "eu", "seed": None}, "seed", id="no seed"),
+        pytest.param({"do": "truncate", "edge": "eu", "seed": "7"}, "seed", id="a seed in words"),
         pytest.param({"do": "cut", "edge": "mars"}, "mars", id="an edge that is not there"),
         pytest.param({"do": "cut", "edge": "eu", "channel": "gossip"}, "gossip", id="a channel that is not there"),
         pytest.param({"do": "dance"}, "dance", id="a command that is not there"),
