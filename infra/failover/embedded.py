@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
-from infra.failover.sql import SqlServers, StepFailed, in_words
+from infra.failover.records import OURS, record
+from infra.failover.sql import SqlServers, StepFailed
 from infra.failover.steps import (
     Announce,
     Ended,
@@ -29,29 +28,7 @@ from infra.failover.steps import (
 from infra.local.errors import LocalError
 from infra.local.postgres import Databases
 from infra.local.processes import describe_status
-from infra.local.state import State, write_atomically
-
-RECORD = "failover.json"
-"""In the state folder: who is the primary."""
-
-
-def recorded(path: Path) -> Record | None:
-    """What an earlier run recorded; None: nothing. Raises LocalError when that cannot be read."""
-    try:
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Record(known["primary"], known["promotable"], known["epoch"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise LocalError(
-            f"{path} says who the primary is, and cannot be read ({in_words(exc)}); mend it, as in docs/failover.md"
-        ) from exc
-
-
-def record(path: Path, step: Record) -> None:
-    """For the next run, should this one, or the machine, end the next moment. Raises OSError."""
-    known = {"primary": step.primary, "promotable": step.promotable, "epoch": step.epoch}
-    write_atomically(path, json.dumps(known) + "\n", lasting=True)
+from infra.local.state import State
 
 
 class EmbeddedDriver:
@@ -80,7 +57,7 @@ class EmbeddedDriver:
         return await self._sql.probe(step)
 
     def record(self, step: Record) -> None:
-        record(self._state.folder / RECORD, step)
+        record(self._state.folder / OURS, step)
 
     def announce(self, step: Announce) -> None:
         self._servers.primary_name = step.node

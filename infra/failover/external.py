@@ -6,14 +6,11 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from infra.failover.embedded import record, recorded
+from infra.failover.records import OF_OTHERS, record, recorded
 from infra.failover.sql import TROUBLE, SqlServers, in_words
 from infra.failover.steps import Announce, Event, Open, Probe, Promote, Record, Seen, Step, Stop, Unleash
 from infra.local.errors import LocalError
 from infra.local.state import State
-
-RECORD = "failover-others.json"
-"""In the state folder: who is the primary. Not the file of our own servers, which may be used again."""
 
 
 class ExternalDriver:
@@ -25,7 +22,7 @@ class ExternalDriver:
         """`addresses`: of their administrator. `moved`: hears who is the primary, once it can be worked with."""
         self._sql = SqlServers(addresses, holder)
         self._nodes: Sequence[str] = tuple(addresses)
-        self._path = state.folder / RECORD
+        self._path = state.folder / OF_OTHERS
         self._moved = moved
 
     async def find_primary(self, *, accept_loss: bool) -> Record:

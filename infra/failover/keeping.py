@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from infra.failover.embedded import RECORD, EmbeddedDriver, record, recorded
+from infra.failover.embedded import EmbeddedDriver
 from infra.failover.external import ExternalDriver
 from infra.failover.machine import Machine
+from infra.failover.records import OURS, record, recorded
 from infra.failover.runner import Driver, Runner
 from infra.failover.sql import STANDBY, TROUBLE, in_words
 from infra.failover.steps import Done, Freed, Held, Phase, Record, Rejoin, Say
@@ -106,7 +107,7 @@ class KeptDatabases:
 
     def _known(self) -> Record:
         """Who is the primary by what an earlier run recorded, or else by the data itself. Raises LocalError."""
-        path = self._state.folder / RECORD
+        path = self._state.folder / OURS
         known, servers = recorded(path), self.servers
         if known is not None:
             if known.primary in servers.nodes:
@@ -134,7 +135,7 @@ class KeptDatabases:
             raise LocalError(f"{why}\n  `nearshelf up --failover auto` makes {standby.name} the primary") from why
         self._voice.warn(f"{known.primary}, the primary, cannot be started: {standby.name} is made the primary; {why}")
         instead = Record(standby.name, None, known.epoch + 1)
-        record(self._state.folder / RECORD, instead)
+        record(self._state.folder / OURS, instead)
         return instead
 
     async def start_standby(self) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from infra.failover.embedded import RECORD, record, recorded
 from infra.failover.keeping import KeptDatabases
 from infra.failover.machine import LEASE_S, Refused
+from infra.failover.records import OURS, record, recorded
 from infra.failover.steps import Fence, Record
 from infra.local.errors import LocalError
 from infra.local.external import ExternalDatabases
@@ -333,7 +333,7 @@ def test_a_promotion_that_a_killed_run_began_is_finished_by_the_next(pair):
     old, standby = pair.machine.primary, pair.servers.standby.name
     epoch, cv = pair.change(old)
     pair.keep_no_more()
-    (pair.servers.state.folder / "failover.json").write_text(
+    (pair.servers.state.folder / OURS).write_text(
         f'{{"primary": "{standby}", "promotable": null, "epoch": {epoch + 3}}}'
     )
     pair.keep()
@@ -347,7 +347,7 @@ def test_a_primary_that_cannot_be_started_at_all_gives_way_if_nothing_is_lost_or
     old, standby = pair.machine.primary, pair.servers.standby.name
     epoch, cv = pair.change(old)
     pair.keep_no_more()
-    path = pair.servers.state.folder / RECORD
+    path = pair.servers.state.folder / OURS
     (pair.servers.nodes[old].data / "global" / "pg_control").unlink()
     if not is_promotable:
         record(path, Record(old, None, epoch))
@@ -368,7 +368,7 @@ def test_going_back_to_the_old_primary_by_hand_gives_up_the_epoch_of_the_new_one
     pair.until(lambda: pair.machine.primary == new)
     assert pair.change(new, durable=False) == (epoch + 1, cv + 2)
     pair.keep_no_more()
-    path = pair.servers.state.folder / RECORD
+    path = pair.servers.state.folder / OURS
     known = recorded(path)
     assert known is not None
     record(path, Record(old, known.promotable, known.epoch))
@@ -381,7 +381,7 @@ def test_going_back_to_the_old_primary_by_hand_gives_up_the_epoch_of_the_new_one
 
 def test_without_a_record_of_who_is_the_primary_nobody_is_taken_for_it_by_chance(pair):
     state = pair.servers.state
-    path, mark = state.folder / RECORD, pair.servers.standby.data / "standby.signal"
+    path, mark = state.folder / OURS, pair.servers.standby.data / "standby.signal"
     known = path.read_text()
 
     def refused() -> str:
@@ -425,7 +425,7 @@ def test_servers_of_others_are_put_in_charge_and_handed_over_by_hand(pair):
     pair.run(pair.kept.stop())
     servers, state = pair.servers, pair.servers.state
     old, new = servers.primary, servers.standby
-    known = recorded(state.folder / RECORD)
+    known = recorded(state.folder / OURS)
     kept = KeptDatabases(servers, others(pair), state, Voice(quiet=True), failover=None, moved=lambda: None)
     try:
         assert pair.run(kept.start_primary()) == []
@@ -436,7 +436,7 @@ def test_servers_of_others_are_put_in_charge_and_handed_over_by_hand(pair):
         move = pair.run(kept.runner.move(None))
         assert move.new == f"{servers.sockets}:{new.port}"
         assert pair.positions(new.name)[-2:] == [(*position, "hard"), (position[0] + 1, position[1] + 1, "epoch")]
-        assert recorded(state.folder / RECORD) == known  # of our own, which may be used again
+        assert recorded(state.folder / OURS) == known  # of our own, which may be used again
         # It still runs, and takes no change.
         with pytest.raises(asyncpg.PostgresError):
             pair.change(old.name, durable=False)
@@ -444,6 +444,6 @@ def test_servers_of_others_are_put_in_charge_and_handed_over_by_hand(pair):
         pair.run(kept.stop())
     # Its owner rebuilds the old one.
     pair.run(servers.stop_databases())
-    record(state.folder / RECORD, Record(new.name, None, position[0] + 1))
+    record(state.folder / OURS, Record(new.name, None, position[0] + 1))
     pair.keep()
     assert pair.machine.primary == new.name

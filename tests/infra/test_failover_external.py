@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.failover import external as module
-from infra.failover.embedded import record
-from infra.failover.external import RECORD, ExternalDriver
+from infra.failover.external import ExternalDriver
+from infra.failover.records import OF_OTHERS, record
 from infra.failover.steps import Probe, Record, Seen
 from infra.local.errors import LocalError
 from infra.local.external import ExternalDatabases
@@ -31,7 +30,7 @@ def found(tmp_path: Path, seen: dict[str, Seen], known: Record | None, *, accept
     """Who is found to be the primary; who is not in `seen` does not answer."""
     state = State(tmp_path)
     if known is not None:
-        record(state.folder / RECORD, known)
+        record(state.folder / OF_OTHERS, known)
     driver = ExternalDriver({A: {}, B: {}}, state, "me", moved=lambda _: None)
 
     async def probe(step: Probe) -> Seen:
@@ -113,9 +112,3 @@ def test_every_server_of_others_is_reached_as_their_administrator():
     assert list(found.addresses()) == ["a:5432", "b:5433", "c:6000"]
     for address in found.addresses().values():
         assert (address["user"], address["password"], address["database"]) == ("owner", "secret", "shop")
-
-
-def test_the_record_of_servers_of_others_is_not_that_of_our_own():
-    from infra.failover import embedded
-
-    assert module.RECORD != embedded.RECORD
