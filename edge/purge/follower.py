@@ -49,6 +49,9 @@ class Outcome(Enum):
     """Floors rose: report it by asking again at once."""
     DOUBT = "doubt"
     """A gap, another history, an unreadable entry: nothing applied, nothing renewed; hang up and ask again."""
+    LEFT_BEHIND = "left_behind"
+    """About a position that was left behind meanwhile, and nobody can say that what its stream goes on with follows
+    what is applied now. Hang up; the questions asked since are answered for themselves."""
     LOST_HISTORY = "lost_history"
     """The log is shorter than what was applied, in the same epoch: stored responses may come from a history that no
     longer exists, and no floor can tell. The worker must restart with an empty store."""
@@ -114,8 +117,7 @@ class Follower:
         late = question.after != self.applied or question.after_id != self.applied_id
         if answer.flush or answer.rewind is not None:
             if late:
-                # About a position already left behind. The questions asked since are answered for themselves.
-                return Outcome.CURRENT
+                return Outcome.LEFT_BEHIND
             if answer.rewind is not None:
                 return self._rewind(answer, *answer.rewind, asked_at)
             if answer.head < self.applied:
@@ -130,6 +132,9 @@ class Follower:
             return Outcome.DOUBT
         if self.applied == answer.head and not run and answer.head_id != self.applied_id:
             return Outcome.DOUBT
+        if late and run and run[0].kind is PurgeKind.EPOCH and not _shows(answer, self.applied):
+            # It begins after an entry of the same number, which may be of another epoch than the one applied last.
+            return Outcome.LEFT_BEHIND
         self._apply_run(run)
         self._renew(answer, asked_at)
         return Outcome.APPLIED if run else Outcome.CURRENT
@@ -202,6 +207,10 @@ class Follower:
             # before it left the origin.
             self.lease.renew(asked_at)
             self.caught_up = True
+
+
+def _shows(answer: Answer, position: Position) -> bool:
+    return any(entry.position == position for entry in answer.entries)
 
 
 Ask = Callable[[Question], AsyncIterator[bytes]]
@@ -296,6 +305,8 @@ class FollowerLoop:
                         self._say_failing("the answer does not continue what is applied")
                         return
                     self._say_healed()
+                    if outcome is Outcome.LEFT_BEHIND:
+                        return
                     if outcome is Outcome.APPLIED:
                         self._soon.set()
         except QuestionRefused as exc:

@@ -15,6 +15,7 @@ from edge.purge.follower import Follower, Outcome
 
 SEEDS, STEPS = 40, 400
 PAGE = 3
+MOST_STREAMS = 8
 TAGS = "abcd"
 
 
@@ -47,6 +48,31 @@ class Server:
 
 
 @dataclass
+class Stream:
+    """A question, who answers it, and how far that log was told."""
+
+    question: Question
+    server: Server
+    told: int = 0
+
+    def first(self) -> Answer:
+        answer = self.server.answer(self.question)
+        last = answer.entries[-1] if answer.entries else None
+        told = (last.position, last.id) if last else answer.rewind or answer.start
+        if told is None:
+            # Nothing is new, or all of it is gone: it goes on from its head.
+            told = answer.head, answer.head_id
+        self.told = 1 + next(n for n, e in enumerate(self.server.log) if (e.position, e.id) == told)
+        return answer
+
+    def next(self) -> Answer:
+        server = self.server
+        entries = tuple(server.log[self.told :][:PAGE])
+        self.told += len(entries)
+        return Answer(entries, server.head.position, server.head.id)
+
+
+@dataclass
 class World:
     """A primary, a standby that lags, primaries that were replaced, and one worker that follows."""
 
@@ -55,7 +81,10 @@ class World:
     """Entry by the id of the one after it: every history there ever was, backwards."""
     by_id: dict[str, PurgeEntry] = field(default_factory=dict)
     epoch: int = 1
-    under_way: list[tuple[Question, bytes, Server, int]] = field(default_factory=list)
+    streams: list[Stream] = field(default_factory=list)
+    """Questions that are still open."""
+    under_way: list[tuple[Stream, bytes, int]] = field(default_factory=list)
+    """Lines, and how long the log was when they were said."""
     rewinds: int = 0
     flushes: int = 0
     outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
@@ -101,8 +130,8 @@ class World:
         """Something happens; whether the worker heard of anything."""
         heard = False
         match self.rng.choices(
-            ("write", "replicate", "ask", "hear", "ghost", "promote", "restore", "trim", "restart"),
-            (30, 25, 60, 90, 15, 5, 4, 1, 1),
+            ("write", "replicate", "ask", "go on", "hear", "ghost", "promote", "restore", "trim", "restart"),
+            (30, 25, 60, 30, 120, 15, 5, 4, 1, 1),
         )[0]:
             case "write":
                 self.write(self.primary)
@@ -112,8 +141,12 @@ class World:
                 asked = self.primary
                 if self.replaced and self.rng.random() < 0.1:
                     asked = self.rng.choice(self.replaced)
-                question = self.follower.question()
-                self.under_way.append((question, asked.answer(question).to_json(), asked, len(asked.log)))
+                stream = Stream(self.follower.question(), asked)
+                self.streams = [*self.streams, stream][-MOST_STREAMS:]
+                self.say(stream, stream.first())
+            case "go on" if self.streams:
+                stream = self.rng.choice(self.streams)
+                self.say(stream, stream.next())
             case "hear" if self.under_way:
                 number = self.rng.randrange(len(self.under_way)) if self.rng.random() < 0.3 else 0
                 said = self.under_way[number]
@@ -131,15 +164,23 @@ class World:
             case "trim":
                 self.primary.trimmed = self.rng.randint(self.primary.trimmed, len(self.primary.log) - 1)
             case "restart":
+                self.streams.clear()
                 self.under_way.clear()
                 self.begin()
         return heard
 
-    def hear(self, question: Question, line: bytes, server: Server, length: int) -> None:
-        follower = self.follower
+    def say(self, stream: Stream, answer: Answer) -> None:
+        self.under_way.append((stream, answer.to_json(), len(stream.server.log)))
+
+    def hear(self, stream: Stream, line: bytes, length: int) -> None:
+        follower, server = self.follower, stream.server
         follower.lease.give_up()
         before = follower.rewinds, follower.flushes
-        outcome = follower.on_answer(question, Answer.from_json(line), 0.0)
+        outcome = follower.on_answer(stream.question, Answer.from_json(line), 0.0)
+        if outcome in (Outcome.DOUBT, Outcome.LEFT_BEHIND):
+            # Hung up: nothing more is heard of it.
+            self.streams = [each for each in self.streams if each is not stream]
+            self.under_way = [each for each in self.under_way if each[0] is not stream]
         self.rewinds += follower.rewinds - before[0]
         self.flushes += follower.flushes - before[1]
         self.outcomes[outcome] += 1
@@ -199,3 +240,40 @@ def test_what_passes_is_of_the_history_followed_and_not_purged_in_it():
     assert all(outcomes[outcome] > 500 for outcome in (Outcome.APPLIED, Outcome.CURRENT, Outcome.DOUBT)), outcomes
     assert min(rewinds, flushes) > 50
     assert passed > 2_000
+
+
+def test_nothing_is_taken_from_a_stream_whose_first_line_was_about_what_was_left_behind():
+    """Two ghosts are applied when a late question is told to go back. The epoch that it tells of has two entries as
+    well, and its next line begins another one: as if that followed the ghosts."""
+    ids = {Position(1, 480): "a", Position(1, 481): "b", Position(1, 482): "c"}
+    ids |= {Position(2, 481): "d", Position(2, 482): "e", Position(3, 483): "f"}
+
+    def answer(*entries: PurgeEntry, rewind: Position | None = None, start: Position | None = None) -> Answer:
+        head = entries[-1].position if entries else Position(1, 480)
+        given = [None if each is None else (each, ids[each]) for each in (start, rewind)]
+        return Answer(entries, head, ids[head], given[0], rewind=given[1])
+
+    def purge(at: Position, *tags: str) -> PurgeEntry:
+        return PurgeEntry(at, ids[at], PurgeKind.HARD, tags)
+
+    def record(at: Position) -> PurgeEntry:
+        return PurgeEntry(at, ids[at], PurgeKind.EPOCH, (), at.cv - 1)
+
+    follower = Follower("worker-1", "eu", "http://edge", Floors(), Lease(LEASE_S))
+    follower.on_answer(follower.question(), answer(start=Position(1, 480)), 0.0)
+    follower.on_answer(follower.question(), answer(purge(Position(1, 481), "x")), 0.0)
+    late = follower.question()
+    follower.on_answer(follower.question(), answer(purge(Position(1, 482), "x")), 0.0)
+    begun = (record(Position(2, 481)), purge(Position(2, 482), "p:a"))
+    lines = [answer(*begun, rewind=Position(1, 480)), answer(record(Position(3, 483)))]
+    follower.lease.give_up()
+    for line in lines:
+        assert follower.on_answer(late, line, 1.0) is Outcome.LEFT_BEHIND
+    shows_the_old_price = Label(Position(1, 480), ("p:a",))
+    assert follower.applied == Position(1, 482)
+    assert not follower.lease.held(1.0)
+    # Its next question is told to go back.
+    rewind = answer(*begun, record(Position(3, 483)), rewind=Position(1, 480))
+    follower.on_answer(follower.question(), rewind, 2.0)
+    assert follower.applied == Position(3, 483)
+    assert follower.floors.judge(shows_the_old_price) is Verdict.PURGED

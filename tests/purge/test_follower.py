@@ -158,7 +158,7 @@ def test_a_late_flush_about_a_position_already_left_changes_nothing(follower):
     started(follower)
     old = follower.question()
     follower.on_answer(follower.question(), line(entry(6), head=6), T)
-    assert follower.on_answer(old, line(head=6, flush=True), T) is Outcome.CURRENT
+    assert follower.on_answer(old, line(head=6, flush=True), T) is Outcome.LEFT_BEHIND
     assert follower.floors.everything == at(5)
 
 
@@ -306,8 +306,29 @@ def test_a_late_rewind_changes_nothing(follower):
     answer = line(begins(2, 7), head=8, epoch=2, rewind=SHARED)
     follower.on_answer(follower.question(), answer, T)
     sequence = follower.floors.sequence
-    assert follower.on_answer(old, answer, T + 1) is Outcome.CURRENT
+    assert follower.on_answer(old, answer, T + 1) is Outcome.LEFT_BEHIND
     assert (follower.applied, follower.floors.sequence, follower.rewinds) == (at(8, 2), sequence, 1)
+
+
+def test_an_epoch_is_not_taken_from_a_late_answer_that_does_not_say_what_it_follows(follower):
+    """Two epochs parted at 5: 2 was given up, and 3 begins as many entries later as were applied of it."""
+    started(follower)
+    old = follower.question()
+    follower.on_answer(follower.question(), line(begins(2, 5), entry(7, "a", epoch=2), head=7, epoch=2), T)
+    follower.lease.give_up()
+    sequence = follower.floors.sequence
+    other = line(entry(6, "b"), entry(7, "c"), begins(3, 7), head=8, epoch=3)
+    assert follower.on_answer(old, other, T + 1) is Outcome.LEFT_BEHIND
+    assert (follower.applied, follower.floors.sequence) == (at(7, 2), sequence)
+    assert not follower.lease.held(T + 1)
+
+
+def test_an_epoch_is_taken_from_a_late_answer_that_shows_what_it_follows(follower):
+    started(follower)
+    old = follower.question()
+    follower.on_answer(follower.question(), line(entry(6), head=6), T)
+    assert follower.on_answer(old, line(entry(6), begins(2, 6), head=7, epoch=2), T) is Outcome.APPLIED
+    assert follower.applied == at(7, 2)
 
 
 def test_what_the_old_primary_says_after_the_epoch_began_is_no_evidence(follower):
@@ -458,6 +479,24 @@ async def test_an_origin_that_is_well_again_is_not_long_in_being_asked(follower,
         while (await running.next_question())[0].after != at(5):
             pass
         assert LEASE_S / 2 > APART_WHILE_FAILING_S
+
+
+async def test_a_stream_about_what_was_left_behind_is_hung_up_and_nothing_is_called_failing(follower, caplog):
+    started(follower)
+    async with Running(follower) as running:
+        _, late = await running.next_question()
+        # Heard at last, and the spare questions are asked.
+        _, answers = await running.next_question()
+        answers.put_nowait(line(entry(6), head=6))
+        for _ in range(1 + SPARE_STREAMS):
+            await running.next_question()
+        before = running.feed.open
+        late.put_nowait(line(head=6, flush=True))
+        async with asyncio.timeout(2):
+            while running.feed.open >= before:
+                await asyncio.sleep(0)
+        assert follower.flushes == 0
+        assert not caplog.records
 
 
 async def test_a_doubtful_answer_ends_its_stream(follower):
