@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
+from cache_policies import clock
 from infra.failover.embedded import EmbeddedDriver
 from infra.failover.external import ExternalDriver
 from infra.failover.machine import Machine
@@ -162,7 +162,7 @@ class KeptDatabases:
             nodes,
             known.primary,
             known.promotable,
-            time.monotonic(),
+            clock.now(),
             epoch=known.epoch,
             down=down,
             automatic=self._automatic,

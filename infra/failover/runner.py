@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from cache_policies import clock
 from infra.failover.machine import Machine, Move
 from infra.failover.silence import PROBE_EVERY_S
 from infra.failover.sql import TROUBLE, in_words
@@ -42,9 +42,9 @@ class Runner:
         machine: Machine,
         driver: Driver,
         tell: Callable[[Say], None],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = clock.now,
     ) -> None:
-        """`tell`: says a line to people."""
+        """`tell`: says a line to people. `clock`: counts the time asleep, in which another may have taken over."""
         self.machine = machine
         self._driver = driver
         self._tell = tell

@@ -6,7 +6,6 @@ Every session commits locally: what the supervisor writes must not wait for a st
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 import asyncpg
 
+from cache_policies import clock
 from infra.failover.machine import LEASE_S
 from infra.failover.silence import PROBE_DEADLINE_S
 from infra.failover.steps import Open, Probe, Promote, Release, Seen, Stop, Synchronise, Unleash
@@ -70,7 +70,7 @@ class SqlServers:
     """The servers by name, each reached as its administrator."""
 
     def __init__(
-        self, addresses: Mapping[str, Mapping[str, Any]], holder: str, clock: Callable[[], float] = time.monotonic
+        self, addresses: Mapping[str, Mapping[str, Any]], holder: str, clock: Callable[[], float] = clock.now
     ) -> None:
         """`addresses`: arguments of asyncpg.connect. `holder`: who we are, unlike any other supervisor of these
         servers. `clock`: the one of the machine."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import itertools
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from cache_policies import clock
+from infra.failover import keeping
 from infra.failover import runner as module
 from infra.failover.machine import Machine
 from infra.failover.runner import Runner
+from infra.failover.sql import SqlServers
 from infra.failover.steps import Announce, Ended, Event, Open, Phase, Probe, Promote, Record, Say, Seen, Step, Stop
 
 
@@ -57,14 +61,14 @@ def servers(monkeypatch) -> FakeServers:
 
 @contextlib.asynccontextmanager
 async def running(servers: FakeServers, said: list[str]) -> AsyncIterator[Runner]:
-    clock = itertools.count(0, 10)
+    milliseconds = itertools.count(0, 10)
     machine = Machine(["pg-1", "pg-2"], "pg-1", "pg-2", 0.0)
 
     def tell(say: Say) -> None:
         said.append(say.text)
 
     # A hundredth of a second for each look at the clock.
-    runner = Runner(machine, servers, tell, lambda: next(clock) / 1000)
+    runner = Runner(machine, servers, tell, lambda: next(milliseconds) / 1000)
     task = asyncio.create_task(runner.run())
     try:
         async with asyncio.timeout(20):
@@ -100,3 +104,10 @@ async def test_a_step_that_fails_in_a_way_that_nobody_thought_of_is_tried_again(
         await runner.until(lambda: runner.machine.primary == "pg-2")
     assert [step for step in servers.done if isinstance(step, Open)][-1].node == "pg-2"
     assert any("odd" in each for each in said)
+
+
+@pytest.mark.parametrize("made", [Runner, SqlServers])
+def test_the_time_asleep_counts(made):
+    """Else a machine that was suspended for minutes would go on as if nothing could have happened meanwhile."""
+    assert inspect.signature(made).parameters["clock"].default is clock.now
+    assert "import time" not in inspect.getsource(keeping), "there the same clock tells when the machine began"
