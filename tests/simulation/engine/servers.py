@@ -324,6 +324,9 @@ class _Sender:
         news.add_done_callback(lambda _: answer.set_result(tuple(server.log[at : server.flushed])))
         return answer
 
+    def cancel(self) -> None:
+        """It ends with its session alone."""
+
     def hung_up(self) -> None:
         if self._name is not None:
             self._server.followers.pop(self._name, None)

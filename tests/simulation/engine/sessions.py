@@ -20,6 +20,10 @@ class Served(Protocol):
         """The session is over: end what it had begun."""
         ...
 
+    def cancel(self) -> None:
+        """The client does not wait any more for what was asked last, and says so."""
+        ...
+
 
 class Session:
     """Calls from `client` to `server`, one way each at a time of its own; `Sessions.open` makes it."""
@@ -62,6 +66,8 @@ class Session:
             return await answer
         except asyncio.CancelledError:
             # What was asked may be done all the same, and its answer would be taken for another's.
+            if not self.broken:
+                self._links.carry(self._there, self._server, self._cancel_there)
             self.close()
             raise
         finally:
@@ -108,6 +114,10 @@ class Session:
 
     def _say(self, answer: asyncio.Future[Any], result: Any, exc: BaseException | None) -> None:
         self._links.carry(self._back, self._client, self._answered, answer, result, exc)
+
+    def _cancel_there(self) -> None:
+        if not self._closed_there:
+            self.served.cancel()
 
     def _end_there(self) -> None:
         if not self._closed_there:

@@ -331,11 +331,18 @@ def read_view(view: View, values: Values) -> list[Seen]:
     lost = []
     for *at, id_ in zip(values["epochs"], values["cvs"], values["ids"], strict=True):
         entry = view.get(PURGE_LOG, Position(*at))
-        if Position(*at) > oldest and (entry is None or entry.id != id_):
+        # What was trimmed here would be an hour old, and nobody follows a change for so long.
+        is_lost = entry is None or entry.id != id_ if Position(*at) > oldest else not _was_logged(view, Position(*at))
+        if is_lost:
             lost.append(at)
     settled = view.get(SETTLED, epoch) is not None
     given = json.dumps(contacts), json.dumps(standbys), epoch, settled, json.dumps(lost)
     return [Seen(server.instance, server.flushed, *given)]
+
+
+def _was_logged(view: View, position: Position) -> bool:
+    """Whether its log has ever had an entry at `position`."""
+    return any(record.writes.get((PURGE_LOG, position)) is not None for record in view.server.log)
 
 
 def settle(view: View, values: Values) -> Locking:

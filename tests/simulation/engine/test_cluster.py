@@ -249,6 +249,40 @@ def test_when_the_standby_is_gone_it_waits_until_nobody_asks_for_it_any_more(wor
     world.play(story)
 
 
+def test_who_dies_while_it_waits_leaves_its_commit_waiting_hidden_and_with_its_locks(world: World):
+    another = world.loop.process("another")
+
+    async def story() -> None:
+        world.cluster.wait_for_standbys("db-a", ["db-b"])
+        world.cluster.servers["db-b"].process.kill()
+        another.start(lambda: add(world.engine("db-a")))
+        await asyncio.sleep(1)
+        another.kill()
+        await asyncio.sleep(1)
+        assert await world.number("db-a") == 1
+        with pytest.raises(OperationalError, match="lock timeout"):
+            await add(world.engine("db-a"))
+        await Hand(world.cluster, "db-a").wait_for_standbys([])
+        assert await world.number("db-a") == 2
+        await add(world.engine("db-a"))
+        assert await world.number("db-a") == 3
+
+    world.play(story)
+
+
+def test_who_says_that_it_waits_no_more_ends_the_wait(world: World):
+    async def story() -> None:
+        world.cluster.wait_for_standbys("db-a", ["db-b"])
+        world.cluster.servers["db-b"].process.kill()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await add(world.engine("db-a"))
+        await asyncio.sleep(1)
+        assert await world.number("db-a") == 2
+
+    world.play(story)
+
+
 async def change(database: Database, **options: Any) -> Position:
     async with database.unit_of_work(actor="somebody", cause="a test", **options) as work:
         work.record(TagsPurged(("p:eu-eur:boot",), PurgeKind.HARD))

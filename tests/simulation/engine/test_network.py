@@ -353,6 +353,9 @@ class Counter:
     def fail(self) -> None:
         raise ValueError("no")
 
+    def cancel(self) -> None:
+        self._world.say(f"not waited for at {self.count}")
+
     def hung_up(self) -> None:
         self._world.say(f"hung up at {self.count}")
 
@@ -395,7 +398,7 @@ def test_a_call_of_which_nobody_waits_for_the_answer_ends_the_session():
                 await session.call(counter.later)
         assert session.broken
 
-    assert world.play(story) == ["hung up at 0"]
+    assert world.play(story) == ["not waited for at 0", "hung up at 0"]
 
 
 @pytest.mark.parametrize("who", ["client", "server"])

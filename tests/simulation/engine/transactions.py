@@ -139,12 +139,16 @@ class Backend:
         if transaction is not None:
             self._server.release(transaction)
 
-    def hung_up(self) -> None:
+    def cancel(self) -> None:
         """What is being committed is committed all the same, and waits for no standby any more."""
         if self._committing is not None:
             self._committing.durability = "local"
         if self._confirm is not None:
             self._confirm()
+
+    def hung_up(self) -> None:
+        """A commit that waits for a standby goes on waiting, hidden and with its locks: nobody looks after its client
+        before it is confirmed."""
         self.rollback()
 
     # -- inside --------------------------------------------------------------------------------------------------------
