@@ -5,7 +5,7 @@ They know HTTP and versions, and nothing of the code under test. Each is tested 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -39,6 +39,11 @@ MORE_MEMORY_BYTES = 128 << 20
 MORE_FILES = 128
 """By how much a process may grow while it is broken again and again. Files: connections to viewers and to the origin,
 which are kept for a minute, come and go."""
+AFTERMATH_S = 3.0
+"""After a fault it is not calm yet for so long: leases are waited out."""
+ENOUGH_CALM, MOST_FAILED_CALM = 20, 0.1
+"""An edge may fail this share of its requests while nothing is broken, and of fewer nobody can tell: a machine that is
+busy starting databases is slow elsewhere."""
 PURGE = -1
 """In the place of a price: a change that is a purge."""
 
@@ -231,10 +236,8 @@ class Repairs:
 class Latencies:
     """From the order of a change to the report that it is live, with and without a fault in force meanwhile.
 
-    A change that begins within `AFTERMATH_S` after a fault counts as one under it: leases are waited out for as long.
+    A change that begins within `AFTERMATH_S` after a fault counts as one under it.
     """
-
-    AFTERMATH_S = 3.0
 
     def __init__(self) -> None:
         self.calm = Histogram()
@@ -252,7 +255,7 @@ class Latencies:
                 self._in_force.discard(fault)
                 self._last_ended = at
             case Began(at, number):
-                self._began[number] = at, bool(self._in_force) or at < self._last_ended + self.AFTERMATH_S
+                self._began[number] = at, bool(self._in_force) or at < self._last_ended + AFTERMATH_S
             case Live(at, number) if number in self._began:
                 began_at, faulty = self._began.pop(number)
                 (self.faulty if faulty else self.calm).add((at - began_at) * 1e6)
@@ -266,43 +269,51 @@ class Latencies:
 
 
 class Availability:
-    """Answers and failures, by edge and by second; by itself it finds nothing wrong: an edge that is killed fails."""
+    """Answers and failures, by edge. An edge that is killed, or cut off, fails; one that fails while nothing is broken
+    is wrong.
+    """
 
     def __init__(self) -> None:
         self.answered: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
-        self.failed_pages: Counter[str] = Counter()
         self.marked = 0
-        self.by_code: Counter[int] = Counter()
-        self._bad_seconds: dict[str, set[int]] = defaultdict(set)
-        self._seconds: dict[str, set[int]] = defaultdict(set)
+        self._calm: Counter[str] = Counter()
+        self._failed_calm: Counter[str] = Counter()
+        """Edge -> of those that were asked for while nothing was broken, nor had been a moment ago."""
+        self._in_force: set[int] = set()
+        self._calm_from = 0.0
 
     def see(self, event: Event) -> None:
         match event:
-            case Seen(at=at, edge=edge):
-                self.answered[edge] += 1
-                self._seconds[edge].add(int(at))
-            case Other(at=at, edge=edge, code=code, page=page, what=what):
-                self.by_code[code] += 1
-                self._seconds[edge].add(int(at))
-                if code == 0 or code >= 500:
-                    self.failed[edge] += 1
-                    self.failed_pages[edge] += page
-                    self._bad_seconds[edge].add(int(at))
-                else:
-                    self.answered[edge] += 1
-                    self.marked += what == "marked"
+            case Broken(_, fault):
+                self._in_force.add(fault)
+            case Mended(at, fault):
+                self._in_force.discard(fault)
+                self._calm_from = max(self._calm_from, at + AFTERMATH_S)
+            case Repaired(at):
+                # Of what was mended already; it took until now.
+                self._calm_from = max(self._calm_from, at + AFTERMATH_S)
+            case Seen(sent=sent, edge=edge):
+                self._count(edge, sent, failed=False)
+            case Other(sent=sent, edge=edge, code=code, what=what):
+                failed = code == 0 or code >= 500
+                self._count(edge, sent, failed=failed)
+                self.marked += not failed and what == "marked"
             case _:
                 pass
 
-    def good_seconds(self) -> dict[str, float]:
-        """Edge -> share of the seconds with answers in which nothing failed."""
-        return {
-            edge: 1 - len(self._bad_seconds[edge]) / len(seconds) for edge, seconds in sorted(self._seconds.items())
-        }
+    def _count(self, edge: str, sent: float, *, failed: bool) -> None:
+        (self.failed if failed else self.answered)[edge] += 1
+        if not self._in_force and sent >= self._calm_from:
+            self._calm[edge] += 1
+            self._failed_calm[edge] += failed
 
     def wrong(self) -> list[str]:
-        return []
+        return [
+            f"edge {edge} failed {self._failed_calm[edge]:,} of {count:,} requests while nothing was broken"
+            for edge, count in sorted(self._calm.items())
+            if count >= ENOUGH_CALM and self._failed_calm[edge] > MOST_FAILED_CALM * count
+        ]
 
 
 class Growth:

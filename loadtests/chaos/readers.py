@@ -88,21 +88,31 @@ class Readers:
                 group.create_task(reader.run(self._pause_s))
 
     async def look_everywhere(self, edge: str, url: str, expected: Mapping[PriceKey, int]) -> list[str]:
-        """Ask an edge for each of these prices once more, over a few connections, since it has a few workers; what is
-        another than expected."""
+        """Ask an edge for each of these prices once more: in the API, and at one of the places that show it, there by
+        HEAD as well; over a few connections, since it has a few workers. What is another than expected, or not there.
+        """
+        keys = list(expected)
+        lines = [self._look(edge, url, keys[first::LAST_CONNECTIONS], expected) for first in range(LAST_CONNECTIONS)]
+        return [text for found in await asyncio.gather(*lines) for text in found]
+
+    async def _look(self, edge: str, url: str, keys: Sequence[PriceKey], expected: Mapping[PriceKey, int]) -> list[str]:
         wrong = []
-        for first in range(LAST_CONNECTIONS):
-            async with Connection(url, timeout_s=PATIENCE_S) as connection:
-                for key, amount in list(expected.items())[first::LAST_CONNECTIONS]:
-                    visit = people.price(key.market, key.sku)
+        async with Connection(url, timeout_s=PATIENCE_S) as connection:
+            for key in keys:
+                place = self._street.visit(key, self._rng)
+                for method, visit in (
+                    ("GET", people.price(key.market, key.sku)),
+                    ("GET", place),
+                    ("HEAD", place),
+                ):
                     try:
-                        answer = await connection.request("GET", visit.target, {"Accept": "*/*"})
+                        answer = await connection.request(method, visit.target, {"Accept": "*/*"})
                     except NoAnswer as exc:
                         wrong.append(str(exc))
                         continue
-                    said = self.answered(edge, "GET", visit, answer).get(key, f"not shown (status {answer.status})")
-                    if said != amount:
-                        wrong.append(f"{key.sku} ({key.market}) is {said}, confirmed was {amount}")
+                    text = _amiss(method, visit, answer, self.answered(edge, method, visit, answer), key, expected)
+                    if text:
+                        wrong.append(f"{method} {visit.target}: {text}")
         return wrong
 
     def tell(self, key: PriceKey) -> None:
@@ -115,26 +125,49 @@ class Readers:
         key = rng.choice(self._recent) if self._recent and rng.random() < 0.6 else rng.choice(self._street.keys)
         return self._street.visit(key, rng)
 
-    def answered(self, edge: str, method: str, visit: Visit, answer: Answer) -> dict[PriceKey, int | str]:
-        """Note a complete answer; the watched prices that it shows."""
+    def answered(self, edge: str, method: str, visit: Visit, answer: Answer) -> Mapping[PriceKey, int] | None:
+        """Note a complete answer; the watched prices that it shows as current. None: it calls none of them current, or
+        hides them."""
         at, sent, page = answer.received_at - self._began_at, answer.sent_at - self._began_at, visit.kind in PAGES
         try:
             shown = self._bodies.shown(method, visit, answer)
         except ValueError as exc:
             self._note(Other(at, sent, edge, visit.target, answer.status, page, f"unreadable: {exc}"))
-            return {}
+            return None
         if shown:
             prices = tuple((self._places[key], amount) for key, amount in shown)
             self._note(Seen(at, sent, edge, visit.target, prices, str(cache_status(answer.headers))))
         else:
             what = "marked" if shown is None else ""
             self._note(Other(at, sent, edge, visit.target, answer.status, page, what))
-        return dict(shown or ())
+        return None if shown is None else dict(shown)
 
     def failed(self, edge: str, visit: Visit, sent_at: float) -> None:
         """Note that there was no complete answer."""
         now = time.monotonic() - self._began_at
         self._note(Other(now, sent_at - self._began_at, edge, visit.target, 0, visit.kind in PAGES, ""))
+
+
+def _amiss(
+    method: str,
+    visit: Visit,
+    answer: Answer,
+    shown: Mapping[PriceKey, int] | None,
+    key: PriceKey,
+    expected: Mapping[PriceKey, int],
+) -> str:
+    """What is wrong with an answer in a shop that is whole, where a price is looked for; empty: nothing."""
+    if answer.status != 200:
+        return f"status {answer.status}"
+    if shown is None:
+        return "its prices are being confirmed, or cannot be read"
+    for each, amount in shown.items():
+        if amount != expected.get(each, amount):
+            return f"{each.sku} ({each.market}) is {amount}, confirmed was {expected[each]}"
+    # On another page of the listing, perhaps; and a HEAD may name a body that nobody has read.
+    if key not in shown and method == "GET" and visit.kind is not Kind.CATEGORY:
+        return f"{key.sku} ({key.market}) is not shown"
+    return ""
 
 
 class Reader:

@@ -40,11 +40,7 @@ def rendered(tally: Tally) -> str:
         f"a process grew at most by      {tally.most_memory_bytes >> 20:,} MiB, {tally.most_files:,} open files",
     ]
     lines += [f"wrong: {text}" for text in tally.wrong]
-    if not tally.proved:
-        lines.append(
-            "nothing was proved: no fault bit, nothing became live, no answer could have been wrong, or nobody looked "
-            "at the end"
-        )
+    lines += [f"not proved: {text}" for text in tally.unproved]
     lines.append("PASSED" if tally.passed else "FAILED")
     return "\n".join(lines)
 

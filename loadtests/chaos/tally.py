@@ -12,6 +12,8 @@ from loadtests.oracle import Verdict
 from loadtests.recorder.histogram import Histogram
 
 KEPT = 50
+MADE_AND_NEVER_FELT = 10
+"""A kind of fault that was made so often and never bit is not one that was tried."""
 
 
 @dataclass(slots=True)
@@ -108,13 +110,24 @@ class Tally:
         return self.felt.total()
 
     @property
-    def proved(self) -> bool:
-        """Whether there was anything to be wrong about, and somebody looked at the end."""
-        return self.telling > 0 and self.live > 0 and self.faults > 0 and self.repairs.count > 0 and self.ended > 0
+    def unproved(self) -> list[str]:
+        """Why nothing was proved, whatever was found; empty: something was."""
+        missing = {
+            "no fault bit": self.faults,
+            "nothing became live": self.live,
+            "no answer could have been wrong": self.telling,
+            "no repair was seen": self.repairs.count,
+            "nobody looked at the end": self.ended,
+        }
+        return [text for text, count in missing.items() if not count] + [
+            f"{kind}: made {count:,} times and never seen to bite"
+            for kind, count in sorted(self.made.items())
+            if count >= MADE_AND_NEVER_FELT and not self.felt[kind]
+        ]
 
     @property
     def passed(self) -> bool:
-        return self.proved and not self.wrong_count
+        return not self.unproved and not self.wrong_count
 
     def add(self, other: Tally) -> None:
         """Count what `other` counted, too."""

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import pytest
 
 from loadtests.chaos.checkers import (
+    AFTERMATH_S,
+    ENOUGH_CALM,
     KEPT,
     MORE_FILES,
     MORE_MEMORY_BYTES,
     PURGE,
     SOON_S,
-    Latencies,
     Verdicts,
 )
 from loadtests.chaos.history import (
@@ -36,7 +37,8 @@ from loadtests.chaos.history import (
     Settled,
     Used,
 )
-from loadtests.chaos.tally import Tally
+from loadtests.chaos.report import rendered
+from loadtests.chaos.tally import MADE_AND_NEVER_FELT, Tally
 from loadtests.oracle import PriceKey
 
 SESSION = Session(
@@ -191,7 +193,7 @@ def test_times_to_live_with_and_without_faults_are_told_apart():
             Broken(10.1, 1, "cut", "cut eu"),
             Live(13.0, 2),
             Mended(20.0, 1),
-            Began(20.0 + Latencies.AFTERMATH_S / 2, 3, 0, 1400),
+            Began(20.0 + AFTERMATH_S / 2, 3, 0, 1400),
             Live(22.0, 3),
             Began(30.0, 4, 0, 1500),
             Live(30.25, 4),
@@ -214,13 +216,36 @@ def test_a_fault_of_which_nothing_was_seen_does_not_count():
     assert (found.made["cut"], found.felt["cut"], found.faults) == (2, 1, 1)
 
 
-def test_failures_are_counted_by_edge_and_second():
+def test_failures_are_counted_by_edge():
     found = judged(
         [seen(1.0, 1000), Other(2.5, 2.4, "eu", "/eu-eur/", 502, True, ""), seen(2.6, 1000), seen(3.0, 1000)]
     )
-    assert found.availability.failed == {"eu": 1}
-    assert found.availability.failed_pages == {"eu": 1}
-    assert found.availability.good_seconds() == {"eu": pytest.approx(2 / 3)}
+    assert (found.availability.failed, found.availability.answered) == ({"eu": 1}, {"eu": 3})
+
+
+def failures(sent: float, count: int = ENOUGH_CALM) -> list[Event]:
+    return [Other(sent + 0.5, sent, "eu", "/eu-eur/", 503, True, "") for _ in range(count)]
+
+
+def test_an_edge_that_fails_throughout_is_wrong():
+    (wrong,) = judged([*failures(1.0), *failures(2.0)]).wrong()
+    assert wrong == f"edge eu failed {2 * ENOUGH_CALM} of {2 * ENOUGH_CALM} requests while nothing was broken"
+    assert judged([*failures(1.0, 2), *(seen(1.0, 1000) for _ in range(18))]).wrong() == []
+    assert judged([*failures(1.0, 3), *(seen(1.0, 1000) for _ in range(18))]).wrong() != []
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(0.65, id="while something is broken"),
+        pytest.param(0.7 + AFTERMATH_S / 2, id="right after it"),
+        pytest.param(5.0 + AFTERMATH_S / 2, id="right after the repair"),
+    ],
+)
+def test_an_edge_may_fail_while_something_is_broken(sent):
+    repaired = [Repaired(5.0, 0, "eu-1", 1.0, 4.3)] if sent > 5.0 else []
+    assert judged([*BITTEN[:2], *failures(0.65), BITTEN[2], *repaired, *failures(sent)]).wrong() == []
+    assert judged([*BITTEN, *repaired, *failures(5.0 + AFTERMATH_S)]).wrong() != []
 
 
 def test_a_run_that_could_not_have_failed_has_not_passed():
@@ -229,6 +254,23 @@ def test_a_run_that_could_not_have_failed_has_not_passed():
     assert Tally.of(judged(whole)).passed
     for missing in (BITTEN[1], LIVE[2], whole[-4], *OVER[::2]):
         assert not Tally.of(judged([event for event in whole if event is not missing])).passed
+
+
+def test_a_kind_of_fault_that_never_bites_was_not_tried():
+    def with_cuts(count: int, felt: int = 0) -> Tally:
+        cuts: list[Event] = [Broken(3.0, 2 + number, "stall", "stall eu") for number in range(count)]
+        cuts += [Felt(3.1, 2 + number, "felt on 3 connections") for number in range(felt)]
+        return Tally.of(judged([*BITTEN, *LIVE, seen(2.0, 1200), *cuts, *OVER]))
+
+    assert with_cuts(MADE_AND_NEVER_FELT - 1).passed
+    assert with_cuts(MADE_AND_NEVER_FELT, felt=1).passed
+    found = with_cuts(MADE_AND_NEVER_FELT)
+    assert not found.passed
+    assert f"not proved: stall: made {MADE_AND_NEVER_FELT} times and never seen to bite" in rendered(found)
+    # In all sessions of a run together.
+    halves = with_cuts(MADE_AND_NEVER_FELT - 1)
+    halves.add(with_cuts(1))
+    assert not halves.passed
 
 
 def test_sessions_add_up():
