@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,8 @@ class Progress:
     """Everything that is known of one change."""
 
     report: LiveReport
-    purge: LoggedPurge
+    purge: LoggedPurge | None
+    """None: the log does not have it, because it is lost."""
     changes: tuple[AuditEntry, ...]
     """What was done at this position, at most `MOST_CHANGES`: several where prices were set together, or purges merged.
     What whoever asks has done comes first. Empty for what nobody ordered."""
@@ -92,14 +94,7 @@ class Progress:
             "elapsed_ms": report.elapsed_ms,
             "verdict": self.verdict,
             "final": not self.can_come_further,
-            "purge": {
-                "id": self.purge.entry.id,
-                "kind": self.purge.entry.kind.value,
-                "tags": list(self.purge.entry.tags),
-                "cause": self.purge.cause,
-                "actor": self.purge.actor,
-                "at": self.purge.at.isoformat(),
-            },
+            "purge": None if self.purge is None else _purge_json(self.purge),
             "change": None if self.change is None else audit_json(self.change),
             "changes": [audit_json(change) for change in self.changes],
             "changes_total": self.changes_total,
@@ -132,6 +127,17 @@ class Progress:
         }
 
 
+def _purge_json(purge: LoggedPurge) -> dict[str, Any]:
+    return {
+        "id": purge.entry.id,
+        "kind": purge.entry.kind.value,
+        "tags": list(purge.entry.tags),
+        "cause": purge.cause,
+        "actor": purge.actor,
+        "at": purge.at.isoformat(),
+    }
+
+
 def audit_json(entry: AuditEntry) -> dict[str, Any]:
     """An entry of the audit list as JSON."""
     return {
@@ -151,14 +157,19 @@ async def progress_of(shop: Shop, position_text: str, *, asked_by: str, wait_s: 
     """How far the change at a position is, after waiting at most `wait_s` for it to become live.
 
     `asked_by`: whose part in it is told first. `read_back`: also read the price through every edge, once every worker
-    is done. Raises WireError for what is no position, NoSuchChange for one that the purge log does not hold.
+    is done. Raises WireError for what is no position, NoSuchChange for one that the purge log does not hold and of which
+    it does not say that it is lost, NotInCharge where it cannot say.
     """
     position = Position.parse(position_text)
+    changes: Sequence[AuditEntry] = ()
+    total = 0
     async with shop.database.writes.connect() as connection:
         purge = await entry_at(connection, position)
-        if purge is None:
-            raise NoSuchChange(position_text)
-        changes, total = await audit.entries_of_purge(connection, purge.entry.id, actor=asked_by, limit=MOST_CHANGES)
+        if purge is not None:
+            of_purge = audit.entries_of_purge(connection, purge.entry.id, actor=asked_by, limit=MOST_CHANGES)
+            changes, total = await of_purge
+    if purge is None and await shop.observer.report(position) is None:
+        raise NoSuchChange(position_text)
     report = await shop.observer.wait_live(position, min(max(wait_s, 0.0), MAX_WAIT_S))
     price = await _price_after(shop, changes[0] if changes else None)
     reads: list[ReadBack] = []

@@ -238,10 +238,7 @@ class Merchandise:
         while True:
             try:
                 progress = staff.progress_of(await self._ask(staff.ask_progress(position, WAIT_S)))
-            except StaffError as exc:
-                if exc.status == 404:
-                    self._is_lost(number, price)
-                    return
+            except StaffError:
                 await asyncio.sleep(PAUSE_S)
                 continue
             if progress.state == LIVE:

@@ -56,6 +56,8 @@ class ReadBack:
 
 
 _FINAL = frozenset({LiveState.LIVE, LiveState.LOST})
+_NO_ENTRY = ""
+"""In the place of an id that nobody knows any more."""
 
 _VIEW = text(
     """
@@ -195,6 +197,7 @@ class Observer:
         """The report on the change at `position` when it is live, or cannot come further, or `timeout_s` are over.
 
         `position` is one that has been committed. The state says what has been reached: `waiting` after a time-out.
+        Raises what `report` raises.
         """
         report = await self.report(position)
         if report is None:
@@ -214,9 +217,13 @@ class Observer:
         return self._reports.get(position, report)
 
     async def report(self, position: Position) -> LiveReport | None:
-        """What is known now of the change at `position`; None when the purge log has no such position.
+        """What is known now of the change at `position`; None when there is none: the log has forgotten it, or it is to
+        come.
 
-        One that is not live and that nobody here follows is followed from now on. Raises what the database raises.
+        One that is not live and that nobody here follows is followed from now on. One that the log lacks, though it
+        reaches back beyond it, and whose epoch has ended, is lost: its history is not the one that goes on. (Whether it
+        was ever there, only the servers that are gone could tell.) Raises what the database raises, and NotInCharge
+        where what the log lacks says nothing.
         """
         if (watch := self._watches.get(position)) is not None:
             return watch.report
@@ -225,8 +232,13 @@ class Observer:
             return known
         async with self._database.log.connect() as connection:
             row = (await connection.execute(_READ_PROGRESS, {"epoch": position.epoch, "cv": position.cv})).one_or_none()
-        if row is None:
-            return None
+            if row is None:
+                view = await read_view(connection, [Watch(position, _NO_ENTRY, self._clock())])
+                if position not in view.lost or position.epoch >= view.epoch:
+                    return None
+                lost = LiveReport(position, LiveState.LOST, 0.0)
+                self._keep(lost)
+                return lost
         report = None if row.report is None else LiveReport.from_json(row.report)
         if report is not None and report.state is LiveState.LIVE:
             return report

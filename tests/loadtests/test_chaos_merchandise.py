@@ -11,6 +11,7 @@ import pytest
 
 from cache_policies.positions import Position
 from loadtests import staff
+from loadtests.chaos import merchandise
 from loadtests.chaos.history import Began, Committed, Doubtful, Event, Live, Price, Refused, Settled
 from loadtests.chaos.merchandise import Merchandise, facts_of
 from loadtests.chaos.shop import knows, what_is_wrong
@@ -144,11 +145,14 @@ async def test_of_several_doubtful_ones_the_one_that_is_there_rules_out_the_othe
     assert goods.events[-2:] == [Settled(0.0, 2, True), Settled(0.0, 1, False)]
 
 
-async def test_a_confirmed_change_that_is_gone_is_told(shop, goods):
-    shop.states = ["unknown"]
+@pytest.mark.parametrize(("last", "event"), [("lost", Settled(0.0, 1, False)), ("live", Live(0.0, 1))])
+async def test_only_the_shop_s_own_word_makes_a_confirmed_change_a_lost_one(shop, goods, monkeypatch, last, event):
+    """That it knows of none is no answer: a change of which that stays so never becomes live, which is wrong."""
+    monkeypatch.setattr(merchandise, "PAUSE_S", 0.0)
+    shop.states = ["unknown", "unknown", last]
     await goods._change(goods.price)
     await goods.finish(5)
-    assert goods.events[-1] == Settled(0.0, 1, False)
+    assert goods.events[2:] == [event]
 
 
 async def test_a_price_that_is_another_than_was_confirmed_is_told(shop, goods):

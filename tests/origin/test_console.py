@@ -16,8 +16,9 @@ from origin.accounts.orders import Order, PurgeOrders
 from origin.accounts.service import LOGINS_PER_ACCOUNT
 from origin.progress import MOST_CHANGES
 from origin.shop import Shop
+from tests.support.epochs import raise_epoch
 from tests.support.servers import DatabaseUrls
-from tests.support.small_shop import ORIGIN, PASSWORD, client_of, small_shop, staff_of
+from tests.support.small_shop import ORIGIN, PASSWORD, client_of, small_shop, staff_of, token_of
 
 PRICE = "/console/products/LAMP-1/prices/eu-eur"
 
@@ -191,6 +192,20 @@ async def test_a_change_leads_to_its_live_view_which_tells_how_far_it_is(shop):
         assert 'data-verdict="shown everywhere' in part.text or 'data-verdict="live' in part.text
         assert (await client.get("/console/changes/9.9")).status_code == 404
         assert (await client.get("/console/changes/nonsense")).status_code == 404
+
+
+async def test_a_change_that_went_down_with_its_primary_is_called_lost_to_who_asks_afterwards(shop, database):
+    await raise_epoch(database)
+    async with client_of(shop) as client:
+        await signed_in(shop, client)
+        view = await client.get("/console/changes/1.9999")
+        assert view.status_code == 200
+        assert "It is shown nowhere: make it again." in words_in(view)
+        assert 'id="progress" data-more="no"' in view.text
+        client.headers.update(await token_of(client, "editor@example.com"))
+        told = (await client.get("/api/staff/v1/changes/1.9999?read_back=yes")).json()
+        assert (told["state"], told["final"], told["purge"], told["changes"]) == ("lost", True, None, [])
+        assert (await client.get("/api/staff/v1/changes/2.9999")).status_code == 404
 
 
 async def test_an_amount_that_cannot_be_is_shown_again_with_the_reason(shop):

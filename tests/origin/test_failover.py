@@ -23,7 +23,7 @@ from origin.events import observer as observer_module
 from origin.events.feed import leave, note_contact
 from origin.events.live import LiveState
 from origin.events.messages import CatalogReplaced
-from origin.events.observer import read_view
+from origin.events.observer import Observer, read_view
 from origin.settings import OriginSettings
 from origin.shop import Shop
 from tests.support.origin import EDGE_KEY, FakeWorker, running_shop, until
@@ -178,6 +178,10 @@ async def test_a_change_that_went_down_with_the_primary_is_called_lost(origin, p
     await shop.database.look_again()
     report = await shop.observer.wait_live(lost)
     assert report.state is LiveState.LOST
+    # Whoever asks afterwards is told so by a worker that has never heard of it, too.
+    told = await Observer(shop.database).report(lost)
+    assert told is not None
+    assert told.state is LiveState.LOST
     assert (
         pair.ask(
             pair.primary_port, "SELECT count(*) FROM events.purge_log WHERE (epoch, cv) = ($1, $2)", lost.epoch, lost.cv

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from cache_policies.positions import Position, PurgeKind
-from origin.db import Database
+from origin.db import Database, NotInCharge
 from origin.events.live import (
     QUIET_S,
     RUN_OUT_S,
@@ -336,6 +336,34 @@ async def test_what_is_lost_is_what_the_log_has_not_whatever_its_number(origin, 
         assert await lost(*watches) == {given_up}
         assert await lost(Watch(kept, "of another history", 0.0)) == {kept}
         assert await lost() == frozenset()
+
+
+async def test_a_lost_change_is_called_so_also_to_who_asks_afterwards(origin, database):
+    shop, _ = origin
+    kept = await purge(shop.database)
+    before, lost = Position(1, kept.cv + 1), Position(1, kept.cv + 2)
+    assert await shop.observer.report(before) is None, "to come, as far as anybody knows"
+    began = await raise_epoch(database)
+    fresh = Observer(shop.database)  # as in a worker that was started since
+    # An older report says no more than that it was there.
+    fresh._keep(LiveReport(lost, LiveState.SHOWN, 3.0))
+    for position in (before, lost):
+        assert await fresh.wait_live(position) == LiveReport(position, LiveState.LOST, 0.0)
+    for none in (Position(1, 0), Position(began.epoch, kept.cv), Position(began.epoch, began.cv + 1)):
+        assert await fresh.report(none) is None
+    assert (await fresh.report(kept)).state is not LiveState.LOST
+
+
+async def test_a_server_that_is_not_in_charge_does_not_say_what_there_is_not(origin, monkeypatch):
+    """Another one may have it: whoever asks is to ask again."""
+    shop, _ = origin
+
+    async def not_in_charge(*_):
+        raise NotInCharge
+
+    monkeypatch.setattr("origin.events.observer.read_view", not_in_charge)
+    with pytest.raises(NotInCharge):
+        await Observer(shop.database).report(Position(1, 999))
 
 
 async def test_progress_can_be_told_by_another_worker_and_later(origin, database):
