@@ -11,11 +11,11 @@ import email.utils
 import errno
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from loadtests.chaos import machine
+from loadtests.chaos import processes
 from loadtests.chaos.schedule import Command, Stage
 from loadtests.chaos.shop import Shop
 from loadtests.faults import FaultsUnavailable
@@ -74,9 +74,9 @@ class Evidence:
     async def _seen(self, breaks: Command, pids: Mapping[str, int]) -> str:
         match breaks["do"]:
             case "kill" | "stop":
-                return _of_all(pids, machine.is_gone, "gone")
+                return _of_all(pids, processes.is_gone, "gone")
             case "freeze":
-                return _of_all(pids, machine.is_stopped, "stopped in its tracks")
+                return _of_all(pids, processes.is_stopped, "stopped in its tracks")
             case "fill-disk":
                 return self._out_of_room()
             case "step-clock":
@@ -125,7 +125,7 @@ class Evidence:
         return ""
 
 
-def _of_all(pids: Mapping[str, int], is_so: Any, how: str) -> str:
+def _of_all(pids: Mapping[str, int], is_so: Callable[[int], bool], how: str) -> str:
     if not pids or not all(is_so(pid) for pid in pids.values()):
         return ""
     return ", ".join(f"{name} ({pid})" for name, pid in pids.items()) + f" {how}"

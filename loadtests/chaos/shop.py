@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cache_policies.positions import Position
-from loadtests.chaos import machine
+from loadtests.chaos import processes
 from loadtests.chaos.schedule import Command, Stage
-from loadtests.faults import Breakage, FaultsUnavailable
+from loadtests.faults import Breakage, FaultsUnavailable, what_is_wrong
 from loadtests.http1 import Connection, NoAnswer
 from loadtests.target import BadTarget, Target
 
@@ -120,26 +120,12 @@ class Shop:
         found = []
         for name, pid in (pids | {"supervisor": status["supervisor"]}).items():
             with contextlib.suppress(OSError, TypeError):  # it has just ended
-                found.append((name, machine.memory_bytes(pid), machine.open_files(pid)))
+                found.append((name, processes.memory_bytes(pid), processes.open_files(pid)))
         return found
 
     def workers(self) -> Workers:
         """Once the stage is known."""
         return Workers(self.target.admin, self.questions, self._token)
-
-
-def what_is_wrong(status: Mapping[str, Any]) -> str:
-    """Why a shop is not whole, by its status; empty: it is."""
-    wrong = [
-        f"{process['name']} is {process['condition']}"
-        for process in status["processes"]
-        if process["condition"] != "running"
-    ]
-    wrong += status["faults"]
-    replication = status["replication"]
-    if replication.get("state") != "streaming":
-        wrong.append(f"replication: {replication.get('error') or replication.get('state')}")
-    return "; ".join(wrong)
 
 
 class Known(NamedTuple):

@@ -17,8 +17,8 @@ from loadtests import people
 from loadtests.discovery import discover
 from loadtests.failovers.old_primary import Addresses, OldPrimary
 from loadtests.failovers.report import Report, Round
-from loadtests.failovers.witnesses import Merchandisers, Readers, Write, price_at
-from loadtests.faults import Breakage, FaultsUnavailable
+from loadtests.failovers.witnesses import Merchandisers, Shoppers, Write, price_at
+from loadtests.faults import Breakage, FaultsUnavailable, what_is_wrong
 from loadtests.http1 import Connection, NoAnswer
 from loadtests.oracle import PriceKey
 from loadtests.staff import StaffApi, StaffError, ask_progress, show_product
@@ -82,9 +82,9 @@ class Run:
         self._rng = random.Random(f"failovers {plan.seed}")
         self._addresses = Addresses.of(read_object(target.state / "env.json", "is the shop running?"))
         self._keys: list[PriceKey] = []
-        self.pages: Readers
-        self.prices: Readers
-        self.staff: Merchandisers
+        self.pages: Shoppers
+        self.prices: Shoppers
+        self.merchandisers: Merchandisers
 
     async def run(self) -> Report:
         """All rounds, kills and freezes mixed by the seed; `report.ended_early` tells why there were not all of them.
@@ -97,7 +97,8 @@ class Run:
         kinds = ["kill"] * self.plan.kills + ["freeze"] * self.plan.freezes + ["tail"] * self.plan.tails
         self._rng.shuffle(kinds)
         witnesses = [
-            asyncio.ensure_future(work) for work in (self.pages.run(), self.prices.run(), self.staff.run(MERCHANDISERS))
+            asyncio.ensure_future(work)
+            for work in (self.pages.run(), self.prices.run(), self.merchandisers.run(MERCHANDISERS))
         ]
         frozen = 0
         try:
@@ -154,9 +155,9 @@ class Run:
         prices = [people.price(market, product.sku).target for market in quiet for product in front.products]
         seed = str(self.plan.seed)
         rate = self.plan.rate / 2
-        self.pages = Readers(self.target.edges, self._some(pages), rate, f"pages {seed}")
-        self.prices = Readers(self.target.edges, self._some(prices), rate, f"prices {seed}")
-        self.staff = Merchandisers(self._staff, self._keys, digits, f"staff {seed}")
+        self.pages = Shoppers(self.target.edges, self._some(pages), rate, f"pages {seed}")
+        self.prices = Shoppers(self.target.edges, self._some(prices), rate, f"prices {seed}")
+        self.merchandisers = Merchandisers(self._staff, self._keys, digits, f"staff {seed}")
         await self.pages.warm_up()
         await self.prices.warm_up()
 
@@ -170,90 +171,90 @@ class Run:
         old = str(status["failover"]["primary"])
         pid = next(process["pid"] for process in status["processes"] if process["name"] == old)
         whole = self._rng.random() < 0.5
-        this = Round("kill of its processes" if whole else "kill of its first process", old)
+        played = Round("kill of its processes" if whole else "kill of its first process", old)
         lost_at = time.monotonic()
         if whole:
             await self._ask({"do": "kill", "name": old})
         else:
             os.kill(pid, signal.SIGKILL)
-        await self._after_the_loss(this, lost_at, status["failover"]["moves"])
+        await self._after_the_loss(played, lost_at, status["failover"]["moves"])
         await self._until_whole()
-        self._over(this, lost_at)
+        self._over(played, lost_at)
 
     async def _lose_a_tail(self) -> None:
         """Killed while edges show changes that nobody else has: no promise but that they are not shown any more."""
         await self._ask({"do": "disarm", "fence": "sync"})
         await self._until(lambda status: status["failover"]["promotable"] is not None)
         status = await self._status()
-        this = Round("kill with a lost tail", str(status["failover"]["primary"]))
-        self.staff.giving_up = True
+        played = Round("kill with a lost tail", str(status["failover"]["primary"]))
+        self.merchandisers.giving_up = True
         await self._ask({"do": "cut", "edge": "replication"})
         await asyncio.sleep(TAIL_S)
         # At once, and only what has changed: a standby that is away for 5 s is not promoted any more.
-        shown = await self._shown({write.key for write in self.staff.writes if write.given_up})
+        shown = await self._shown({write.key for write in self.merchandisers.writes if write.given_up})
         if (await self._status())["failover"]["promotable"] is None:
             self._tell("     a standby that was away for too long: nothing was killed")
         else:
-            await self._promote_without(this, shown, status["failover"]["moves"])
+            await self._promote_without(played, shown, status["failover"]["moves"])
         await self._ask({"do": "heal"})
         await self._until_whole()
-        self.staff.giving_up = False
+        self.merchandisers.giving_up = False
 
-    async def _promote_without(self, this: Round, shown: list[tuple[str, PriceKey, int]], moves: int) -> None:
+    async def _promote_without(self, played: Round, shown: list[tuple[str, PriceKey, int]], moves: int) -> None:
         lost_at = time.monotonic()
-        await self._ask({"do": "kill", "name": this.old})
-        await self._after_the_loss(this, lost_at, moves)
-        doubtful, truth = self.staff.doubtful(), await self._truth()
+        await self._ask({"do": "kill", "name": played.old})
+        await self._after_the_loss(played, lost_at, moves)
+        doubtful, truth = self.merchandisers.doubtful(), await self._truth()
         gone = {(key, amount) for _, key, amount in shown if amount != truth[key]}
-        this.tail = len(gone & doubtful)
-        self._over(this, lost_at)
+        played.tail = len(gone & doubtful)
+        self._over(played, lost_at)
 
     async def _freeze(self, without: tuple[str, ...]) -> None:
         """Frozen for a while, with somebody else promoted meanwhile; then it goes on, and is asked directly."""
         # Without that fence a change is acknowledged before the standby has it: it may be lost, and is not counted.
-        self.staff.giving_up = "sync" in without
+        self.merchandisers.giving_up = "sync" in without
         for fence in without:
             await self._ask({"do": "disarm", "fence": fence})
         await self._until(lambda status: status["failover"]["promotable"] is not None)
         status = await self._status()
         old = str(status["failover"]["primary"])
         kept_by = [fence for fence in ("kill", "lease", "sync") if fence not in without]
-        this = Round(f"freeze, kept by {'+'.join(kept_by)}", old)
+        played = Round(f"freeze, kept by {'+'.join(kept_by)}", old)
         # `pg-2` is the second of the servers that an origin worker is told of.
         asked = await OldPrimary.met(self._addresses, int(old.rpartition("-")[2]) - 1)
         await asked.change()
         lost_at = time.monotonic()
         await self._ask({"do": "freeze", "name": old})
         asked.commit()
-        await self._after_the_loss(this, lost_at, status["failover"]["moves"])
+        await self._after_the_loss(played, lost_at, status["failover"]["moves"])
         await asyncio.sleep(max(0.0, lost_at + self.plan.frozen_s - time.monotonic()))
         with contextlib.suppress(FaultsUnavailable):  # it was killed, and runs again
             await self._ask({"do": "thaw", "name": old})
-        this.acknowledged_by_old = await asked.acknowledged()
+        played.acknowledged_by_old = await asked.acknowledged()
         await self._ask({"do": "heal"})
         await self._until_whole()
-        self.staff.giving_up = False
-        self._over(this, lost_at)
+        self.merchandisers.giving_up = False
+        self._over(played, lost_at)
 
-    async def _after_the_loss(self, this: Round, lost_at: float, moves: int) -> None:
+    async def _after_the_loss(self, played: Round, lost_at: float, moves: int) -> None:
         """Until changes are taken again; then nobody changes anything while edges are looked at for ghosts.
 
         `moves`: failovers of this shop before this one.
         """
-        back_at = await self.staff.back_at(lost_at, BACK_WITHIN_S)
-        this.writes_back_s = None if back_at is None else round(back_at - lost_at, 3)
+        back_at = await self.merchandisers.back_at(lost_at, BACK_WITHIN_S)
+        played.writes_back_s = None if back_at is None else round(back_at - lost_at, 3)
         status = await self._until(lambda status: status["failover"]["moves"] > moves and _is_open(status))
-        this.new = str(status["failover"]["primary"])
+        played.new = str(status["failover"]["primary"])
         opened_ms = status["failover"]["last"]["opened_ms"]
-        this.opened_s = round(opened_ms / 1000, 3)
-        await self.staff.rest()
+        played.opened_s = round(opened_ms / 1000, 3)
+        await self.merchandisers.rest()
         await asyncio.sleep(max(0.0, GHOST_S - (time.monotonic() - (back_at or lost_at))))
-        this.ghosts = await self._ghosts()
-        self.staff.may.set()
+        played.ghosts = await self._ghosts()
+        self.merchandisers.may.set()
 
     async def _ghosts(self) -> list[str]:
         """Prices at edges of changes that are not in the database."""
-        truth, doubtful = await self._truth(), self.staff.doubtful()
+        truth, doubtful = await self._truth(), self.merchandisers.doubtful()
         return [
             f"{edge}: {key.market} {key.sku} shown at {amount}, and is {truth[key]}"
             for edge, key, amount in await self._shown(self._keys)
@@ -285,30 +286,30 @@ class Run:
                 found[key] = next(price["amount_minor"] for price in prices if price["market"] == key.market)
         return found
 
-    def _over(self, this: Round, lost_at: float) -> None:
+    def _over(self, played: Round, lost_at: float) -> None:
         now = time.monotonic()
-        this.whole_s = round(now - lost_at, 3)
+        played.whole_s = round(now - lost_at, 3)
         refused = [each for each in self.prices.seen.refused if each.at >= lost_at]
         if refused:
-            this.prices_refused = len(refused)
-            this.prices_refused_s = round(refused[-1].at - refused[0].at, 3)
-            this.without_retry_after = sum(each.status == 503 and not each.retry_after for each in refused)
-        self.report.rounds.append(this)
-        back = "never" if this.writes_back_s is None else f"{this.writes_back_s:.2f} s"
+            played.prices_refused = len(refused)
+            played.prices_refused_s = round(refused[-1].at - refused[0].at, 3)
+            played.without_retry_after = sum(each.status == 503 and not each.retry_after for each in refused)
+        self.report.rounds.append(played)
+        back = "never" if played.writes_back_s is None else f"{played.writes_back_s:.2f} s"
         self._tell(
-            f"{len(self.report.rounds):3}  {this.kind:32} {this.old} -> {this.new}  changes taken again after {back}, "
-            f"open after {this.opened_s or 0:.2f} s, prices refused for {this.prices_refused_s:.2f} s, whole after "
-            f"{this.whole_s:.1f} s"
-            + (f", {this.tail} lost prices had been shown" if this.tail else "")
-            + (f", GHOSTS {len(this.ghosts)}" if this.ghosts else "")
-            + (f", OLD PRIMARY ACKNOWLEDGED {this.acknowledged_by_old}" if this.acknowledged_by_old else "")
+            f"{len(self.report.rounds):3}  {played.kind:32} {played.old} -> {played.new}  changes taken again after "
+            f"{back}, open after {played.opened_s or 0:.2f} s, prices refused for {played.prices_refused_s:.2f} s, "
+            f"whole after {played.whole_s:.1f} s"
+            + (f", {played.tail} lost prices had been shown" if played.tail else "")
+            + (f", GHOSTS {len(played.ghosts)}" if played.ghosts else "")
+            + (f", OLD PRIMARY ACKNOWLEDGED {played.acknowledged_by_old}" if played.acknowledged_by_old else "")
         )
 
     # --- after ---
 
     async def _look_for_lost(self) -> None:
         """Whether every acknowledged change is in the log, under its position and as what it was."""
-        writes = iter(self.staff.acknowledged())
+        writes = iter(self.merchandisers.acknowledged())
 
         async def look() -> None:
             async with self._staff.session() as session:
@@ -327,8 +328,8 @@ class Run:
         ]
         report.price_statuses = dict(prices.by_status)
         report.price_failures = prices.failed
-        report.acknowledged = len(self.staff.acknowledged())
-        report.unacknowledged = len(self.staff.writes) - report.acknowledged
+        report.acknowledged = len(self.merchandisers.acknowledged())
+        report.unacknowledged = len(self.merchandisers.writes) - report.acknowledged
         report.duration_s = round(duration_s, 1)
 
     # --- the shop ---
@@ -351,7 +352,7 @@ class Run:
             await asyncio.sleep(LOOK_S)
 
     async def _until_whole(self) -> None:
-        await self._until(lambda status: bool(status["failover"]["whole"]) and not status["faults"])
+        await self._until(lambda status: not what_is_wrong(status))
 
 
 def about(plan: Plan) -> str:

@@ -72,7 +72,7 @@ class Seen:
             self.refused.append(refusal)
 
 
-class Readers:
+class Shoppers:
     """Look at the same addresses through every edge, without end."""
 
     def __init__(self, edges: Mapping[str, str], targets: Sequence[str], rate: float, seed: str) -> None:

@@ -14,7 +14,8 @@ from loadtests import staff
 from loadtests.chaos import merchandise
 from loadtests.chaos.history import Began, Committed, Doubtful, Event, Live, Price, Refused, Settled
 from loadtests.chaos.merchandise import Merchandise, facts_of
-from loadtests.chaos.shop import knows, what_is_wrong
+from loadtests.chaos.shop import knows
+from loadtests.faults import what_is_wrong
 from loadtests.oracle import PriceKey
 from loadtests.staff import StaffError
 from loadtests.target import Target
@@ -173,12 +174,14 @@ def test_a_shop_is_whole_when_all_runs_and_streams():
         "processes": [{"name": "eu-1", "condition": "running"}],
         "faults": [],
         "replication": {"state": "streaming"},
+        "failover": {"whole": True},
     }
     assert what_is_wrong(status) == ""
     assert "eu-1 is frozen" in what_is_wrong({**status, "processes": [{"name": "eu-1", "condition": "frozen"}]})
     assert "eu: fills cut" in what_is_wrong({**status, "faults": ["eu: fills cut"]})
     assert "disconnected" in what_is_wrong({**status, "replication": {"state": "disconnected"}})
     assert "no answer" in what_is_wrong({**status, "replication": {"state": "unknown", "error": "no answer"}})
+    assert "promoted" in what_is_wrong({**status, "failover": {"whole": False}})
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from loadtests.failovers.old_primary import Addresses
 from loadtests.failovers.report import Report, Round, render
 from loadtests.failovers.rounds import Plan, about
-from loadtests.failovers.witnesses import Merchandisers, Readers, Write
+from loadtests.failovers.witnesses import Merchandisers, Shoppers, Write
 from loadtests.http1 import Answer
 from loadtests.oracle import PriceKey
 
@@ -89,7 +89,7 @@ def test_what_may_be_lost_is_no_lost_change_and_may_be_a_ghost():
 
 
 def test_a_refusal_is_told_with_whether_it_said_when_to_come_again():
-    readers = Readers({"eu": "http://127.0.0.1:1"}, ["/"], 10.0, "seed")
+    readers = Shoppers({"eu": "http://127.0.0.1:1"}, ["/"], 10.0, "seed")
     readers.seen.note("eu", "/", Answer(200, {}, b"", 0.0, 1.0))
     readers.seen.note("eu", "/", Answer(503, {"retry-after": "1"}, b"", 0.0, 2.0))
     readers.seen.note("eu", "/", Answer(503, {}, b"", 0.0, 3.0))
