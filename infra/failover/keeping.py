@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
@@ -85,7 +86,7 @@ class KeptDatabases:
             addresses = self.external.addresses()
             driver = ExternalDriver(addresses, self._state, self._holder, moved=self._announce)
             known = await driver.find_primary(accept_loss=self._accept_loss)
-            await self._supervise(driver, known, list(addresses))
+            await self.supervise(driver, known, list(addresses))
             self._voice.step(f"PostgreSQL at {known.primary} is the primary; none is run here (DATABASE_URL)")
             return []
         servers = self.servers
@@ -101,7 +102,7 @@ class KeptDatabases:
             servers.primary_name = known.primary
             await servers.start_primary()
         primary, standby = servers.primary.name, servers.standby.name
-        runner = await self._supervise(self._embedded, known, [primary, standby], down=[standby])
+        runner = await self.supervise(self._embedded, known, [primary, standby], down=[standby])
         self._embedded.watch(primary, runner.submit)
         return [node.child for node in servers.nodes.values()]
 
@@ -157,7 +158,8 @@ class KeptDatabases:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
 
-    async def _supervise(self, driver: Driver, known: Record, nodes: list[str], down: Sequence[str] = ()) -> Runner:
+    async def supervise(self, driver: Driver, known: Record, nodes: list[str], down: Sequence[str] = ()) -> Runner:
+        """Put the primary of `known` in charge, and watch. `down`: those yet to be started. Raises LocalError."""
         machine = Machine(
             nodes,
             known.primary,
@@ -170,11 +172,24 @@ class KeptDatabases:
         )
         self._runner = Runner(machine, driver, self._say)
         self._running = asyncio.ensure_future(self._runner.run())
+        self._running.add_done_callback(self._watched)
         await self._until(
             lambda: machine.phase is Phase.STEADY,
             f"{known.primary} could not be put in charge within {SETTLE_S:.0f} s; what was said above tells why",
         )
         return self._runner
+
+    def _watched(self, running: asyncio.Task[None]) -> None:
+        """Nobody watches any more. The rest goes on: edges have pages to show."""
+        if running.cancelled() or (mistake := running.exception()) is None:
+            return
+        self._voice.alarm(
+            "The databases are not watched any more",
+            [
+                "By a mistake of nearshelf's own. Without a lease no change is taken: stop `up`, and start it again.",
+                *"".join(traceback.format_exception(mistake)).splitlines(),
+            ],
+        )
 
     @property
     def _holder(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from cache_policies import clock
 from infra.failover.machine import Machine, Move
 from infra.failover.silence import PROBE_EVERY_S
-from infra.failover.sql import TROUBLE, in_words
+from infra.failover.sql import in_words
 from infra.failover.steps import Announce, Done, Event, Failed, Fence, Probe, Record, Say, Seen, Step, Unseen
 
 
@@ -18,7 +18,7 @@ class Driver(Protocol):
     """The servers as the machine may treat them."""
 
     async def probe(self, step: Probe) -> Seen:
-        """Raises what is in TROUBLE."""
+        """Raises when no answer came, or none that makes sense."""
 
     async def carry_out(self, step: Step, submit: Callable[[Event], None]) -> bool:
         """Whether no process of that server is left, for a Stop. Raises when it could not be done.
@@ -35,7 +35,7 @@ class Driver(Protocol):
 
 
 class Runner:
-    """One machine and its servers. `run` until it is cancelled."""
+    """One machine and its servers. `run` until it is cancelled; it raises what is a mistake of ours."""
 
     def __init__(
         self,
@@ -50,6 +50,8 @@ class Runner:
         self._tell = tell
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
+        self._mistake: BaseException | None = None
+        """What one of them has raised: the machine was not told, and knows less than is so."""
         self._held_up: deque[Step] = deque()
         """A Record that could not be written, and every step after it: none is taken before it is remembered."""
         self._said_held_up = False
@@ -58,11 +60,12 @@ class Runner:
     async def run(self) -> None:
         self._do(self.machine.start())
         try:
-            while True:
+            while self._mistake is None:
                 waiting, self._held_up = self._held_up, deque()
                 self._do(waiting)
                 self._do(self.machine.tick(self._clock()))
                 await asyncio.sleep(PROBE_EVERY_S)
+            raise self._mistake
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -145,13 +148,18 @@ class Runner:
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._mistake = task.exception()
 
     async def _probe(self, step: Probe) -> None:
         sent_at = self._clock()
         try:
             seen = await self._driver.probe(step)
-        except TROUBLE as exc:
+        except Exception as exc:  # noqa: BLE001 - also what its driver makes of nonsense: that is no answer
             self.submit(Unseen(step.node, sent_at, in_words(exc), silent=isinstance(exc, TimeoutError)))
         else:
             self.submit(seen)

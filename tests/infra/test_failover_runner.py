@@ -7,16 +7,19 @@ import contextlib
 import inspect
 import itertools
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 
 import pytest
 
 from cache_policies import clock
 from infra.failover import keeping
 from infra.failover import runner as module
+from infra.failover.keeping import KeptDatabases
 from infra.failover.machine import Machine
 from infra.failover.runner import Runner
 from infra.failover.sql import SqlServers
 from infra.failover.steps import Announce, Ended, Event, Open, Phase, Probe, Promote, Record, Say, Seen, Step, Stop
+from infra.local.voice import Voice
 
 
 class FakeServers:
@@ -29,8 +32,11 @@ class FakeServers:
         self.fails: list[Exception] = []
         """Raised by the steps to come, one each."""
         self.primary = "pg-1"
+        self.talks_nonsense = False
 
     async def probe(self, step: Probe) -> Seen:
+        if self.talks_nonsense and step.node == self.primary:
+            raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
         return Seen(step.node, 0.0, in_recovery=step.node != self.primary, timeline=1, followed=True, synchronous=True)
 
     async def carry_out(self, step: Step, submit: Callable[[Event], None]) -> bool:
@@ -104,6 +110,37 @@ async def test_a_step_that_fails_in_a_way_that_nobody_thought_of_is_tried_again(
         await runner.until(lambda: runner.machine.primary == "pg-2")
     assert [step for step in servers.done if isinstance(step, Open)][-1].node == "pg-2"
     assert any("odd" in each for each in said)
+
+
+async def test_a_server_that_talks_nonsense_is_one_that_does_not_answer(servers):
+    async with running(servers, []) as runner:
+        servers.talks_nonsense = True
+        await runner.until(lambda: runner.machine.primary == "pg-2")
+
+
+def broken(*_: object) -> list[Step]:
+    raise KeyError("a mistake of ours")
+
+
+@pytest.mark.parametrize("part", ["tick", "observe"])
+async def test_a_mistake_of_our_own_is_heard_of(servers, monkeypatch, tmp_path, part):
+    """Whoever is not watched any more loses its lease, and the shop takes no change: people have to know why."""
+    alarms: list[tuple[str, list[str]]] = []
+    voice = Voice(quiet=True)
+    monkeypatch.setattr(voice, "alarm", lambda *said: alarms.append(said))
+    state = SimpleNamespace(folder=tmp_path, runtime=tmp_path)
+    kept = KeptDatabases(SimpleNamespace(), None, state, voice, failover=None, moved=lambda: None)  # type: ignore[arg-type]
+    runner = await kept.supervise(servers, Record("pg-1", "pg-2", 0), ["pg-1", "pg-2"])
+    assert runner.machine.phase is Phase.STEADY
+    monkeypatch.setattr(runner.machine, part, broken)
+    async with asyncio.timeout(20):
+        while not alarms:
+            await asyncio.sleep(0)
+    ((title, lines),) = alarms
+    assert title == "The databases are not watched any more"
+    assert "a mistake of ours" in lines[-1]
+    assert "stop `up`, and start it again" in lines[0]
+    await kept.stop()
 
 
 @pytest.mark.parametrize("made", [Runner, SqlServers])
