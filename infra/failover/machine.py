@@ -9,6 +9,7 @@ standby is being promoted nothing leads back to the old primary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -117,6 +118,8 @@ class Machine:
         self._ousted = False
         """Another supervisor was seen to have the primary in charge."""
         self._lease_over_at = now
+        self._loose_since: float | None = None
+        """Since when the primary has had no lease that could run out; infinite: it is just being let loose."""
         self._renewed_at = now - RENEW_EVERY_S
         """When a renewal was last sent."""
         self._confirmed_at = now
@@ -154,7 +157,7 @@ class Machine:
                 steps += self._errands.issue(step)
             else:
                 self._errands.forget_failures(step)
-        if self.phase is Phase.WAITING and now >= self._lease_over_at:
+        if self.phase is Phase.WAITING and self._loose_since is None and now >= self._lease_over_at:
             steps += self._promote(now)
         if Fence.KILL in self.armed:
             steps += [step for node in sorted(self._strays) for step in self._errands.issue(Stop(node, kill=True))]
@@ -222,7 +225,10 @@ class Machine:
     def disarm(self, fence: Fence) -> list[Step]:
         """Fail over without this fence from now on, to see what the others are worth."""
         self.armed -= {fence}
-        return self._errands.issue(Unleash(self.primary)) if fence is Fence.LEASE else []
+        if fence is not Fence.LEASE:
+            return []
+        self._loose_since = math.inf
+        return self._errands.issue(Unleash(self.primary))
 
     def arm(self) -> list[Step]:
         """All fences again."""
@@ -231,7 +237,8 @@ class Machine:
             return []
         # Nothing waited for the standby meanwhile.
         self._following.promotable = None
-        return [Record(self.primary, None, self.epoch)]
+        who = self.target if self.phase in {Phase.PROMOTING, Phase.OPENING} else self.primary
+        return [Record(who, None, self.epoch)]
 
     @property
     def promotable(self) -> str | None:
@@ -269,6 +276,8 @@ class Machine:
         self._ousted = seen.ousted or (self._ousted and not seen.renewed)
         if seen.renewed:
             self._confirmed_at = max(self._confirmed_at, seen.sent_at)
+            if self._loose_since is not None and seen.sent_at >= self._loose_since:
+                self._loose_since = None
         self._timeline, self.epoch = max(self._timeline, seen.timeline), max(self.epoch, seen.epoch)
         said: list[Step] = []
         if seen.trouble and not self._said_trouble:
@@ -389,7 +398,7 @@ class Machine:
                 self._note("promoted_at", now)
                 return self._errands.issue(self._opening())
             case Open(node) if self.phase is Phase.OPENING and node == self.target:
-                return self._opened(now)
+                return self._opened(now, done.step.lease)
             case Start(node) | Rejoin(node):
                 return self._is_up(node, now)
             case Synchronise(primary, standby) if primary == self.primary and self.phase is Phase.STEADY:
@@ -397,6 +406,8 @@ class Machine:
                 return self._following.synchronised(done.step, self.epoch, now) if Fence.SYNC in self.armed else []
             case Release():
                 self._following.released(now)
+            case Unleash(node) if node == self.primary:
+                self._loose_since = now
         return []
 
     def _stopped(self, node: str, dead: bool, now: float) -> list[Step]:
@@ -410,18 +421,20 @@ class Machine:
             return []
         return self._restart(node, 0.0, now) if dead and node != self.primary else []
 
-    def _opened(self, now: float) -> list[Step]:
+    def _opened(self, now: float, lease: bool) -> list[Step]:
         old, self.primary, self.phase = self.primary, self.target, Phase.STEADY
         self._silence.begin_anew(self.primary, now)
         self._ousted = False
         self._renewed_at = self._confirmed_at = now
         self._lease_over_at = now + LEASE_S * CLOCK_RATE
+        self._loose_since = None if lease else now
         if old == self.primary:
             return [Announce(self.primary)]
         self._note("opened_at", now)
         self._following.begin_anew()
         took_s = now - self.moves[-1].lost_at
-        steps: list[Step] = [Announce(self.primary), Say(f"{self.primary} is the primary, {took_s:.2f} s later")]
+        said = Say(f"{self.primary} is the primary, {took_s:.2f} s later")
+        steps: list[Step] = [Record(self.primary, None, self.epoch), Announce(self.primary), said]
         if not self._keeps:
             return steps
         if old in self.down:
@@ -443,6 +456,8 @@ class Machine:
         if isinstance(step, Stop) and self.phase is Phase.FENCING and step.node == self.primary:
             # It could not be ended for certain: its lease is what is left to wait for.
             return [Say(f"{step.node} could not be ended: {why}"), *self._stopped(step.node, False, now)]
+        if step == Unleash(self.primary):
+            self._loose_since = now  # it may have been let loose all the same
         if not self._is_wanted(step):
             return []
         if step == Start(self.primary) and self.phase is Phase.STEADY and self._automatic:

@@ -50,7 +50,7 @@ def test_nothing_is_handed_over_to_a_server_that_is_being_rewound():
     shop.tell(Ended("pg-1"))
     shop.tell(Done(KILL, dead=True))
     shop.tell(Done(Promote("pg-2")))
-    assert shop.tell(Done(OPEN)) == [Announce("pg-2"), Rejoin("pg-1", "pg-2")]
+    assert shop.tell(Done(OPEN)) == [Record("pg-2", None, 2), Announce("pg-2"), Rejoin("pg-1", "pg-2")]
     for accept_loss in (False, True):
         with pytest.raises(Refused, match="does not answer"):
             shop.machine.ask(None, shop.now, accept_loss=accept_loss)

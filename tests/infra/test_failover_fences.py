@@ -8,6 +8,7 @@ from infra.failover.steps import (
     Announce,
     Done,
     Ended,
+    Failed,
     Fence,
     Open,
     Phase,
@@ -16,6 +17,7 @@ from infra.failover.steps import (
     Record,
     Rejoin,
     Release,
+    Seen,
     Step,
     Stop,
     Synchronise,
@@ -67,7 +69,7 @@ def test_an_old_primary_that_still_runs_is_ended_and_rejoins_once_that_fence_is_
     shop.tell(Done(Stop("pg-1", kill=False), dead=False))
     shop.tick(3.0)
     shop.tell(Done(Promote("pg-2")))
-    assert shop.tell(Done(OPEN)) == [Announce("pg-2")]
+    assert shop.tell(Done(OPEN)) == [Record("pg-2", None, 2), Announce("pg-2")]
     assert shop.tick(30.0) == []
     shop.machine.arm()
     assert shop.tick() == [KILL]
@@ -110,3 +112,46 @@ def test_trouble_with_the_lease_is_said_once_until_it_is_over():
     shop.seen("pg-1", renewed=True)
     shop.seen("pg-1", trouble="the disk is full")
     assert len([said for said in shop.said if "disk is full" in said]) == 2
+
+
+def test_fences_that_are_armed_while_another_is_promoted_do_not_lead_back_to_the_old_primary():
+    shop = opened()
+    shop.machine.disarm(Fence.SYNC)
+    shop.tell(Ended("pg-1"))
+    assert shop.tell(Done(KILL, dead=True)) == [Record("pg-2", None, 2), Promote("pg-2")]
+    assert shop.machine.arm() == [Record("pg-2", None, 2)]
+    shop.tell(Done(Promote("pg-2")))
+    shop.machine.disarm(Fence.SYNC)
+    assert shop.machine.arm() == [Record("pg-2", None, 2)]
+    assert shop.tell(Done(OPEN))[0] == Record("pg-2", None, 2)
+
+
+def test_a_primary_that_was_let_loose_is_waited_for_until_a_lease_of_it_was_renewed():
+    """Until then there is none that could run out."""
+    shop = opened()
+    shop.machine.disarm(Fence.LEASE)
+    sent_at = shop.now
+    shop.tick()
+    shop.tell(Done(Unleash("pg-1")))
+    shop.machine.arm()
+    shop.tick()
+    # Renewed before it was let loose, and heard of only now.
+    shop.tell(Seen("pg-1", sent_at, in_recovery=False, timeline=1, renewed=True))
+    assert shop.silent("pg-1", 4.0) == [KILL]
+    assert shop.tell(Failed(KILL, "its machine cannot be reached")) == []
+    assert shop.tick(2 * LEASE_S) == []
+    assert shop.machine.phase is Phase.WAITING
+    shop.tell(Ended("pg-1"))
+    assert shop.tell(Done(KILL, dead=True)) == [Record("pg-2", None, 2), Promote("pg-2")]
+
+
+def test_a_primary_that_was_let_loose_and_has_a_lease_again_is_outlived():
+    shop = opened()
+    shop.machine.disarm(Fence.LEASE)
+    shop.tell(Done(Unleash("pg-1")))
+    shop.machine.arm()
+    shop.tick()
+    shop.seen("pg-1", renewed=True)
+    assert shop.silent("pg-1", 4.0) == [KILL]
+    shop.tell(Failed(KILL, "its machine cannot be reached"))
+    assert shop.tick(LEASE_S + 0.5) == [Record("pg-2", None, 2), Promote("pg-2")]

@@ -35,7 +35,7 @@ def test_a_primary_that_ends_is_replaced_step_by_step_and_comes_back_as_the_stan
     assert shop.tell(Done(KILL, dead=True)) == [Record("pg-2", None, 2), Promote("pg-2")]
     assert shop.tell(Done(Promote("pg-2"))) == [OPEN]
     assert shop.machine.primary == "pg-1"
-    assert shop.tell(Done(OPEN)) == [Announce("pg-2"), Rejoin("pg-1", "pg-2")]
+    assert shop.tell(Done(OPEN)) == [Record("pg-2", None, 2), Announce("pg-2"), Rejoin("pg-1", "pg-2")]
     assert shop.role() == ("pg-2", Phase.STEADY, None, False)
     assert shop.tell(Done(Rejoin("pg-1", "pg-2"))) == []
     assert shop.seen("pg-2", synchronous=False, epoch=2) == [Synchronise("pg-2", "pg-1")]
@@ -231,7 +231,7 @@ def test_a_server_that_was_stopped_on_purpose_is_replaced_and_stays_away_until_i
     shop.tell(Ended("pg-1"))
     shop.tell(Done(KILL, dead=True))
     shop.tell(Done(Promote("pg-2")))
-    assert shop.tell(Done(OPEN)) == [Announce("pg-2")]
+    assert shop.tell(Done(OPEN)) == [Record("pg-2", None, 2), Announce("pg-2")]
     assert shop.tick(30.0) == []
     assert shop.tell(Freed("pg-1")) == [Rejoin("pg-1", "pg-2")]
 
