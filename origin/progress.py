@@ -157,8 +157,8 @@ async def progress_of(shop: Shop, position_text: str, *, asked_by: str, wait_s: 
     """How far the change at a position is, after waiting at most `wait_s` for it to become live.
 
     `asked_by`: whose part in it is told first. `read_back`: also read the price through every edge, once every worker
-    is done. Raises WireError for what is no position, NoSuchChange for one that the purge log does not hold and of which
-    it does not say that it is lost, NotInCharge where it cannot say.
+    is done. Raises WireError for what is no position, NoSuchChange for one that the purge log neither holds nor knows
+    to be lost, NotInCharge where it cannot say.
     """
     position = Position.parse(position_text)
     changes: Sequence[AuditEntry] = ()

@@ -351,7 +351,7 @@ async def test_a_lost_change_is_called_so_also_to_who_asks_afterwards(origin, da
         assert await fresh.wait_live(position) == LiveReport(position, LiveState.LOST, 0.0)
     for none in (Position(1, 0), Position(began.epoch, kept.cv), Position(began.epoch, began.cv + 1)):
         assert await fresh.report(none) is None
-    assert (await fresh.report(kept)).state is not LiveState.LOST
+    assert (await fresh.wait_live(kept, 0.0)).state is not LiveState.LOST
 
 
 async def test_a_server_that_is_not_in_charge_does_not_say_what_there_is_not(origin, monkeypatch):
