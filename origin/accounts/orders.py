@@ -1,18 +1,18 @@
 """Purges that people and edges order, those of a second together: the first at once, the others when that is over.
 
 Each entry of the purge log is read by every worker of every edge and watched until it is live. A program that purges a
-product at a time, a thousand times, would make a thousand of them; merged they are two a second at the most, one of
-each kind, and everybody who ordered is told the same position.
+product at a time, a thousand times, would make a thousand of them; merged it is one a second of each kind, or a few
+where their tags are more than one holds, and everybody who ordered is told the position of theirs.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from cache_policies.positions import ORDERED_KINDS, Position, PurgeKind
+from cache_policies.positions import MAX_TAGS_PER_ENTRY, ORDERED_KINDS, Position, PurgeKind
 from origin.accounts import audit
 from origin.db import Database
 from origin.errors import Unavailable
@@ -47,13 +47,16 @@ class Purged:
     tags: tuple[str, ...]
 
 
+_Waiting = tuple[Order, asyncio.Future[Purged]]
+
+
 class PurgeOrders:
     """Of one origin worker; others merge their own. Closed at the end of the shop."""
 
     def __init__(self, database: Database, merge_s: float = MERGE_S) -> None:
         self._database = database
         self._merge_s = merge_s
-        self._waiting: list[tuple[Order, asyncio.Future[Purged]]] = []
+        self._waiting: list[_Waiting] = []
         self._committing: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
 
@@ -85,16 +88,31 @@ class PurgeOrders:
                 ordered, self._waiting = self._waiting, []
                 began_at = loop.time()
                 for kind in ORDERED_KINDS:
-                    of_kind = [one for one in ordered if one[0].kind is kind]
-                    if of_kind:
-                        await self._together(kind, of_kind)
+                    for together in self._fitting([one for one in ordered if one[0].kind is kind]):
+                        await self._together(kind, together)
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(began_at + self._merge_s):
                         await self._closing.wait()
         finally:
             self._committing = None
 
-    async def _together(self, kind: PurgeKind, ordered: Sequence[tuple[Order, asyncio.Future[Purged]]]) -> None:
+    def _fitting(self, ordered: Sequence[_Waiting]) -> Iterator[list[_Waiting]]:
+        """`ordered`, in its order, in as few parts as it takes that none purges more than was ordered: an entry that
+        names too much names whole markets instead. An order that does so by itself has a part of its own."""
+        # The entry names `many:` of each market, too.
+        room = MAX_TAGS_PER_ENTRY - len(self._database.markets.all)
+        part: list[_Waiting] = []
+        tags: set[str] = set()
+        for one in ordered:
+            if part and len(tags.union(one[0].tags)) > room:
+                yield part
+                part, tags = [], set()
+            part.append(one)
+            tags.update(one[0].tags)
+        if part:
+            yield part
+
+    async def _together(self, kind: PurgeKind, ordered: Sequence[_Waiting]) -> None:
         # What it raises is everybody's who ordered, whatever it is.
         [outcome] = await asyncio.gather(self._write(kind, [order for order, _ in ordered]), return_exceptions=True)
         for order, done in ordered:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy import text
 
-from cache_policies.positions import Position, PurgeKind
+from cache_policies.positions import MAX_TAGS_PER_ENTRY, Position, PurgeKind
 from origin.accounts import audit
 from origin.accounts.orders import Order, PurgeOrders
 from origin.errors import Unavailable
@@ -86,16 +86,34 @@ async def test_after_a_quiet_window_the_next_goes_at_once(shop):
     await orders.close()
 
 
-async def test_more_tags_than_an_entry_holds_become_those_of_their_markets(shop):
+async def test_merging_purges_nothing_that_nobody_ordered(shop):
+    """An entry that names too much names whole markets: what is too much for one goes in several."""
+    markets = [market.id for market in shop.markets.all]
     orders = PurgeOrders(shop.database, merge_s=600.0)
     first = await orders.enter(order("first"))
-    many = [order(*(f"p:eu-eur:sku-{batch}-{number}" for number in range(400))) for batch in range(3)]
-    tasks = [asyncio.create_task(orders.enter(each)) for each in [*many, order("p:jp-jpy:a", "path:/x")]]
+    products = [order(*(f"p:{market}:sku-{number}" for market in markets)) for number in range(170)]
+    tasks = [asyncio.create_task(orders.enter(each)) for each in products]
     await asyncio.sleep(0)
     await orders.close()
-    assert len({(await task).position for task in tasks}) == 1
-    [(kind, tags, _, _)] = await log_after(shop, first.position)
-    assert (kind, tags) == ("hard", {"m:eu-eur", "p:jp-jpy:a", "many:jp-jpy", "path:/x"})
+    positions = [(await task).position for task in tasks]
+    assert positions == sorted(positions)
+    assert len(set(positions)) == 2
+    of_each = [tags for _, tags, _, _ in await log_after(shop, first.position)]
+    assert all(len(tags) <= MAX_TAGS_PER_ENTRY for tags in of_each)
+    assert set().union(*of_each) == {tag for each in products for tag in each.tags} | {
+        f"many:{market}" for market in markets
+    }
+
+
+async def test_an_order_that_is_too_much_by_itself_goes_by_itself(shop):
+    orders = PurgeOrders(shop.database, merge_s=600.0)
+    first = await orders.enter(order("first"))
+    long = [f"p:eu-eur:sku-{number}" for number in range(MAX_TAGS_PER_ENTRY)]
+    tasks = [asyncio.create_task(orders.enter(each)) for each in (order("a"), order(*long), order("b"))]
+    await asyncio.sleep(0)
+    await orders.close()
+    assert [(await task).position.cv - first.position.cv for task in tasks] == [1, 2, 3]
+    assert [tags for _, tags, _, _ in await log_after(shop, first.position)] == [{"a"}, {"m:eu-eur"}, {"b"}]
 
 
 async def test_what_fails_is_everybodys_failure_and_nothing_is_kept(shop):
