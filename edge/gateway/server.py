@@ -422,6 +422,8 @@ class ViewerConnection(asyncio.BufferedProtocol):
         self._write_paused = False
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
+        # However long the viewer took: what waits is answered as of now.
+        self._now = self._server.clock()
         self._advance()
 
     # -- the parser's side -----------------------------------------------------------------------------------------
