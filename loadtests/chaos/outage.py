@@ -1,8 +1,8 @@
 """Take the origin away under load, bring it back, and see what viewers and the origin noticed.
 
-    cp -r cache_policies build/policies && sed -i 's/fresh: 300s/fresh: 20s/' build/policies/catalog.yaml
-    NEARSHELF_POLICIES=build/policies ./dev up
     python -m loadtests.chaos.outage --outage 60
+
+on a shop whose pages are fresh for some seconds only (docs/faults.md, "The origin away for a minute").
 
 Viewers ask every edge for pages at a steady rate, all of which have been asked for before: each must be answered with
 200, the origin there or not. When it is back, everything that became due meanwhile is due at once.

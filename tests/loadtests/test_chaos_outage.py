@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from loadtests.chaos import outage
 from loadtests.chaos.outage import Found, Wanted, fetches, surge_of
+from loadtests.faults import Breakage
 from loadtests.people import ShopFront, ShownProduct
 from loadtests.recorder.machine import this_machine
 from loadtests.recorder.run import Cell, Label, Phase, Run, Status
@@ -118,6 +120,33 @@ def test_every_page_is_asked_for_before_the_outage(tmp_path):
     assert warm == set(range(len(schedule.asked)))
     with pytest.raises(BadTarget, match="--warmup"):
         outage.schedule_of(target, front, Wanted(warmup_s=1.0, rate=10.0))
+
+
+@pytest.mark.parametrize(
+    ("refills", "status"), [pytest.param(0.1, 0, id="as before"), pytest.param(0.02, 1, id="a surge")]
+)
+def test_the_command_takes_the_origin_away_brings_it_back_and_judges(tmp_path, monkeypatch, capsys, refills, status):
+    log = tmp_path / "origin.access.log"
+    line = {"ms": 0.0, "edge_key": True, "host": "127.0.0.1:1", "status": 200}
+    times = every(0.1, 60, 100) + every(refills, 130.5, 180)
+    log.write_text("".join(json.dumps(line | {"time": time}) + "\n" for time in times))
+    target = Target({"eu": "http://127.0.0.1:1"}, "http://127.0.0.1:2", tmp_path, tmp_path / "control", origin_log=log)
+    front = ShopFront(("eu-eur",), ("lamps",), (ShownProduct("lamp", "SKU-1", ("lamps",)),))
+    run = Run("outage", "", "1970-01-01T00:00:01+00:00", 1, "paced", True, 1.0, "", this_machine())
+    told: list[str] = []
+
+    async def found(*_: object) -> ShopFront:
+        return front
+
+    monkeypatch.setattr(outage, "load_target", lambda *_: target)
+    monkeypatch.setattr(outage, "_front", found)
+    monkeypatch.setattr(outage, "volume_run", lambda *_, **__: run)
+    monkeypatch.setattr(Breakage, "ask", lambda _, command: told.append(command["do"]))
+    monkeypatch.setattr(outage, "time", SimpleNamespace(time=iter((100.0, 130.0)).__next__))
+    seconds = ["--warmup", "10", "--before", "20", "--outage", "30", "--after", "40"]
+    assert outage.main([*seconds, "--rate", "10"]) == status
+    assert told == ["stop", "start"]
+    assert ("PASSED", "FAILED")[status] in capsys.readouterr().out
 
 
 def test_a_shop_that_is_not_there_is_said(tmp_path, capsys):
