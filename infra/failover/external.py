@@ -41,18 +41,31 @@ class ExternalDriver:
             if not seen.in_recovery:
                 found[node] = seen
         words = "; ".join(said)
-        if known.primary in found:
+        if known.primary in found and all(_is_behind(seen, found[known.primary]) for seen in found.values()):
             return Record(known.primary, None, known.epoch)
-        if len(found) != 1:
+        # One that somebody else promoted while we did not run, or the only one there is.
+        newest = [node for node in found if all(_is_behind(seen, found[node]) for seen in found.values())]
+        if len(newest) != 1:
             what = "more than one is a primary" if found else "none is a primary that answers"
             raise LocalError(f"of the servers of DATABASE_URL and REPLICA_URLS, {what} ({words})")
-        ((primary, seen),) = found.items()
-        if seen.epoch < known.epoch and not accept_loss:
+        primary, seen = newest[0], found[newest[0]]
+        if seen.epoch < known.epoch and not accept_loss and not await self._is_behind_as_well(known.primary, seen):
             raise LocalError(
                 f"{primary} may lack changes that {known.primary} acknowledged as the primary: bring that one back, or "
                 f"give them up with `nearshelf up --accept-loss` ({words})"
             )
         return Record(primary, None, known.epoch)
+
+    async def _is_behind_as_well(self, known: str, primary: Seen) -> bool:
+        """The one that was to be promoted is a standby that has heard of no later epoch either: the run that had
+        written it down ended before it was promoted."""
+        if known not in self._nodes:
+            return False
+        try:
+            seen = await self._sql.probe(Probe(known))
+            return seen.in_recovery and await self._sql.epoch_of(known) <= primary.epoch
+        except TROUBLE:
+            return False
 
     async def probe(self, step: Probe) -> Seen:
         return await self._sql.probe(step)
@@ -82,3 +95,8 @@ class ExternalDriver:
 
     async def close(self) -> None:
         await self._sql.close()
+
+
+def _is_behind(one: Seen, other: Seen) -> bool:
+    """The history of `one` goes no further than that of `other`."""
+    return one.timeline <= other.timeline and one.epoch <= other.epoch

@@ -154,6 +154,14 @@ class SqlServers:
             received=row["received"] or 0,
         )
 
+    async def epoch_of(self, standby: str) -> int:
+        """How far its purge log has come. Not asked by every probe: it may have to wait for what is replayed."""
+        async with self.connection(standby) as connection:
+            if not await connection.fetchval("SELECT to_regclass('events.clock') IS NOT NULL"):
+                return 0
+            epoch: int = await connection.fetchval(_EPOCH)
+            return epoch
+
     async def open(self, step: Open) -> None:
         """One transaction, the first that this server lets anybody commit since its timeline began: until an epoch has
         begun there, the shop's functions refuse. Before the tables are made there is nothing to open.

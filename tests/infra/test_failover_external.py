@@ -18,12 +18,12 @@ URL = "postgresql+asyncpg://{}@/shop?host=a:5432&host=b:5433&target_session_attr
 A, B = "a:5432", "b:5433"
 
 
-def primary(node: str, epoch: int) -> Seen:
-    return Seen(node, 0.0, in_recovery=False, timeline=1, epoch=epoch)
+def primary(node: str, epoch: int, timeline: int = 1) -> Seen:
+    return Seen(node, 0.0, in_recovery=False, timeline=timeline, epoch=epoch)
 
 
-def standby(node: str) -> Seen:
-    return Seen(node, 0.0, in_recovery=True)
+def standby(node: str, epoch: int = 1) -> Seen:
+    return Seen(node, 0.0, in_recovery=True, epoch=epoch)
 
 
 def found(tmp_path: Path, seen: dict[str, Seen], known: Record | None, *, accept_loss: bool = False) -> Record:
@@ -38,7 +38,11 @@ def found(tmp_path: Path, seen: dict[str, Seen], known: Record | None, *, accept
             raise ConnectionRefusedError("connection refused")
         return seen[step.node]
 
+    async def epoch_of(node: str) -> int:
+        return seen[node].epoch
+
     driver._sql.probe = probe  # type: ignore[method-assign]
+    driver._sql.epoch_of = epoch_of  # type: ignore[method-assign, assignment]
     return asyncio.run(driver.find_primary(accept_loss=accept_loss))
 
 
@@ -52,6 +56,18 @@ def found(tmp_path: Path, seen: dict[str, Seen], known: Record | None, *, accept
         ),
         pytest.param({B: primary(B, 1)}, Record(B, None, 2), Record(B, None, 2), id="promoted, and not opened yet"),
         pytest.param({B: primary(B, 2)}, Record(A, None, 2), Record(B, None, 2), id="promoted by somebody else"),
+        pytest.param(
+            {A: primary(A, 1), B: primary(B, 2)}, Record(A, None, 1), Record(B, None, 1), id="and the old one is back"
+        ),
+        pytest.param(
+            {A: primary(A, 1), B: primary(B, 1, timeline=2)},
+            Record(A, None, 1),
+            Record(B, None, 1),
+            id="not opened yet",
+        ),
+        pytest.param(
+            {A: primary(A, 1), B: standby(B)}, Record(B, None, 2), Record(A, None, 2), id="recorded, and not promoted"
+        ),
     ],
 )
 def test_who_is_the_primary(tmp_path, seen, known, chosen):
@@ -63,6 +79,15 @@ def test_who_is_the_primary(tmp_path, seen, known, chosen):
     [
         pytest.param({A: standby(A)}, None, "none is a primary that answers", id="none"),
         pytest.param({A: primary(A, 1), B: primary(B, 1)}, None, "more than one is a primary", id="two"),
+        pytest.param(
+            {A: primary(A, 2), B: primary(B, 1, timeline=2)}, Record(A, None, 2), "more than one", id="neither is newer"
+        ),
+        pytest.param(
+            {A: primary(A, 1), B: standby(B, epoch=2)}, Record(B, None, 2), "a:5432 may lack", id="of somebody else"
+        ),
+        pytest.param(
+            {A: primary(A, 1)}, Record("c:1", None, 2), "may lack changes that c:1", id="of one not named here"
+        ),
         pytest.param({A: primary(A, 1)}, Record(B, None, 2), "a:5432 may lack changes that b:5433", id="the old one"),
     ],
 )
