@@ -1,8 +1,6 @@
 """A full disk, on purpose: a file that takes whatever is left where a shop's databases live.
 
-Only where that is a small file system of its own. Root mounts one in memory:
-
-    mount -t tmpfs -o size=1500m,mode=0711 tmpfs /somewhere && nearshelf up --state /somewhere/state
+Only where that is a small file system of its own (docs/faults.md).
 """
 
 from __future__ import annotations
@@ -17,6 +15,12 @@ NAME = "filler"
 MOST_BYTES = 4 << 30
 """A larger file system is not ours to fill."""
 _PIECE_BYTES = 16 << 20
+
+
+def free_bytes(folder: Path) -> int:
+    """How much room there is on the disk that `folder` is on."""
+    about = os.statvfs(folder)
+    return about.f_bavail * about.f_frsize
 
 
 class Disk:
@@ -35,7 +39,7 @@ class Disk:
         folder = self._file.parent
         about = os.statvfs(folder)
         if folder.stat().st_dev == Path("/").stat().st_dev:
-            return "the shop's databases are on the machine's own disk; give them a small one (infra/local/disk.py)"
+            return "the shop's databases are on the machine's own disk; give them a small one, as in docs/faults.md"
         if about.f_blocks * about.f_frsize > MOST_BYTES:
             return f"the shop's disk has more than {MOST_BYTES >> 30} GiB: too much to be filled on purpose"
         return None

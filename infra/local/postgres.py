@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra.failover.sql import STANDBY, TROUBLE, in_words
 from infra.local.binaries import Binaries
+from infra.local.disk import free_bytes
 from infra.local.errors import LocalError
 from infra.local.lost_changes import lost_rows, write_down
 from infra.local.postgres_data import DataFolders, give, server_environment, session
@@ -42,6 +43,8 @@ END_S = 10.0
 """How long processes that are killed may take to vanish."""
 READY_S = 60.0
 """How long a server may take until it answers, recovery after a crash included."""
+ROOM_BYTES = 64 << 20
+"""A server that starts after a crash may need so much room on its disk: some segments of its log."""
 STREAMING_S = 15.0
 """How long a standby that answers may take until it streams; one that does not is made anew."""
 
@@ -210,7 +213,29 @@ class Databases:
             return await self._run_standby(node)
 
     async def _save_what_is_lost(self, node: Node) -> None:
-        """Run an old primary where nobody else can reach it, and write down what only it has."""
+        """Write down what only an old primary has. One that cannot be read is given up, and that is said.
+
+        Raises LocalError, or what is in TROUBLE, where trying again may save it: the rewind leaves nothing to try with.
+        """
+        async with self.connection(self.primary.port) as here:
+            try:
+                fork, rows = await self._lost_rows(node, here)
+            except (LocalError, *TROUBLE) as exc:
+                await here.fetchval("SELECT true")  # it was not the new one that failed
+                if free_bytes(node.data) < ROOM_BYTES:
+                    raise LocalError(f"what only {node.name} had cannot be read: its disk has no room left") from exc
+                self.tell(f"what only {node.name} had, if anything, cannot be read, and is gone now: {in_words(exc)}")
+                return
+        if not rows:
+            return
+        try:
+            path = write_down(rows, self._lost, f"{node.name}-{fork}")
+        except OSError as exc:
+            raise LocalError(f"what only {node.name} had cannot be written down: {exc}") from exc
+        self.tell(f"only {node.name} had {len(rows)} rows of changes: they are in {path}")
+
+    async def _lost_rows(self, node: Node, here: asyncpg.Connection[Any]) -> tuple[str, list[dict[str, Any]]]:
+        """Run an old primary where nobody else can reach it, and compare it with the new one."""
         overrides = {
             "unix_socket_directories": str(self._aside),
             "default_transaction_read_only": "on",
@@ -221,22 +246,13 @@ class Databases:
         program = node.child.program
         argv = (*program.argv, *(word for each in overrides.items() for word in ("-c", "=".join(each))))
         old = Child(replace(program, name=f"{node.name}, looked at", argv=argv), self._tools, self.tether)
+        await old.start()
         try:
-            await old.start()
-            try:
-                await until_ready(old, lambda: self._answers(self._aside, node.port))
-                async with (
-                    session(self._aside, node.port, DATABASE) as there,
-                    self.connection(self.primary.port) as here,
-                ):
-                    fork, rows = await lost_rows(there, here)
-                if rows:
-                    path = write_down(rows, self._lost, f"{node.name}-{fork}")
-                    self.tell(f"only {node.name} had {len(rows)} rows of changes: they are in {path}")
-            finally:
-                await old.stop()
-        except (LocalError, *TROUBLE) as exc:
-            self.tell(f"what only {node.name} had, if anything, cannot be read, and is gone now: {in_words(exc)}")
+            await until_ready(old, lambda: self._answers(self._aside, node.port))
+            async with session(self._aside, node.port, DATABASE) as there:
+                return await lost_rows(there, here)
+        finally:
+            await old.stop()
 
     async def _run(self, node: Node) -> None:
         await node.child.start()
@@ -345,10 +361,8 @@ class Databases:
 
         A server that does not answer has nobody who streams from it.
         """
-        import asyncpg
-
         for port in PORTS.values():
-            with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with contextlib.suppress(*TROUBLE):
                 async with asyncio.timeout(END_STREAMS_S), self.connection(port, "postgres") as connection:
                     await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_replication")
 

@@ -19,7 +19,8 @@ import pytest
 from infra.failover.keeping import KeptDatabases
 from infra.failover.machine import LEASE_S, Refused
 from infra.failover.records import OURS, record, recorded
-from infra.failover.steps import Fence, Record
+from infra.failover.steps import Fence, Freed, Record
+from infra.local import postgres
 from infra.local.errors import LocalError
 from infra.local.external import ExternalDatabases
 from infra.local.state import State
@@ -91,6 +92,9 @@ class Pair:
                 await self.kept.runner.until(condition)
 
         self.run(wait())
+
+    def until_said(self, words: str) -> None:
+        self.until(lambda: any(words in said for said in self.said))
 
     # --- SQL ---
 
@@ -190,6 +194,20 @@ def test_the_first_process_alone_is_enough_to_lose(pair):
     assert pair.machine.primary != old
 
 
+@contextlib.contextmanager
+def nowhere_to_write(pair: Pair) -> Iterator[None]:
+    """What is lost cannot be written down."""
+    folder = pair.servers.state.folder / "lost"
+    folder.mkdir(exist_ok=True)
+    away = folder.rename(folder.with_name("lost.away"))
+    folder.touch()
+    try:
+        yield
+    finally:
+        folder.unlink()
+        away.rename(folder)
+
+
 def test_what_only_the_old_primary_had_is_gone_and_its_position_is_not_given_out_again(pair):
     old = pair.machine.primary
     epoch, cv = pair.change(old)
@@ -197,10 +215,15 @@ def test_what_only_the_old_primary_had_is_gone_and_its_position_is_not_given_out
     try:
         pair.run(pair.servers.end_streams())
         assert pair.change(old, durable=False) == (epoch, cv + 1)
+        pair.embedded.run(_call(lambda: pair.kept.hold(old)))
         pair.servers.nodes[old].child.kill()
         pair.until(lambda: pair.machine.primary != old)
     finally:
         pair.servers.line.lead_directly()
+    with nowhere_to_write(pair):
+        pair.run(_call(lambda: pair.kept.runner.submit(Freed(old))))
+        pair.until_said("cannot be written down")
+        assert not pair.servers.nodes[old].is_standby, "it is not rewound before that is safe"
     pair.until_whole()
     new = pair.machine.primary
     assert (epoch + 1, cv + 1, "epoch") in pair.positions(new)
@@ -306,13 +329,18 @@ def test_while_the_standby_is_away_changes_go_on_and_nobody_is_promotable(pair):
     pair.run(pair.kept.wake([standby.name]))
 
 
-def test_an_old_primary_that_cannot_be_rewound_is_copied_anew(pair):
+def test_an_old_primary_that_cannot_be_rewound_is_copied_anew(pair, monkeypatch):
     old = pair.machine.primary
     node = pair.servers.nodes[old]
     pair.embedded.run(_call(lambda: pair.kept.hold(old)))
     node.child.kill()
     pair.until(lambda: pair.machine.primary != old)
     (node.data / "global" / "pg_control").unlink()
+    monkeypatch.setattr(postgres, "free_bytes", lambda _: 0)
+    pair.run(_call(lambda: pair.kept.runner.submit(Freed(old))))
+    pair.until_said("no room")
+    assert not node.is_standby, "it may be the full disk alone that keeps it from being read"
+    monkeypatch.undo()
     pair.run(pair.kept.wake([old]))
     pair.until_whole()
     assert pair.sql(old, "SELECT pg_is_in_recovery()")
