@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from infra.failover.machine import Refused
 from infra.failover.runner import described
+from infra.failover.sql import TROUBLE
 from infra.failover.steps import Fence
 from infra.local import replication_line, wall_clock
 from infra.local.disk import Disk
@@ -280,12 +281,10 @@ class Faults:
         await self._on_standby(self._shop.servers.delay_replay(0))
 
     async def _on_standby(self, work: Coroutine[Any, Any, T]) -> T:
-        import asyncpg
-
         try:
             async with asyncio.timeout(DATABASE_S):
                 return await work
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+        except TROUBLE as exc:
             raise LocalError(f"the databases cannot be asked: {exc or type(exc).__name__}; do they run?") from exc
 
 
