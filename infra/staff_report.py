@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from infra.staff_origin import EXIT_NOT_LIVE, EXIT_NOT_REPLICATED, Origin
+from infra.staff_origin import EXIT_FAILED, EXIT_NOT_LIVE, EXIT_NOT_REPLICATED, Origin, Refused
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 POLL_S: Final = 0.5
-"""How long one question for the state of a change is held by the origin, in seconds."""
+"""How long one question for the state of a change is held by the origin, in seconds; and the pause after one that
+failed."""
 
 
 def finish(
@@ -35,7 +36,8 @@ def finish(
     report = _watch(origin, position, timeout, quiet=as_json)
     verdict, code = _verdict(report, timeout)
     if as_json:
-        document = {"changed": changed, "report": report, "verdict": verdict, "exit_code": code}
+        told = None if isinstance(report, Refused) else report
+        document = {"changed": changed, "report": told, "verdict": verdict, "exit_code": code}
         typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         typer.echo(verdict)
@@ -43,8 +45,12 @@ def finish(
         raise typer.Exit(code)
 
 
-def _watch(origin: Origin, position: str, timeout: float, *, quiet: bool) -> dict[str, Any]:
-    """Asks until the change is live or `timeout` seconds are over; shows each answer on a terminal, else the last."""
+def _watch(origin: Origin, position: str, timeout: float, *, quiet: bool) -> dict[str, Any] | Refused:
+    """Asks until the change is live or `timeout` seconds are over; shows each answer on a terminal, else the last.
+
+    An origin that cannot tell is asked again: the change is saved, and a database that fails over is back in seconds.
+    Returns the last answer, or why there was none.
+    """
     deadline = time.monotonic() + timeout
     console = _console()
     display = nullcontext() if quiet or not console.is_terminal else _live(console)
@@ -52,19 +58,31 @@ def _watch(origin: Origin, position: str, timeout: float, *, quiet: bool) -> dic
         while True:
             left_s = deadline - time.monotonic()
             wait_s = max(0.0, min(POLL_S, left_s))
-            report = origin.ask("GET", f"/changes/{position}?wait_s={wait_s:.3f}&read_back=yes", wait_s=wait_s)
-            if live is not None:
-                live.update(_report_tables(report))
-            if report["final"] or left_s <= 0:
+            report: dict[str, Any] | Refused
+            try:
+                report = origin.ask("GET", f"/changes/{position}?wait_s={wait_s:.3f}&read_back=yes", wait_s=wait_s)
+            except Refused as refused:
+                report = refused
+                if refused.code != EXIT_FAILED:
+                    break
+                time.sleep(wait_s)
+            else:
+                if live is not None:
+                    live.update(_report_tables(report))
+                if report["final"]:
+                    break
+            if left_s <= 0:
                 break
-    if not quiet and not console.is_terminal:
+    if not quiet and not console.is_terminal and not isinstance(report, Refused):
         for line in _report_lines(report):
             typer.echo(line)
     return report
 
 
-def _verdict(report: Mapping[str, Any], timeout: float) -> tuple[str, int]:
+def _verdict(report: Mapping[str, Any] | Refused, timeout: float) -> tuple[str, int]:
     """The last line, and the exit code."""
+    if isinstance(report, Refused):
+        return f"saved, but not seen live: {report}", EXIT_NOT_LIVE
     workers = report["workers"]
     done = [worker for worker in workers if worker["outcome"] != "waiting"]
     count = f"{len(done)} of {len(workers)} workers"

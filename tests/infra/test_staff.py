@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from infra import staff
+from infra import staff, staff_report
 
 ORIGIN = "http://127.0.0.1:9"
 
@@ -280,6 +280,7 @@ def test_a_change_is_watched_until_it_is_live(signed_in, api):
             "not live after 0 s: 1 of 3 workers, waiting for ap ap-wor, eu eu-wor",
             id="time is up",
         ),
+        pytest.param(report("lost") | {"verdict": "lost: it was"}, "10", 4, "lost: it was; make it again", id="lost"),
     ],
 )
 def test_the_last_line_and_the_exit_code_say_how_it_went(signed_in, api, last, timeout, code, verdict):
@@ -289,6 +290,57 @@ def test_the_last_line_and_the_exit_code_say_how_it_went(signed_in, api, last, t
     assert done.exit_code == code
     assert done.stdout.splitlines()[-1] == verdict
     assert api.asked[0][2] == {"kind": "hard", "reason": "", "tags": ["n:eu-eur"]}
+
+
+UNAVAILABLE = {"status": 503, "detail": "no database is in charge just now"}
+
+
+class Clock:
+    """Time passes only where somebody sleeps."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("infra.staff_report.time", clock)
+    return clock
+
+
+@pytest.mark.parametrize("trouble", [(503, UNAVAILABLE), (0, httpx.ConnectError("refused"))], ids=["503", "no answer"])
+def test_a_failover_while_somebody_watches_is_waited_out(signed_in, api, clock, trouble):
+    api.on("POST", "/purges", {"position": "1.7", "purge_id": "x", "kind": "hard", "tags": ["n:eu-eur"]})
+    waiting = (200, report("waiting", waiting=("ap",), final=False))
+    api.answers["GET", "/changes/1.7"] = [waiting, trouble, trouble, (200, report())]
+    done = signed_in("purge", "--tag", "n:eu-eur")
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "live in 231 ms: 3 of 3 workers")
+    assert clock.now == 2 * staff_report.POLL_S
+
+
+def test_what_is_saved_is_called_so_also_when_nobody_can_tell_how_far_it_is(signed_in, api, clock):
+    api.on("PUT", "/products/LAMP-1/prices/eu-eur", CHANGED)
+    api.on("GET", "/changes/1.7", UNAVAILABLE, status=503)
+    done = signed_in("price", "set", "LAMP-1", "12.00", "-m", "eu-eur", "--timeout", "3")
+    said = "saved, but not seen live: no database is in charge just now"
+    assert (done.exit_code, done.stdout.splitlines()[-1], clock.now) == (4, said, 3.0)
+    document = json.loads(signed_in("price", "set", "LAMP-1", "12.00", "-m", "eu-eur", "--json").stdout)
+    assert (document["changed"], document["report"], document["exit_code"]) == (CHANGED, None, 4)
+
+
+def test_whoever_is_signed_out_while_watching_is_told_at_once(signed_in, api, clock):
+    api.on("PUT", "/products/LAMP-1/prices/eu-eur", CHANGED)
+    api.on("GET", "/changes/1.7", {"detail": "no"}, status=401)
+    done = signed_in("price", "set", "LAMP-1", "12.00", "-m", "eu-eur")
+    assert (done.exit_code, clock.now) == (4, 0.0)
+    assert "saved, but not seen live: not signed in" in done.stdout
 
 
 def test_an_edge_that_does_not_answer_is_told_apart_from_one_that_shows_something_else(signed_in, api):
