@@ -129,7 +129,9 @@ def _told_of_moves(database: Database) -> Iterator[None]:
     try:
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGUSR1)
+        # Not `remove_signal_handler`: that leaves what the signal does by itself, which is to end a process that has
+        # yet to commit what was ordered.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def app_of(shop: Shop) -> Starlette:
