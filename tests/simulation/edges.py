@@ -39,9 +39,10 @@ from edge.store.siblings import Siblings
 from tests.simulation.engine.loop import SimLoop
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.processes import Process
-from tests.simulation.promise import Promise, Standing, Waiting
+from tests.simulation.promise import Promise, Standing
 from tests.simulation.shop import HOST, Lifetimes, shown_in
 from tests.simulation.viewers import Said, Viewers
+from tests.simulation.waiting import Waiting
 
 FEED = "feed"
 LEAVE = LEAVE_PATH
@@ -65,7 +66,7 @@ class EdgeSettings:
 MEETS = (
     "evicted", "floors-forgotten", "page-of-the-log", "flush", "rewind", "doubt", "lease-lapsed", "stale-marked",
     "stale-if-error", "stale-while-revalidate", "purged-soft", "purged-hard", "overtaken", "regional", "collapsed",
-    "conditional 304", "head 200", "part 206", "coded 200",
+    "conditional 304", "head 200", "part 206", "coded 200", "pieces 200", "slow 200", "pipelined 200",
 )  # fmt: skip
 """What nobody does to a worker: it comes by it (`EdgeWorker.met`)."""
 
@@ -214,6 +215,7 @@ class EdgeWorker:
         self.id = f"{process.name.replace('/', '-')}-{process.incarnation:04d}-{draws.getrandbits(32):08x}"
         self.stopping = False
         self._refreshes = settings.refresh_hottest > 0
+        self.started_at = world.loop.now
         self._world = world
         clock = process.clock
         policies = world.policies
@@ -291,6 +293,7 @@ class EdgeWorker:
             world.promise,
             world.waiting,
             lambda: world.loop.now,
+            process.post,
             world.said,
             lifetimes,
             self._tell if world.telling else None,

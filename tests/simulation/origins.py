@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
@@ -38,9 +38,10 @@ from tests.simulation.edges import EDGE_KEY, FEED, LEAVE
 from tests.simulation.engine.loop import SimLoop
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.processes import Process
-from tests.simulation.promise import Promise, Waiting
+from tests.simulation.promise import Promise
 from tests.simulation.shop import BY_TARGET, EVERYTHING_REPLACED, Lifetimes, Page, Rendering, event_of, write
 from tests.simulation.viewers import Said
+from tests.simulation.waiting import Waiting
 
 logger = logging.getLogger("nearshelf.simulation")
 
@@ -82,7 +83,7 @@ class Surroundings(Protocol):
     said: Said
 
     def reported(self, report: LiveReport) -> None:
-        """Somebody was told of a change what this says."""
+        """Somebody was told of a change what this says, or would be."""
         ...
 
 
@@ -108,7 +109,22 @@ class _Uncounted:
 
 
 class _Observer(Observer):
-    """Without a client for read-backs: viewers of the simulation look for themselves."""
+    """Without a client for read-backs: viewers of the simulation look for themselves. `found` hears of what is found
+    out when it is: from now on whoever asks is told that."""
+
+    def __init__(
+        self,
+        database: Database,
+        standbys: Sequence[str],
+        clock: Callable[[], float],
+        found: Callable[[LiveReport], None],
+    ) -> None:
+        super().__init__(database, standbys, clock)
+        self._found = found
+
+    def _keep(self, report: LiveReport) -> None:
+        super()._keep(report)
+        self._found(report)
 
     async def start(self) -> None:
         self._tasks = [
@@ -129,7 +145,7 @@ class OriginWorker:
         self._rendering = Rendering(settings.lifetimes)
         self.database = Database(settings.primary_url, settings.replica_urls, markets=world.markets)
         self.wake = Wake(REDIS_URL)
-        self.observer = _Observer(self.database, settings.standbys, process.monotonic)
+        self.observer = _Observer(self.database, settings.standbys, process.monotonic, world.reported)
         self.tail = LogTail(self.database, self.wake)
         self.database.on_commit.extend([self.tail.committed, self.wake.announce, self.observer.watch])
         self.snapshots = Snapshots(self.database)
@@ -166,8 +182,8 @@ class OriginWorker:
 
     # -- what merchandisers do -----------------------------------------------------------------------------------------
 
-    async def change(self, writes: dict[str, int], durability: Durability, *, everything: bool = False) -> None:
-        """Somebody changes rows here, all in one transaction, and waits until that is live."""
+    async def change(self, writes: dict[str, int], durability: Durability, *, everything: bool = False) -> bool:
+        """Somebody changes rows here, all in one transaction, and waits until that is live; whether it is confirmed."""
         world, loop = self._world, self._world.loop
         what = " ".join(f"{row}={number}" for row, number in writes.items())
         turn = world.waiting.begins(self.name, f"the change {what}", loop.now)
@@ -193,6 +209,7 @@ class OriginWorker:
             loop.note(f"did not hear of {what}: {str(exc) or type(exc).__name__}")
         finally:
             world.waiting.ends(turn)
+        return all(change.confirmed for change in changes)
 
     async def look_at(self, position: Position, wait_s: float = 10.0) -> LiveState:
         """Wait until the change at `position` is live, and tell whoever asked. Raises what the database raises."""
@@ -247,8 +264,8 @@ class OriginWorker:
             raise ConnectionError(str(exc)) from exc
         yield b""
 
-    async def answer(self, method: str, target: str, headers: list[tuple[bytes, bytes]]) -> Response:
-        """What is said to one request for a page."""
+    async def answer(self, edge: str, method: str, target: str, headers: list[tuple[bytes, bytes]]) -> Response:
+        """What is said to one request of `edge` for a page."""
         if self.has_bad_luck(Failing.ERRORS):
             return Response(b"something broke", 500)
         page = BY_TARGET.get(target)
@@ -267,7 +284,7 @@ class OriginWorker:
         request = Request(scope)
         try:
             response = await self.readthrough.answer(request, (page.name,), lambda: self._read(request, page))
-            self._world.said.again(response.headers["etag"].encode(), self._world.loop.now)
+            self._world.said.to(edge, response.headers["etag"].encode(), self._world.loop.now)
             return response
         except (Unavailable, SQLAlchemyError, OSError) as exc:
             self._world.loop.note(f"cannot answer {page.name}: {exc}")
@@ -277,7 +294,7 @@ class OriginWorker:
         async with self.readthrough.snapshot(request) as snapshot:
             rendered = await self._rendering.render(page, snapshot)
         etag = cached(request, rendered.body, rendered.media_type, rendered.hints).headers["etag"]
-        self._world.said.body(etag.encode(), rendered.body, self._world.loop.now)
+        self._world.said.bodies[etag.encode()] = rendered.body
         return rendered
 
 
@@ -319,9 +336,10 @@ class _Connection(asyncio.Protocol):
 
     async def _answer(self, method: str, target: str, headers: list[tuple[bytes, bytes]]) -> None:
         worker = self._worker
-        response = await worker.answer(method, target, headers)
         transport = self._transport
         assert transport is not None
+        edge = transport.get_extra_info("peername")[0].partition("/")[0]
+        response = await worker.answer(edge, method, target, headers)
         lines = [f"HTTP/1.1 {response.status_code} Simulated"]
         lines += [f"{name.decode()}: {value.decode('latin-1')}" for name, value in response.raw_headers]
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")

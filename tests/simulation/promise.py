@@ -16,14 +16,14 @@ run has, so that an answer says which change it is from. Invariants by their nam
 * `monotone`: what a worker has applied, and its floors, never fall but by the record of an epoch;
 * `lease`: it never outlasts the sending of a question by more than L;
 * `survives`: what was reported live, or committed to survive, is in the history after a promotion;
-* `answered`: nothing waits for ever.
+* `answered`: nothing waits for ever, and when all is mended every worker shows every page as it is.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from operator import itemgetter
 
@@ -154,6 +154,8 @@ class Asked:
     """How many reports there had been."""
     applied: Position
     """What the worker had applied when it arrived."""
+    newest: bool = False
+    """Whether the answer must show everything as it is now: nothing is broken, and nothing changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,6 +433,19 @@ class Promise:
             asked.worker,
         )
 
+    def shows_all(self, asked: Asked, rows: Sequence[str], status: bytes, shown: Shown, detail: str) -> None:
+        """Somebody who asked for a page with `rows` must be shown each as it is now. A page of one product says itself
+        by its status whether that is listed: its body is the origin's."""
+        truth = tuple((name, self.rows[name].newest) for name in rows)
+        if status not in {b"200", b"404"} or shown != truth or detail == MARKED:
+            self.violated(
+                Invariant.ANSWERED,
+                f"all is well, and {asked.worker} answers {asked.about} with {status.decode() or 'nothing'} "
+                f"({detail or 'fresh'}) {shown}, where there is {truth}",
+                asked.worker,
+                *rows,
+            )
+
     # -- what workers do -----------------------------------------------------------------------------------------------
 
     def acknowledged(self, worker: str, said: Position, applied: Position) -> None:
@@ -474,26 +489,3 @@ class Promise:
 
 FloorsOf = Callable[[str, Position], bool]
 """Whether the floors of a worker refuse what is older than the entry at a position and carries its tags."""
-
-
-@dataclass(slots=True)
-class Waiting:
-    """Who waits for what, so that nobody is forgotten."""
-
-    since: dict[int, tuple[str, str, float]] = field(default_factory=dict)
-    _turn: int = 0
-
-    def begins(self, who: str, what: str, now: float) -> int:
-        self._turn += 1
-        self.since[self._turn] = (who, what, now)
-        return self._turn
-
-    def ends(self, turn: int) -> None:
-        self.since.pop(turn, None)
-
-    def forget(self, who: str) -> None:
-        """`who` is dead, and with it everybody who waited there."""
-        self.since = {turn: each for turn, each in self.since.items() if each[0] != who}
-
-    def older_than(self, moment: float) -> list[tuple[str, str, float]]:
-        return [each for each in self.since.values() if each[2] < moment]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
+from tests.simulation.viewers import Manner
+
 if TYPE_CHECKING:
     from tests.simulation.plan import Plan
     from tests.simulation.promise import Violation
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 LAST_S = 1.0
 """Everything is told of the last seconds before a violation; of what was before, what is about it."""
 MOST_LINES = 220
-_VIEWS = ("plain ", "head ", "conditional ", "part ", "coded ")
+_VIEWS = tuple(f"{manner.value} " for manner in Manner)
 
 
 def story_of(result: Result) -> list[str]:

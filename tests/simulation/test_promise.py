@@ -6,7 +6,8 @@ import pytest
 
 from cache_policies.positions import Position, PurgeKind
 from tests.simulation.coverage import Coverage
-from tests.simulation.promise import Asked, Invariant, Promise, Standing, Violation, Waiting
+from tests.simulation.promise import Asked, Invariant, Promise, Standing, Violation
+from tests.simulation.waiting import Waiting
 
 OLD, NEW, NEWER = 1, 2, 3
 START = Position(1, 1)
@@ -230,9 +231,27 @@ def test_who_waits_is_known_until_answered_or_dead():
     waiting.begins("eu/2", "a page", 2.0)
     waiting.begins("eu/2", "another", 9.0)
     waiting.ends(first)
-    assert waiting.older_than(5.0) == [("eu/2", "a page", 2.0)]
+    assert waiting.are_there(["eu/1", "eu/2"])
+    assert not waiting.are_there(["eu/1"])
     waiting.forget("eu/2")
-    assert waiting.older_than(100.0) == []
+    assert not waiting.since
+
+
+@pytest.mark.parametrize(
+    ("status", "number", "detail", "broken"),
+    [
+        pytest.param(b"200", NEW, "", False, id="the newest"),
+        pytest.param(b"404", NEW, "stale-while-revalidate", False, id="kept for longer, and the newest"),
+        pytest.param(b"200", OLD, "purged-soft", True, id="old"),
+        pytest.param(b"200", NEW, "stale-marked", True, id="marked"),
+        pytest.param(b"503", NEW, "", True, id="an error"),
+        pytest.param(b"", NEW, "", True, id="hung up"),
+    ],
+)
+def test_when_all_is_well_everything_is_shown_as_it_is(status, number, detail, broken):
+    told = Told()
+    told.promise.shows_all(told.asked(), ["price:boot"], status, (("price:boot", number),), detail)
+    assert [violation.invariant for violation in told.violations] == [Invariant.ANSWERED] * broken
 
 
 def test_a_run_counts_only_if_everything_was_tried():

@@ -1,7 +1,6 @@
 """One run: a shop with edges, an origin and databases, viewers and merchandisers, and what goes wrong, from one seed.
 
-For a while faults strike and rows change; then everything is mended, and within `REPAIRED_S` whoever follows the log
-must have caught up, within `QUIET_S` everybody who waits must be answered, and a last change must become live.
+For a while faults strike and rows change; then everything is mended, and all must be well again (`ending.py`).
 """
 
 from __future__ import annotations
@@ -15,40 +14,33 @@ from unittest.mock import patch
 
 import origin.events.purge_log as purge_log_module
 from cache_policies.markets import Markets, load_markets
-from cache_policies.positions import Position, PurgeEntry, PurgeKind
 from edge.core.policy import PolicySet
 from edge.policy_files import PACKAGED_POLICIES, load_policies
 from infra.failover.steps import Record as Recorded
 from origin.db import Durability
-from origin.events.live import LiveReport, LiveState, Outcome
+from origin.events.live import LiveReport
 from tests.simulation.coverage import Coverage
 from tests.simulation.edges import EdgeWorker, address_of
+from tests.simulation.ending import Ending
 from tests.simulation.engine.cluster import FIRST, Cluster
 from tests.simulation.engine.links import NEAR_S
 from tests.simulation.engine.loop import SimLoop
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.patches import simulated
 from tests.simulation.engine.processes import Process
-from tests.simulation.engine.statements import CONTACT
-from tests.simulation.engine.storage import PURGE_LOG, Record
 from tests.simulation.engine.valkey import SimValkey
 from tests.simulation.faults import STRIKES, UNSUPERVISED, due_in
 from tests.simulation.origins import Failing, OriginWorker
 from tests.simulation.plan import Plan, plan_of
-from tests.simulation.promise import Change, Invariant, Promise, Violation, Waiting
+from tests.simulation.promise import Invariant, Violation
 from tests.simulation.shop import ROWS, TABLE, is_listed, kind_of, know_rows
 from tests.simulation.supervisor import Supervisor
+from tests.simulation.truth import Truth
 from tests.simulation.viewers import Said, choose
+from tests.simulation.waiting import Waiting
 
 STORM_S = 20.0
 """How long faults strike, in virtual seconds."""
-REPAIRED_S = 4.5
-"""After the last fault is mended, whoever follows the log has caught up: what had broken off is asked again when its
-deadline is over (`follower.STREAM_DEADLINE_S`), and then 2 s."""
-QUIET_S = 14.0
-"""After the last fault is mended, nobody waits any more who had waited then."""
-FAILOVER_S = 8.0
-"""By so much later, where a primary may be lost in the last moment: it is found out, and another one is promoted."""
 MOST_WAITING = 60
 """Viewers of one worker who wait for an answer: then no more of them come."""
 ASKS = 2
@@ -104,7 +96,10 @@ class World:
         self.valkey = SimValkey(loop, self.network, "valkey")
         self.policies, self.markets = shop_files()
         self.coverage = Coverage()
-        self.promise = Promise(self.coverage, lambda: loop.now, self._violated, self._learn)
+        self.workers: dict[str, EdgeWorker] = {}
+        """Those that run, or did so last, by the name of their place."""
+        self.truth = Truth(self.cluster, self.coverage, self.workers, self._violated)
+        self.promise = self.truth.promise
         for row, number in rows.items():
             self.promise.begins_with(row, kind_of(row), number, FIRST)
         self.waiting = Waiting()
@@ -112,24 +107,14 @@ class World:
         self.servers = self.plan.servers
         self.supervisor: Supervisor | None = None
         self._recorded = Recorded(self.plan.servers[0], None, 0)
-        self.workers: dict[str, EdgeWorker] = {}
-        """Those that run, or did so last, by the name of their place."""
         self.origins: dict[str, OriginWorker] = {}
-        self._by_id: dict[str, EdgeWorker] = {}
         self._processes: dict[str, Process] = {}
         self._machines: dict[str, Machine] = {}
         self._may_kill = self.plan.may_kill
         self._storm_s = storm_s
         self._storming = True
-        failover_s = FAILOVER_S if self.plan.supervised else 0.0
-        self._repaired_s, self._quiet_s = REPAIRED_S + failover_s, QUIET_S + failover_s
-        self._known = 1
-        """Commits of the cluster that the promise knows."""
-        self._lost = 0
-        """Changes that were lost by then."""
-        self._entries: dict[Position, PurgeEntry] = {}
-        self._last_number = 0
-        self._pending: dict[Position, Change] = {}
+        self.is_visited = True
+        """Whether viewers come of themselves."""
         self._people = loop.draws("people")
         self._weather = loop.draws("faults")
         self._clocks = loop.draws("clocks")
@@ -145,8 +130,8 @@ class World:
             with simulated(loop, self.network), smaller():
                 self._begin()
                 loop.run(self._storm_s)
-                if mends:
-                    self._end()
+                if mends and not promise.violations:
+                    Ending(self).play()
                 for worker in self.workers.values():
                     self._count_what_it_met(worker)
                 self._count_what_messages_met()
@@ -168,24 +153,10 @@ class World:
             self.plan,
         )
 
-    def _end(self) -> None:
-        """Mend everything, and see that all is well again."""
-        loop, promise = self.loop, self.promise
-        if not promise.violations:
-            self.heal_all()
-            loop.run(self._storm_s + self._repaired_s)
-        if not promise.violations:
-            self._look_whether_caught_up()
-        if not promise.violations:
-            self._last_looks()
-            loop.run(self._storm_s + self._quiet_s)
-        if not promise.violations:
-            self._look_who_waits()
-
     def _begin(self) -> None:
         plan = self.plan
         know_rows(self.cluster)
-        self.cluster.on_visible.append(lambda server, record: self._learn())
+        self.cluster.on_visible.append(lambda server, record: self.truth.learn())
         for server in plan.servers[1:]:
             self.normal_lag(server)
         self.start_supervisor()
@@ -286,7 +257,7 @@ class World:
         edge = process.name.partition("/")[0]
         worker = EdgeWorker(self, process, edge, self.plan.edge, self.plan.origin.lifetimes, self._clocks)
         self.note(f"{process.name} starts as {worker.id}")
-        self.workers[process.name] = self._by_id[worker.id] = worker
+        self.workers[process.name] = self.truth.by_id[worker.id] = worker
         self._next_viewer(worker)
         await worker.run()
 
@@ -434,20 +405,21 @@ class World:
         worker.process.post(self._people.expovariate(1.0) * self.plan.view_every_s, self._view, worker)
 
     def _view(self, worker: EdgeWorker) -> None:
-        if worker.stopping:
+        if worker.stopping or not self.is_visited:
             return
         if worker.viewers.under_way < MOST_WAITING:
-            worker.viewers.ask(*choose(self._people))
+            worker.viewers.ask(*choose(self._people), self._people)
         self._next_viewer(worker)
 
     def _first_number(self, row: str) -> int:
         """What `row` is at the beginning: everything is in the shop."""
-        number = self._next_number()
+        number = self.next_number()
         while row.startswith("listed:") and not is_listed(number):
-            number = self._next_number()
+            number = self.next_number()
         return number
 
-    def _next_number(self) -> int:
+    def next_number(self) -> int:
+        """One that no change of the run has yet."""
         self._numbers += 1
         return self._numbers
 
@@ -475,29 +447,19 @@ class World:
         if worker is not None:
             worker.fails = fails
 
-    def _change_rows(
-        self, rows: list[str], durability: Durability = Durability.SURVIVES, *, everything: bool = False
-    ) -> None:
-        usable = [worker for worker in self.origins.values() if worker.process.alive]
-        if usable:
-            worker = self._people.choice(usable)
-            writes = {row: self._next_number() for row in rows}
+    def _change_rows(self, rows: list[str], durability: Durability, *, everything: bool = False) -> None:
+        if any(worker.process.alive for worker in self.origins.values()):
+            worker = self.some_origin()
+            writes = {row: self.next_number() for row in rows}
             worker.process.start(lambda: worker.change(writes, durability, everything=everything))
 
-    def reported(self, report: LiveReport) -> None:
-        """Somebody was told what is known of a change."""
-        for each in report.workers:
-            worker = self._by_id.get(each.worker)
-            if worker is not None and each.outcome is Outcome.ACKNOWLEDGED:
-                self.promise.acknowledged(worker.name, report.position, worker.follower.highest)
-        if report.state in {LiveState.LIVE, LiveState.SHOWN}:
-            standing = [worker.standing for worker in self.workers.values()]
-            live = report.state is LiveState.LIVE
-            self.promise.reported(report.position, standing, live=live, floors_of=self._floors_refuse)
+    def some_origin(self) -> OriginWorker:
+        """One of those that run, whoever that is. Raises IndexError where none does."""
+        return self._people.choice([worker for worker in self.origins.values() if worker.process.alive])
 
-    def _floors_refuse(self, worker: str, position: Position) -> bool:
-        entry = self.entry_at(position)
-        return entry is None or self.workers[worker].refuses(entry)
+    def reported(self, report: LiveReport) -> None:
+        """What is known of a change was told to somebody, or is kept to be told."""
+        self.truth.reported(report)
 
     # -- the weather ---------------------------------------------------------------------------------------------------
 
@@ -548,106 +510,6 @@ class World:
             self.start_origin(name)
         for name in self.plan.edges:
             self.start_edge(name)
-
-    # -- the truth -----------------------------------------------------------------------------------------------------
-
-    def entry_at(self, position: Position) -> PurgeEntry | None:
-        """The entry of the purge log at `position`, in the history that counts; None where there is none."""
-        return self._entries.get(position)
-
-    def _learn(self) -> None:
-        """Tell the promise what databases have written since."""
-        records, promise = self.cluster.records, self.promise
-        while self._known < len(records):
-            record = records[self._known]
-            self._known += 1
-            position = record.position
-            if position is None:
-                self._registered(record)
-                continue
-            logged = record.writes[PURGE_LOG, position]
-            entry = PurgeEntry(position, logged.id, PurgeKind(logged.kind), logged.tags, logged.fork_cv)
-            if position in self._entries and position.epoch == promise.epoch:
-                promise.crashed_before(position)
-            self._entries[position] = entry
-            if entry.kind is PurgeKind.EPOCH:
-                # By what was inherited, whatever the entry says of that.
-                promise.promoted(position.epoch, self._inherited(record))
-                self.coverage.struck("promotion")
-                if promise.lost > self._lost:
-                    self._lost = promise.lost
-                    self.coverage.struck("tail-lost")
-            promise.committed(
-                position, [(key, number) for (table, key), number in record.writes.items() if table == TABLE]
-            )
-
-    def _inherited(self, record: Record) -> int:
-        """The highest `cv` in the log of the server that made `record`, before that."""
-        log = self.cluster.servers[record.made_by].log
-        return next(each.position.cv for each in reversed(log[: record.number - 1]) if each.position is not None)
-
-    def _registered(self, record: Record) -> None:
-        """A database has written what it takes a worker to have applied."""
-        for (table, key), known in record.writes.items():
-            if table == CONTACT and known is not None and key in self._by_id:
-                worker = self._by_id[key]
-                self.promise.acknowledged(worker.name, known.applied, worker.follower.highest)
-
-    # -- the end -------------------------------------------------------------------------------------------------------
-
-    def _look_whether_caught_up(self) -> None:
-        """Every worker follows the log again, and holds its lease."""
-        head = self.cluster.head
-        for name in self.plan.edges:
-            worker = self.workers[name]
-            applied, standing = worker.follower.applied, worker.standing
-            if not standing.alive or worker.stopping:
-                continue
-            if applied is None or applied < head or not standing.leased:
-                self.promise.violated(
-                    Invariant.ANSWERED,
-                    f"{self._repaired_s} s after everything was mended {name} has applied {applied} of {head} and "
-                    f"{'holds' if standing.leased else 'holds no'} lease",
-                    name,
-                )
-            else:
-                self.promise.answered()
-
-    def _last_looks(self) -> None:
-        """A change after everything is mended must become live, and so must every change that has not been called
-        that: somebody asks again."""
-        usable = [worker for worker in self.origins.values() if worker.process.alive]
-        server = self.cluster.servers[self.cluster.primary]
-        seen = server.snapshot()
-        self._pending = {
-            change.position: change
-            for change in self.promise.changes.values()
-            if change.position not in {None, FIRST}
-            and change.live_at is None
-            and change.lost_by is None
-            and server.storage.get(PURGE_LOG, change.position, seen) is not None
-        }
-        for position in self._pending:
-            worker = self._people.choice(usable)
-            worker.process.start(worker.look_again_at, position)
-        self._change_rows([ROWS[0]])
-        self._last_number = self._numbers
-
-    def _look_who_waits(self) -> None:
-        for who, what, since in self.waiting.older_than(self._storm_s):
-            self.promise.waits_for_ever(who, what, since)
-        last = self.promise.changes.get(self._last_number)
-        pending = [change for change in self._pending.values() if change.lost_by is None]
-        for change in (last, *pending):
-            if change is None or change.live_at is None:
-                self.promise.violated(
-                    Invariant.ANSWERED,
-                    f"{'the last change' if change is None else f'{change.row}={change.number} of {change.position}'} "
-                    f"is not live {self._quiet_s} s after everything was mended",
-                    ROWS[0] if change is None else change.row,
-                )
-            else:
-                self.promise.answered()
 
     def _look_at_faults(self) -> None:
         for fault in self.loop.faults[:3]:
