@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.chaos import processes
-from loadtests.chaos.schedule import Command, Stage
+from loadtests.chaos.schedule import SUPERVISOR, Command, Stage
 from loadtests.chaos.shop import Shop
 from loadtests.faults import FaultsUnavailable
 from loadtests.http1 import Connection, NoAnswer
@@ -45,7 +45,9 @@ class Evidence:
             self._log_sizes = {log: log.stat().st_size for log in self._logs()}
         if breaks["do"] not in {"kill", "freeze", "stop"}:
             return {}
-        running = {process["name"]: process["pid"] for process in (await self._shop.status())["processes"]}
+        status = await self._shop.status()
+        running = {process["name"]: process["pid"] for process in status["processes"]}
+        running[SUPERVISOR] = status["supervisor"]
         names = self._stage.members(str(breaks["name"]))
         return {name: running[name] for name in names if running.get(name) is not None}
 

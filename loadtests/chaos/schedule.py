@@ -20,6 +20,8 @@ LATEST_S = 1.5
 HIGHEST_LAG_MS = 10_000
 STEPS_S = (-86_400, -3_600, -60, 60, 3_600, 86_400)
 """By how much clocks are set wrong."""
+SUPERVISOR = "supervisor"
+"""Whoever runs the shop and keeps its primary in charge: `nearshelf up` itself."""
 SIZES = {1: 4.0, 2: 4.0, 3: 2.0}
 """How many faults an episode has, by weight."""
 
@@ -87,6 +89,12 @@ def _freeze(shortest_s: float, longest_s: float, *, of: Callable[[Stage], Collec
         return {"do": "freeze", "name": name}, {"do": "thaw", "name": name}, rng.uniform(shortest_s, longest_s)
 
     return draw
+
+
+def _freeze_supervisor(rng: random.Random, _: Stage) -> tuple[Command, Command | None, float]:
+    # It can be told nothing meanwhile: for how long is said beforehand.
+    lasts_s = round(rng.uniform(0.3, 6.0), 3)
+    return {"do": "freeze", "name": SUPERVISOR, "s": lasts_s}, {"do": "thaw", "name": SUPERVISOR}, lasts_s
 
 
 def _stop_origin(rng: random.Random, _: Stage) -> tuple[Command, Command | None, float]:
@@ -169,6 +177,7 @@ KINDS: dict[str, tuple[float, Draw]] = {
     "freeze standby": (3, _freeze(0.3, 4.0, of=_only("standby"))),
     "kill primary": (3, _kill(of=_only("primary"))),
     "freeze primary": (3, _freeze(0.3, 6.0, of=_only("primary"))),
+    "freeze supervisor": (3, _freeze_supervisor),
     "cut": (8, _on_the_way("cut")),
     "stall": (8, _on_the_way("stall")),
     "slow": (8, _on_the_way("slow")),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from cache_policies.positions import Position
 from loadtests.chaos import processes
-from loadtests.chaos.schedule import Command, Stage
+from loadtests.chaos.schedule import SUPERVISOR, Command, Stage
 from loadtests.faults import Breakage, FaultsUnavailable, what_is_wrong
 from loadtests.http1 import Connection, NoAnswer
 from loadtests.target import BadTarget, Target
@@ -39,9 +39,13 @@ class Shop:
         """Where each edge asks its questions, and `origin`, to which these lead; known with the stage."""
         self._breakage = Breakage(target.control)
         self._token = target.admin_token
+        self._thawing: asyncio.subprocess.Process | None = None
 
     async def tell(self, command: Command) -> Mapping[str, Any]:
         """Carry out one command of docs/faults.md; what was answered when it was done. Raises FaultsUnavailable."""
+        if command.get("name") == SUPERVISOR:
+            await (self._freeze(float(command["s"])) if command["do"] == "freeze" else self._until_thawed())
+            return {}
         return await asyncio.to_thread(self._breakage.ask, command)
 
     async def insist(self, command: Command, within_s: float = 60.0) -> Mapping[str, Any]:
@@ -54,6 +58,22 @@ class Shop:
                 if time.monotonic() > give_up_at:
                     raise
                 await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _freeze(self, lasts_s: float) -> None:
+        """Stop the supervisor in its tracks; it goes on after `lasts_s` even if we are killed: nobody else would see
+        to that, and it is deaf meanwhile."""
+        pid = int((await self.status())["supervisor"])
+        self._thawing = await asyncio.create_subprocess_exec(
+            "sh",
+            "-c",
+            f"kill -STOP {pid}; sleep {lasts_s}; kill -CONT {pid}",
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    async def _until_thawed(self) -> None:
+        if self._thawing is not None:
+            await self._thawing.wait()
 
     async def status(self) -> Mapping[str, Any]:
         """What `nearshelf status --json` shows. Raises FaultsUnavailable."""

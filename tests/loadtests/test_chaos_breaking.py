@@ -50,6 +50,7 @@ class Shop:
     async def status(self) -> dict[str, Any]:
         return {
             "processes": [{"name": "eu-1", "pid": GONE_PID}],
+            "supervisor": GONE_PID,
             "replication": {"replay_paused": True, "unreplayed_bytes": self.unreplayed_bytes},
         }
 

@@ -103,6 +103,18 @@ async def test_a_process_is_frozen_when_it_is_stopped(shop, process):
     assert await seen(shop, {"do": "freeze", "name": "eu-1"}, pids | {"eu-2": os.getpid()}) == ""
 
 
+async def test_a_supervisor_that_is_frozen_goes_on_by_itself(shop, process):
+    """It cannot be told to, and whoever froze it may be gone."""
+    shop.said["supervisor"] = process.pid
+    breaks = {"do": "freeze", "name": "supervisor", "s": 0.05}
+    pids = await Evidence(shop, STAGE).pids_before(breaks)
+    assert pids == {"supervisor": process.pid}
+    await shop.tell(breaks)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+    await shop.tell({"do": "thaw", "name": "supervisor"})
+    assert await seen(shop, breaks, pids) == ""
+
+
 @pytest.mark.parametrize(
     ("breaks", "replication", "words"),
     [
