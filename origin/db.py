@@ -161,9 +161,9 @@ class Database:
         """One transaction on the primary. An exception in the block rolls everything back.
 
         The commit is not torn by a cancellation: a caller who is cancelled while it runs waits for its end and is
-        cancelled then, so that no position is taken without the hooks of `on_commit` hearing of it. Raises NotInCharge
-        when nothing was changed because the database may not take changes, and OutcomeUnknown when it was lost during
-        the commit, or may not have been in charge any more.
+        cancelled then, so that no position is taken without the hooks of `on_commit` hearing of it, unless nobody knows
+        whether it was. Raises NotInCharge when nothing was changed because the database may not take changes, and
+        OutcomeUnknown when it was lost during the commit, or may not have been in charge any more.
         """
         async with self.writes.connect() as connection:
             if durability is Durability.LOCAL:

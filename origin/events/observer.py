@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +19,7 @@ from urllib.parse import quote
 
 import httpx
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache_policies.positions import Position
@@ -36,6 +37,8 @@ WATCH_S = 60.0
 """A change that is not live after so long is no longer watched; asking for its report begins again."""
 READ_BACK_TIMEOUT_S = 3.0
 KEPT_REPORTS = 256
+SAY_EVERY_S = 10.0
+"""Of one kind of trouble, so often at most: while no database is in charge, every look meets it."""
 
 _log = logging.getLogger(__name__)
 
@@ -152,6 +155,7 @@ class Observer:
         self._watches: dict[Position, Watch] = {}
         self._reports: OrderedDict[Position, LiveReport] = OrderedDict()
         self._unwritten: dict[Position, LiveReport] = {}
+        self._said: dict[tuple[str, type[Exception]], float] = {}
         self._wanted = asyncio.Event()
         self._written = asyncio.Event()
         self._news = asyncio.Event()
@@ -296,7 +300,7 @@ class Observer:
                         await self._look_once(connection)
                         await self._pause()
             except (SQLAlchemyError, OSError) as exc:
-                _log.warning("the registry of edge workers cannot be read, trying again: %s", exc)
+                self._say("the registry of edge workers cannot be read, trying again", exc)
             self.in_charge = False
             self._leases.start_over()
             for watch in self._watches.values():
@@ -304,7 +308,7 @@ class Observer:
             await asyncio.sleep(IDLE_S)
 
     async def _pause(self) -> None:
-        if any(watch.report.state is LiveState.WAITING or watch.can_come_further for watch in self._watches.values()):
+        if any(watch.can_come_further for watch in self._watches.values()):
             await asyncio.sleep(POLL_S)
             return
         self._wanted.clear()
@@ -368,7 +372,8 @@ class Observer:
             await self._written.wait()
             self._written.clear()
             while self._unwritten:
-                position, report = self._unwritten.popitem()
+                position = next(iter(self._unwritten))
+                report = self._unwritten.pop(position)
                 try:
                     async with self._database.log.connect() as connection:
                         await connection.execute(
@@ -380,5 +385,17 @@ class Observer:
                                 "report": report.to_json(),
                             },
                         )
+                except IntegrityError:
+                    pass  # The log does not have its entry any more: nobody will ask how it went.
                 except (SQLAlchemyError, OSError) as exc:
-                    _log.warning("progress of %s was not kept: %s", position, exc)
+                    self._say("what was found out about changes cannot be kept, trying again", exc)
+                    if position in self._reports:
+                        # Unless more is known by now. After the others: it may be this one that cannot be kept.
+                        self._unwritten.setdefault(position, report)
+                    await asyncio.sleep(IDLE_S)
+
+    def _say(self, what: str, exc: Exception) -> None:
+        now, kind = self._clock(), (what, type(exc))
+        if now - self._said.get(kind, -math.inf) >= SAY_EVERY_S:
+            self._said[kind] = now
+            _log.warning("%s: %s", what, exc)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import cast
 
 import httpx
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from cache_policies.positions import Position, PurgeKind
 from origin.db import Database, NotInCharge
@@ -27,7 +30,7 @@ from origin.events.live import (
     WorkerReport,
 )
 from origin.events.messages import TagsPurged
-from origin.events.observer import FORGET_S, Observer, ReadBack, read_view
+from origin.events.observer import FORGET_S, SAY_EVERY_S, Observer, ReadBack, read_view
 from tests.support.epochs import raise_epoch
 from tests.support.origin import FakeWorker, running_shop, settings_of, until, without_standbys
 
@@ -388,6 +391,85 @@ async def test_progress_can_be_told_by_another_worker_and_later(origin, database
     assert await other.report(Position(1, 999)) is None
 
 
+class Unwell:
+    """A database whose log raises what it is told to, then takes the progress that is written."""
+
+    def __init__(self, *troubles: Exception) -> None:
+        self.troubles = list(troubles)
+        self.written: list[int] = []
+        self.log = self
+
+    @asynccontextmanager
+    async def connect(self):
+        yield self
+
+    async def execute(self, statement, values):
+        if self.troubles:
+            raise self.troubles.pop(0)
+        self.written.append(values["cv"])
+
+
+def observer_of(database: Unwell, monkeypatch, clock=lambda: 0.0) -> Observer:
+    monkeypatch.setattr("origin.events.observer.IDLE_S", 0.0)
+    return Observer(cast(Database, database), clock=clock)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kept"),
+    [
+        pytest.param(ConnectionResetError("gone"), [2, 3, 1], id="the database was lost: after the others"),
+        pytest.param(IntegrityError("", {}, Exception("no such entry")), [2, 3], id="its entry is lost"),
+    ],
+)
+async def test_what_was_found_out_is_kept_as_soon_as_the_database_can(monkeypatch, trouble, kept):
+    database = Unwell(trouble)
+    observer = observer_of(database, monkeypatch)
+    for cv in (1, 2, 3):
+        observer._keep(LiveReport(Position(1, cv), LiveState.LIVE, 1.0))
+    writing = asyncio.create_task(observer._write())
+    await until(lambda: not observer._unwritten and not observer._written.is_set())
+    await until(lambda: len(database.written) >= len(kept))
+    assert database.written == kept
+    writing.cancel()
+
+
+async def test_a_report_that_cannot_be_kept_gives_way_to_a_newer_one(monkeypatch):
+    database = Unwell()
+    observer = observer_of(database, monkeypatch)
+    shown, live = (LiveReport(CHANGE, state, 1.0) for state in (LiveState.SHOWN, LiveState.LIVE))
+
+    class Meanwhile(ConnectionResetError):
+        def __str__(self) -> str:
+            observer._keep(live)
+            return "gone"
+
+    database.troubles = [Meanwhile()]
+    observer._keep(shown)
+    writing = asyncio.create_task(observer._write())
+    await until(lambda: bool(database.written))
+    assert (database.written, observer._unwritten) == ([CHANGE.cv], {})
+    writing.cancel()
+
+
+async def test_trouble_that_lasts_is_not_said_at_every_look(monkeypatch, caplog):
+    now, looks = 1000.0, 0
+
+    async def not_in_charge(*_):
+        nonlocal looks
+        looks += 1
+        raise NotInCharge
+
+    monkeypatch.setattr("origin.events.observer.read_view", not_in_charge)
+    looking = asyncio.create_task(observer_of(Unwell(), monkeypatch, clock=lambda: now)._look())
+    await until(lambda: looks >= 10)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    now += SAY_EVERY_S
+    before = looks
+    await until(lambda: looks >= before + 10)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    looking.cancel()
+
+
 async def test_a_change_made_elsewhere_is_followed_when_somebody_asks(origin, database):
     """A commit by another process, the command line say: whoever asks for it makes this worker watch it."""
     shop, client = origin
@@ -444,7 +526,8 @@ async def test_a_restarted_observer_connection_starts_over(origin, database):
             " WHERE pid <> pg_backend_pid() AND usename = current_user AND datname = current_database()"
         )
         await connection.execute(text(kill))
-    await until(lambda: shop.observer._leases._since.get("worker-1", (0, first_seen))[1] > first_seen)
+    await until(lambda: shop.observer._leases._since.get("worker-1", (0, first_seen))[1] != first_seen)
+    assert shop.observer._leases._since["worker-1"][1] > first_seen
 
 
 class Edges(httpx.AsyncBaseTransport):
