@@ -169,17 +169,25 @@ class SqlServers:
         The epoch is raised where its history is a new one: another timeline, or one that lacks an epoch which may have
         been given out. Doing it again raises nothing.
         """
-        async with self.connection(step.node) as connection, connection.transaction():
-            if not await connection.fetchval("SELECT to_regclass('events.supervisor_lease') IS NOT NULL"):
-                return
-            epoch, of_this_timeline = await connection.fetchrow(_HISTORY)
-            if not of_this_timeline or epoch < step.above:
-                await connection.execute("SELECT events.raise_epoch($1, $2)", self._holder, step.above)
-            if step.lease:
-                basis = await connection.fetchval("SELECT clock_timestamp()")
-                await connection.execute(_RENEW, self._holder, basis, LEASE_S)
-            else:
-                await connection.execute(_END_SUPERVISION)
+        async with self.connection(step.node) as connection:
+            if await connection.fetchval("SELECT current_setting('default_transaction_read_only')") == "on":
+                await _take_back(connection)
+            async with connection.transaction():
+                # This session may not have heard of that yet.
+                await connection.execute("SET TRANSACTION READ WRITE")
+                await self._open(connection, step)
+
+    async def _open(self, connection: asyncpg.Connection[Any], step: Open) -> None:
+        if not await connection.fetchval("SELECT to_regclass('events.supervisor_lease') IS NOT NULL"):
+            return
+        epoch, of_this_timeline = await connection.fetchrow(_HISTORY)
+        if not of_this_timeline or epoch < step.above:
+            await connection.execute("SELECT events.raise_epoch($1, $2)", self._holder, step.above)
+        if step.lease:
+            basis = await connection.fetchval("SELECT clock_timestamp()")
+            await connection.execute(_RENEW, self._holder, basis, LEASE_S)
+        else:
+            await connection.execute(_END_SUPERVISION)
 
     async def unleash(self, step: Unleash) -> None:
         """Let this primary be in charge without anybody's lease."""
@@ -259,6 +267,12 @@ class SqlServers:
 async def _wait_for(connection: asyncpg.Connection[Any], standbys: str) -> None:
     """Set whom synchronous commits wait for, as PostgreSQL spells it; empty: nobody."""
     await connection.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{standbys}'")
+    await connection.execute("SELECT pg_reload_conf()")
+
+
+async def _take_back(connection: asyncpg.Connection[Any]) -> None:
+    """Undo what `turn_away` has left: it outlasts a restart, and a life as a standby."""
+    await connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
     await connection.execute("SELECT pg_reload_conf()")
 
 

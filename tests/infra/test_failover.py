@@ -249,6 +249,7 @@ def test_a_frozen_primary_is_killed_before_another_is_promoted(pair):
 
 @pytest.mark.parametrize("disarmed", [("kill",), ("kill", "sync"), ("kill", "lease"), ("lease", "sync")], ids=" ".join)
 def test_an_old_primary_that_goes_on_acknowledges_nothing(pair, disarmed):
+    """Nor does it answer anything, but where only commits are fenced."""
     for fence in disarmed:
         pair.run(_call(partial(pair.kept.runner.disarm, Fence(fence))))
     pair.until(lambda: pair.machine.promotable is not None)
@@ -280,6 +281,13 @@ def test_an_old_primary_that_goes_on_acknowledges_nothing(pair, disarmed):
         finally:
             session.terminate()
 
+    async def answers() -> bool:
+        try:
+            return bool(await session.fetchval("SELECT events.in_charge()"))
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return False
+
+    assert pair.run(answers()) == (set(disarmed) == {"kill", "lease"})
     assert not pair.run(acknowledged())
     new = pair.machine.primary
     assert new != old
@@ -475,3 +483,8 @@ def test_servers_of_others_are_put_in_charge_and_handed_over_by_hand(pair):
     record(state.folder / OURS, Record(new.name, None, position[0] + 1))
     pair.keep()
     assert pair.machine.primary == new.name
+    # It was told to take no writes when it was handed over, and is told otherwise when it is the primary again.
+    pair.sql(old.name, "ALTER SYSTEM SET default_transaction_read_only = 'on'")
+    pair.sql(old.name, "SELECT pg_reload_conf()")
+    assert pair.run(pair.kept.runner.move(None)).new == old.name
+    pair.change(old.name, durable=False)
