@@ -5,8 +5,7 @@ position at which the next began. Judging and storing are one step: no await lie
 applied in between (docs/freshness.md, rules 2, 3 and 8). An answer longer than `WHOLE_BYTES` is judged when it begins,
 handed on as it grows, and judged again before it is stored.
 
-Before the origin is asked a fill waits for its turn there: what a purge took away is asked for hottest first, and no
-tag's purge takes the whole origin (`origin/line.py`).
+Before the origin is asked a fill waits for its turn there (`turns.py`).
 """
 
 from __future__ import annotations
@@ -32,10 +31,11 @@ from edge.gateway.counters import Counters
 from edge.gateway.flights import Fate
 from edge.gateway.growing import WHOLE_BYTES, Growing
 from edge.gateway.landings import Errand, Failed, Fetched, Kept, NotKept, Overtaken
-from edge.gateway.origin import SERVER_FAULTS, EdgeKeyRefused, OnInterim, OriginError, OriginResponse, Rank, Turn
+from edge.gateway.origin import SERVER_FAULTS, EdgeKeyRefused, OnInterim, OriginError, OriginResponse, Turn
 from edge.gateway.origin.pool import Begun, OriginPool
 from edge.gateway.origins import OriginPools
 from edge.gateway.regional import Found, Regional
+from edge.gateway.turns import Turns
 
 logger = logging.getLogger("nearshelf.fills")
 
@@ -96,6 +96,7 @@ class Fills:
         self._own_positions = own_positions
         self._max_growing_bytes = max_growing_bytes
         self._counters = counters
+        self._turns = Turns(origins, floors, counters, clock)
         self._growing_bytes = 0
         self._scheme = scheme
         self._refusal_said_at = float("-inf")
@@ -117,7 +118,7 @@ class Fills:
         """The same when it is this fill's turn at the origin. `found`: what `regional` had before."""
         turn: Turn | None = None
         try:
-            turn, errand = await self._turn(errand, fate)
+            turn, errand = await self._turns.turn(errand, fate)
             if regional is not None:
                 found = await regional.claim(errand, found)
                 if found.claim is not None and not found.claim.mine:
@@ -132,7 +133,7 @@ class Fills:
                 if found.validate is not None:
                     errand = replace(errand, validate=found.validate, known_tags=found.validate.tags)
                 if turn is None:
-                    turn, errand = await self._turn(errand, fate)
+                    turn, errand = await self._turns.turn(errand, fate)
             return await self._from_origin(errand, fate, began_at, turn)
         except OriginError as exc:
             return Failed(exc, exc.reason, self._clock() - began_at)
@@ -146,37 +147,6 @@ class Fills:
         """Another worker of the site had it."""
         taken = self._store.put(fresh)
         return Kept(fresh, taken, None, began_at, self._clock() - began_at, regional=True)
-
-    async def _turn(self, errand: Errand, fate: Fate) -> tuple[Turn, Errand]:
-        """A place at the origin for this fill, and the errand as it is to be done: by the second origin, where there is
-        one and the first has no place for it. Raises OriginError."""
-        rank = self._rank(errand, fate)
-        pool, target, began_at = self._origins.pool(errand.placed.origin), errand.request.path, self._clock()
-        try:
-            turn = pool.turn_at_once(target, rank)
-            if turn is None:
-                fate.queued()
-                try:
-                    turn = await pool.turn(target, rank)
-                finally:
-                    fate.asked()
-        except OriginError as exc:
-            self._counters.failed(errand.match.policy.id, exc, self._clock() - began_at)
-            if errand.placed.fail_over is None:
-                raise
-            self._origins.failed_over += 1
-            return await self._turn(replace(errand, placed=Placed(errand.placed.fail_over)), fate)
-        return turn, errand
-
-    def _rank(self, errand: Errand, fate: Fate) -> Rank:
-        """How urgent this fill is: by how often what it is to replace was asked for since that was stored."""
-        old = errand.validate
-        if old is None:
-            return Rank(spare=errand.demand_head)
-        verdict = self._floors.judge(old)
-        tag = "" if verdict is Verdict.CURRENT else self._floors.purging_tag(old)
-        patient = fate.background and verdict is not Verdict.PURGED
-        return Rank(tag, old.hits, patient, spare=patient or errand.stood_in or errand.demand_head)
 
     async def _from_origin(self, errand: Errand, fate: Fate, began_at: float, turn: Turn) -> Fetched:
         validate, placed = errand.validate, errand.placed

@@ -63,8 +63,9 @@ class Fate(Protocol):
         ...
 
     @property
-    def background(self) -> bool:
-        """Whether it was sent behind the backs of viewers who had an answer."""
+    def wanted(self) -> asyncio.Future[None]:
+        """Done from the moment on at which a viewer waits for it: at first nobody does for what was sent behind the
+        backs of viewers who had an answer."""
         ...
 
     def queued(self) -> None:
@@ -93,6 +94,9 @@ class _Flight:
         self.errand = errand
         self.shared = shared
         self.background = background
+        self.wanted: asyncio.Future[None] = loop.create_future()
+        if not background:
+            self.wanted.set_result(None)
         self.landing: asyncio.Future[Landed] = loop.create_future()
         """What came of it; of an answer that grows, as soon as it has begun."""
         self.ended: asyncio.Future[Fetched] = loop.create_future()
@@ -290,6 +294,8 @@ class Flights:
             flight = _Flight(self, variant, errand)
             self._start(flight)
             return flight, True
+        if not flight.wanted.done():
+            flight.wanted.set_result(None)
         if not (errand.demand_head and flight.sent):
             return flight, False
         # Sent before this viewer arrived: it may have read the origin before a change that is live by now. All who

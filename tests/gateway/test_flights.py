@@ -116,6 +116,7 @@ async def test_nobody_asks_beside_a_flight_whose_answer_came_while_the_process_w
         else:
             sky.land(0)
 
+    # This is what is tried: a process that does nothing for so long, while its timers run out.
     time.sleep(3 * WAIT_S)
     read(turns)
     async with asyncio.timeout(5):

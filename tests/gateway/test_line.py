@@ -247,3 +247,65 @@ async def test_closing_tells_also_those_who_were_put_aside():
         pool.close()
         with pytest.raises(OriginError):
             await waiting
+
+
+# -- an origin that came back ------------------------------------------------------------------------------------------
+
+SPARE = Rank(spare=True)
+
+
+def paced(origin: RawOrigin, **caps: float) -> tuple[OriginPool, ManualClock]:
+    """A pool that keeps a pace of one in a second, and may send one now."""
+    pool, clock = pool_to(origin, **caps), ManualClock()
+    pool._clock = clock
+    for _ in range(30):
+        pool.pace.sent(clock())
+        clock.advance(1.0)
+    pool.pace.went_away()
+    pool.pace.came_back(clock())
+    clock.advance(1.1)
+    return pool, clock
+
+
+async def test_what_was_allowed_to_go_and_did_not_leaves_its_part_of_the_pace_to_the_next():
+    async with RawOrigin() as origin:
+        pool, _ = paced(origin, queue_s=0.0)
+        unused = pool.turn_at_once("/a", SPARE)
+        assert unused is not None
+        unused.release()
+        held = pool.turn_at_once("/a", Rank())
+        assert held is not None
+        assert pool.turn_at_once("/a", SPARE) is None
+        with pytest.raises(OriginError):
+            await pool.turn("/a", SPARE)
+        held.release()
+        turn = pool.turn_at_once("/a", SPARE)
+        assert turn is not None
+        with pytest.raises(OriginError):
+            pool.turn_at_once("/a", SPARE)
+        turn.release()
+        pool.close()
+
+
+async def test_what_is_asked_for_again_counts_although_it_could_have_waited():
+    async with RawOrigin() as origin:
+        pool, clock = paced(origin, connections=2)
+        turn = pool.turn_at_once("/a", SPARE)
+        assert turn is not None
+        asking = asyncio.create_task(pool.send("GET", "/a", HOST, turn=turn))
+        connection = await origin.accepted()
+        await connection.answer(OK)
+        await (await asking).read(100)
+        for _ in range(2):
+            asking = asyncio.create_task(pool.send("GET", "/a", HOST, turn=turn))
+            await connection.answer(OK)
+            await (await asking).read(100)
+        turn.release()
+        clock.advance(1.0)
+        with pytest.raises(OriginError):
+            pool.turn_at_once("/a", SPARE)
+        clock.advance(2.0)
+        turn = pool.turn_at_once("/a", SPARE)
+        assert turn is not None
+        turn.release()
+        pool.close()

@@ -99,8 +99,8 @@ async def test_followers_of_a_flight_that_waits_for_its_turn_wait_with_it(shop):
         crowd = [shop.asking(lamp(2)) for _ in range(20)]
         await shop.has_waiters(22)
         await shop.until(lambda: waiting(shop) == 1)
+        # Timers of one loop go off in their order: however busy this machine is, everybody's patience is over by then.
         await asyncio.sleep(3 * WAIT_S)
-        assert waiting(shop) == 1
         answers(shop, 3, position="1.6")
         first.answer()
         second.answer()
@@ -200,6 +200,29 @@ async def test_past_the_deadline_what_is_soft_purged_is_shown_stale(shop_of):
             answers(shop, 2, position="1.6")
             first.answer()
         assert shop.origin.count(lamp(1)) == 1
+
+
+async def test_a_refresh_that_nobody_waited_for_goes_before_others_once_a_viewer_does(shop_of):
+    """At first something is shown meanwhile; then that is too old, and whoever asks for it now has nothing else."""
+    async with shop_of(connections=1) as shop:
+        await stored(shop, 2, hits=2)
+        shop.purge(TAG, soft=True)
+        answers(shop, 3, position="1.6")
+        with shop.origin.holding(lamp(0)) as first:
+            for number in (0, 1):
+                assert (await shop.get(lamp(number))).detail == "purged-soft"
+            await first.arrived()
+            await shop.until(lambda: waiting(shop) == 1)
+            others = shop.asking(lamp(2))
+            await shop.until(lambda: waiting(shop) == 2)
+            shop.later(130.0)
+            joined = shop.asking(lamp(1))
+            line = shop.gateway.origins.default._line
+            await shop.until(lambda: (next_one := line.first()) is not None and next_one.rank.heat > 0)
+            first.answer()
+            assert {(await viewer).status for viewer in (joined, others)} == {200}
+        assert [seen.path for seen in shop.origin.seen[-2:]] == [lamp(1), lamp(2)]
+        assert shop.origin.count(lamp(1)) == 2
 
 
 async def test_two_workers_of_a_site_fetch_each_key_once_however_long_they_wait_for_their_turn(tmp_path, shop_of):

@@ -105,9 +105,17 @@ async def test_while_the_lease_is_not_back_it_is_the_same_and_pages_say_that_pri
         shown = await shop.get(f"/page/{number}")
         assert shown.status == 200
     assert asked(shop) - asked_before <= 2
-    assert (await shop.get("/price/0")).status == 503
-    shop.renew()
-    assert (await shop.get("/price/0")).status == 200
+
+
+async def test_while_the_lease_is_not_back_what_there_is_nothing_to_show_for_is_asked_for_at_once(shop):
+    """The origin answers; only its log is out of reach. That may last."""
+    await goes_away(shop)
+    await comes_back(shop, lease=False)
+    for number in range(PAGES):
+        # Once never asked for, once purged for all that this worker knows.
+        for _ in range(2):
+            assert (await shop.get(f"/price/{number}")).status == 200
+    assert shop.origin.count("/price/0") == 2
 
 
 async def test_what_somebody_waits_for_is_asked_for_at_once(shop):

@@ -89,6 +89,11 @@ class Pace:
         self.held_back += 1
         return False
 
+    def not_sent(self) -> None:
+        """One that was allowed to go had no need to, or found no place."""
+        if self.is_kept:
+            self._saved += 1.0
+
     def _count(self, now: float) -> None:
         self._saved = min(self._saved + (now - self._counted_at) * self.per_s, max(1.0, SAVED_S * self.per_s))
         self._counted_at = now

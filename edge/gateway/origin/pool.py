@@ -138,6 +138,8 @@ class OriginPool:
         repeatable = body is None and method in SAFE_METHODS
         max_idle_s = KEEP_IDLE_S if repeatable or self._patient else UNSAFE_REUSE_S
         rank = EQUAL if turn is None else replace(turn.rank, tag="")
+        # Its pace was kept to when the turn was got; what is sent again with it was not allowed for.
+        allowed_for = rank.spare and turn is not None and turn.address is not None
         if begun is not None:
             address = begun.address
         else:
@@ -147,7 +149,7 @@ class OriginPool:
             else:
                 address = self._take((), target) or await self._queue(target, wait_s, rank)
             if not address.breaker.is_open:
-                self.pace.sent(self._clock(), allowed=rank.spare)
+                self.pace.sent(self._clock(), allowed=allowed_for)
         tried: tuple[Address, ...] = ()
         while True:
             connection = address.idle(self._clock(), max_idle_s) if begun is None else begun.connection
@@ -304,17 +306,25 @@ class OriginPool:
         return best if best.under_way < most else None
 
     def turn_at_once(self, target: str, rank: Rank) -> Turn | None:
-        """A place for a request of this rank, if it has not to wait for one. Raises OriginError as `send` does, and
-        for one that gives way."""
+        """A place for a request of this rank, if it has not to wait for one: then `turn` is to be called. Raises
+        OriginError as `send` does, and for one that gives way."""
         if rank.spare and not self.pace.allows(self._clock()):
             self.turned_away += 1
             raise OriginError(ErrorKind.CONNECTION_LIMIT_REACHED, target)
-        address = self._take((), target, rank.tag)
+        try:
+            address = self._take((), target, rank.tag)
+        except OriginError:
+            self._not_sent(rank)
+            raise
         return None if address is None else Turn(self, address, rank)
 
     async def turn(self, target: str, rank: Rank) -> Turn:
         """A place for a request of this rank, when it is its turn. Raises OriginError when that takes too long."""
-        address = self._take((), target, rank.tag) or await self._queue(target, None, rank)
+        try:
+            address = self._take((), target, rank.tag) or await self._queue(target, None, rank)
+        except BaseException:
+            self._not_sent(rank)
+            raise
         return Turn(self, address, rank)
 
     def released(self, turn: Turn) -> None:
@@ -323,7 +333,13 @@ class OriginPool:
         address, turn.address = turn.address, None
         if address is not None:
             address.under_way -= 1
+            self._not_sent(turn.rank)
         self._on_freed()
+
+    def _not_sent(self, rank: Rank) -> None:
+        """What was allowed to go (`turn_at_once`) did not."""
+        if rank.spare:
+            self.pace.not_sent()
 
     def _take(self, avoid: tuple[Address, ...], target: str, tag: str = "") -> Address | None:
         """A place at one of the addresses, at once; None when others wait or all are full, or what may be under way for
