@@ -250,11 +250,13 @@ class Flights:
         """Start a background refresh, unless one is under way or the last one failed a moment ago."""
         self._refresh(errand)
 
-    async def refresh(self, errand: Errand) -> None:
-        """The same, and wait until it has landed."""
+    async def refresh(self, errand: Errand) -> bool:
+        """The same, and wait until it has landed; whether one was started."""
         flight = self._refresh(errand)
-        if flight is not None:
-            await asyncio.wait([flight.ended])
+        if flight is None:
+            return False
+        await asyncio.wait([flight.ended])
+        return True
 
     def _refresh(self, errand: Errand) -> _Flight | None:
         variant = self._variant(errand)

@@ -85,12 +85,14 @@ class Hottest:
                 await self.look()
 
     async def look(self) -> None:
-        """Refresh the hottest of what is purged now, and wait until that has landed."""
+        """Refresh the hottest of what is purged now, and wait until that has landed; or, when something is purged
+        meanwhile, what is under way by then: something hotter may have been, and the next look finds the rest too."""
         self._looked_at = self._floors.sequence
         if len(self._store) > MOST_KEYS:
             return
         left = iter(nlargest(self._most, await self._purged(), key=attrgetter("hits")))
-        await asyncio.gather(*[self._refresh(left) for _ in range(AT_ONCE)])
+        listed_at = self._floors.sequence
+        await asyncio.gather(*[self._refresh(left, listed_at) for _ in range(AT_ONCE)])
 
     async def _purged(self) -> list[StoredResponse]:
         found: list[StoredResponse] = []
@@ -104,12 +106,13 @@ class Hottest:
     def _is_purged(self, stored: StoredResponse) -> bool:
         return stored.judged_at != self._floors.sequence and self._floors.judge(stored) is not Verdict.CURRENT
 
-    async def _refresh(self, left: Iterator[StoredResponse]) -> None:
+    async def _refresh(self, left: Iterator[StoredResponse], listed_at: int) -> None:
         for stored in left:
             errand = self._errand(stored)
-            if errand is not None:
+            if errand is not None and await self._flights.refresh(errand):
                 self.refreshed += 1
-                await self._flights.refresh(errand)
+            if self._floors.sequence != listed_at:
+                return
 
     def _errand(self, stored: StoredResponse) -> Errand | None:
         """What would be asked of the origin for a viewer of whom nothing matters; None: somebody was quicker, or what

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from edge.core.policy import CachePolicy, PolicySet
+from edge.gateway import hottest
 from edge.gateway.hottest import HOT_HITS
 from edge.gateway.origin import Caps
 from edge.gateway.regional import Regional
@@ -336,6 +337,46 @@ async def test_a_viewer_who_comes_meanwhile_joins_the_refresh(refreshing):
         assert (await viewer).body == b"lamp 0 at 1.6"
         await looking
     assert shop.origin.count(lamp(0)) == 2
+
+
+async def test_what_a_viewer_asked_for_first_is_not_counted_as_refreshed(refreshing):
+    shop = refreshing
+    answers(shop, 1)
+    for _ in range(HOT_HITS + 1):
+        await shop.get(lamp(0))
+    shop.purge(TAG)
+    with shop.origin.holding(lamp(0)) as held:
+        viewer = shop.asking(lamp(0))
+        await held.arrived()
+        await shop.gateway.hottest.look()
+        answers(shop, 1, position="1.6")
+        held.answer()
+        assert (await viewer).status == 200
+    assert shop.gateway.hottest.refreshed == 0
+
+
+async def test_what_is_purged_meanwhile_is_looked_for_before_the_rest_of_the_list(tmp_path, monkeypatch):
+    monkeypatch.setattr(hottest, "AT_ONCE", 1)
+    async with EdgeShop(tmp_path / "edge", policies=POLICIES, settings={"refresh_hottest": 9}) as shop:
+        shop.gateway._tasks[-1].cancel()
+        answers(shop, 2)
+        shop.origin.on("/mug", page(tags="c:eu-eur:mugs"))
+        for path, times in ((lamp(0), HOT_HITS + 1), (lamp(1), HOT_HITS + 2), ("/mug", HOT_HITS + 3)):
+            for _ in range(times):
+                await shop.get(path)
+        shop.purge(TAG)
+        before = len(shop.origin.seen)
+        with shop.origin.holding(lamp(1)) as held:
+            looking = asyncio.create_task(shop.gateway.hottest.look())
+            await held.arrived()
+            answers(shop, 2, position="1.6")
+            shop.purge("c:eu-eur:mugs")
+            shop.origin.on("/mug", page(tags="c:eu-eur:mugs", position="1.7"))
+            held.answer()
+            await looking
+        assert [seen.path for seen in shop.origin.seen[before:]] == [lamp(1)]
+        await shop.gateway.hottest.look()
+        assert [seen.path for seen in shop.origin.seen[before:]] == [lamp(1), "/mug", lamp(0)]
 
 
 @pytest.mark.parametrize("what", ["it varies", "the lease has run out", "it is current again", "the origin is away"])
