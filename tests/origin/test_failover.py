@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -67,12 +68,15 @@ async def change(database: Database, durability: Durability = Durability.SURVIVE
 
 async def changed_within(shop: Shop, within_s: float = 10.0) -> Position:
     """A change as somebody makes it who tries again while he is told to."""
-    async with asyncio.timeout(within_s):
-        while True:
-            try:
-                return await change(shop.database)
-            except (Unavailable, OSError):
-                await asyncio.sleep(0.02)
+    made: list[Position] = []
+
+    async def is_made() -> bool:
+        with suppress(Unavailable, OSError):
+            made.append(await change(shop.database))
+        return bool(made)
+
+    await until(is_made, within_s, "a change that is taken again")
+    return made[0]
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["told by the supervisor", "by itself"])
@@ -236,9 +240,13 @@ async def test_what_survives_waits_for_the_standby_and_the_rest_does_not(pair, m
         await leave(database, "worker-2")
     surviving = asyncio.create_task(change(database))
     waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
-    async with asyncio.timeout(5), database.log.connect() as connection:
-        while not (await connection.execute(waits)).scalar_one():
+    async with database.log.connect() as connection:
+
+        async def it_waits() -> bool:
             assert not surviving.done()
+            return bool((await connection.execute(waits)).scalar_one())
+
+        await until(it_waits, what="a commit that waits for the standby")
     pair.thaw(pair.servers.standby.name)
     assert await surviving == Position(local.epoch, local.cv + 1)
     await database.close()

@@ -378,17 +378,13 @@ async def test_progress_can_be_told_by_another_worker_and_later(origin, database
     report = await shop.observer.wait_live(position, 10)
     assert report.state is LiveState.LIVE
     await until(lambda: not shop.observer._unwritten)
-    other = Observer(shop.database)  # not started: knows only what is written
 
-    async def told() -> LiveReport | None:
-        return await other.report(position)
+    async def is_told() -> bool:
+        # Not started: it knows only what is written.
+        return await Observer(shop.database).report(position) == report
 
-    async with asyncio.timeout(5):
-        while (known := await told()) != report:
-            other = Observer(shop.database)
-            await asyncio.sleep(0.005)
-    assert known == report
-    assert await other.report(Position(1, 999)) is None
+    await until(is_told, what="the same report by another worker")
+    assert await Observer(shop.database).report(Position(1, 999)) is None
 
 
 class Unwell:

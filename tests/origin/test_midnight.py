@@ -14,6 +14,7 @@ from origin import midnight
 from origin.accounts import audit
 from origin.midnight import MOST_FAILURES, Due, Midnight, due_of, next_due, warm
 from origin.shop import Shop
+from tests.support.origin import until
 from tests.support.raw_origin import refusing_url
 from tests.support.scripted_origin import Reply, ScriptedOrigin
 from tests.support.small_shop import small_shop
@@ -100,9 +101,7 @@ def midnight_of(shop: Shop, *, pages: int = 0, now: str = "2026-11-21T23:00") ->
 async def works_until(made: Midnight, day: date) -> None:
     """It works by itself until it has nothing more to do for `day`."""
     running = asyncio.create_task(made.run())
-    async with asyncio.timeout(20):
-        while made._done.get("eu-eur") != day:
-            await asyncio.sleep(0.01)
+    await until(lambda: made._done.get("eu-eur") == day, 20.0, f"midnight of {day}")
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
@@ -156,12 +155,15 @@ async def test_however_long_warming_takes_the_next_market_is_not_late(shop, monk
     zones = {"eu-eur": BERLIN, "gb-gbp": BERLIN}
     two = Midnight(shop.database, shop.observer, zones, jitter_s=0.0, warm=5, wall=lambda: at("2026-11-21T23:00"))
     running = asyncio.create_task(two.run())
-    async with asyncio.timeout(20):
-        await begun.wait()
-        while len(await refreshes(shop)) < 2:
-            await asyncio.sleep(0.01)
+
+    async def both_are_done() -> bool:
+        return len(await refreshes(shop)) == 2
+
+    await until(begun.is_set, 20.0, "warming")
+    await until(both_are_done, 20.0, "midnight in the other market")
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+    assert {cause for _, _, cause in await refreshes(shop)} == {"midnight in eu-eur", "midnight in gb-gbp"}
 
 
 @pytest.mark.database

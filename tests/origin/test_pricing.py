@@ -33,6 +33,7 @@ from origin.pricing.service import (
     set_rate,
 )
 from origin.shop import Shop
+from tests.support.origin import until
 from tests.support.servers import DatabaseUrls
 from tests.support.small_shop import client_of, small_shop
 
@@ -134,9 +135,12 @@ async def test_a_price_changed_during_an_import_that_moves_its_product_purges_th
             await work.connection.execute(text(statement))
         work.record(CatalogReplaced())
         change = asyncio.create_task(change_price(shop, ANNA, "LAMP-1", "eu-eur", "12.00"))
-        async with asyncio.timeout(10), shop.database.log.connect() as connection:
-            while not change.done() and not await connection.scalar(waiting):
-                await asyncio.sleep(0.005)
+        async with shop.database.log.connect() as connection:
+
+            async def it_waits() -> bool:
+                return change.done() or bool(await connection.scalar(waiting))
+
+            await until(it_waits, 10.0, "a change that waits for the import")
     purge = await purge_at(shop, (await change).position)
     assert "cp:eu-eur:moved" in purge.tags
 

@@ -231,6 +231,7 @@ async def test_whoever_waits_on_a_silent_primary_is_told(fake):
         await until(lambda: connection.closed)
         servers.words = {1: None, 2: NEXT}
         await until(lambda: place.moves == 1)
+    assert (await place.connect(port=[1, 2])).port == 2
 
 
 async def test_a_server_that_talks_nonsense_is_one_that_is_silent(fake):
