@@ -255,6 +255,15 @@ def replica_paused(world: World, draws: Random) -> bool:
     return True
 
 
+def server_clock_stepped(world: World, draws: Random) -> bool:
+    """Forwards, or back by more than a lease lasts: one that is set back within a lease lengthens it, as
+    docs/freshness.md says."""
+    name, step_s = draws.choice(world.servers), draws.choice((-86_400.0, -600.0, 3.0, 30.0, 86_400.0))
+    world.note(f"the wall clock of {name} is stepped by {step_s:+.0f} s")
+    world.cluster.step_clock(name, step_s)
+    return True
+
+
 def _killed(world: World, draws: Random, name: str, what: str) -> bool:
     if not world.cluster.servers[name].process.alive:
         return False
@@ -464,7 +473,8 @@ STRIKES: dict[str, Strike] = {
         origin_killed, origin_frozen, origin_suspended, origin_stalls, pages_fail, pages_cut_short, clock_stepped,
         edge_cut, edge_slow, messages_lost, messages_repeated, messages_reordered, connections_reset, bytes_torn,
         origin_cut_off, replica_lags, replica_paused, replica_killed, primary_killed, streaming_stopped,
-        database_frozen, database_cut_off, supervisor_frozen, supervisor_killed, supervisor_cut_off, failover_asked_for,
+        database_frozen, database_cut_off, server_clock_stepped,
+        supervisor_frozen, supervisor_killed, supervisor_cut_off, failover_asked_for,
         failover_with_a_tail_lost, registration_lost, halves_parted,
         log_trimmed, edge_left_behind, price_war, valkey_forgets, valkey_cut,
     )

@@ -16,6 +16,7 @@ run has, so that an answer says which change it is from. Invariants by their nam
 * `monotone`: what a worker has applied, and its floors, never fall but by the record of an epoch;
 * `lease`: it never outlasts the sending of a question by more than L;
 * `survives`: what was reported live, or committed to survive, is in the history after a promotion;
+* `fenced`: one database at the most takes itself to be in charge;
 * `answered`: nothing waits for ever, and when all is mended every worker shows every page as it is.
 """
 
@@ -46,6 +47,7 @@ class Invariant(StrEnum):
     MONOTONE = "monotone"
     LEASE = "lease"
     SURVIVES = "survives"
+    FENCED = "fenced"
     ANSWERED = "answered"
 
 

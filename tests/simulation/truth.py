@@ -9,9 +9,10 @@ from origin.events.live import LiveReport, LiveState, Outcome
 from tests.simulation.coverage import Coverage
 from tests.simulation.edges import EdgeWorker
 from tests.simulation.engine.cluster import Cluster
-from tests.simulation.engine.statements import CONTACT
+from tests.simulation.engine.servers import Server
+from tests.simulation.engine.statements import CHARGE, CONTACT
 from tests.simulation.engine.storage import PURGE_LOG, Record
-from tests.simulation.promise import Promise, Violation
+from tests.simulation.promise import Invariant, Promise, Violation
 from tests.simulation.shop import TABLE
 
 
@@ -36,6 +37,15 @@ class Truth:
         self._lost = 0
         """Changes that were lost by then."""
         self._entries: dict[Position, PurgeEntry] = {}
+
+    def became_visible(self, server: Server, record: Record) -> None:
+        """A database shows `record` from here on. One that was just put in charge is so alone."""
+        self.learn()
+        if CHARGE in record.writes:
+            in_charge = self._cluster.in_charge()
+            self._coverage.checked(Invariant.FENCED)
+            if len(in_charge) > 1:
+                self.promise.violated(Invariant.FENCED, f"{' and '.join(in_charge)} are in charge", *in_charge)
 
     def learn(self) -> None:
         """Tell the promise what databases have written since."""

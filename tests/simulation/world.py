@@ -156,7 +156,7 @@ class World:
     def _begin(self) -> None:
         plan = self.plan
         know_rows(self.cluster)
-        self.cluster.on_visible.append(lambda server, record: self.truth.learn())
+        self.cluster.on_visible.append(self.truth.became_visible)
         for server in plan.servers[1:]:
             self.normal_lag(server)
         self.start_supervisor()

@@ -10,13 +10,13 @@ from random import Random
 from unittest.mock import patch
 
 from tests.simulation import world
-from tests.simulation.bugs import of_edges, of_the_origin
+from tests.simulation.bugs import of_edges, of_the_origin, of_the_supervisor
 from tests.simulation.bugs.planting import Bug, named
 from tests.simulation.plan import Plan, plan_of
 from tests.simulation.promise import Violation
 from tests.simulation.world import Result
 
-BUGS = named([*of_edges.BUGS, *of_the_origin.BUGS])
+BUGS = named([*of_edges.BUGS, *of_the_origin.BUGS, *of_the_supervisor.BUGS])
 """Every planted bug, by its name."""
 MOST_RUNS = 20
 """Worlds that are played before it counts as not caught."""

@@ -9,16 +9,20 @@ from typing import Any
 from sqlalchemy import TextClause
 
 from cache_policies.positions import Position, PurgeKind
+from tests.simulation.engine import statements
 from tests.simulation.engine.loop import SimLoop
 from tests.simulation.engine.network import Network
 from tests.simulation.engine.processes import Process
 from tests.simulation.engine.servers import Server
 from tests.simulation.engine.statements import CLOCK, SETTLED, STATEMENTS, Clock, Logged
 from tests.simulation.engine.storage import PURGE_LOG, Key, Record
-from tests.simulation.engine.transactions import Handler
+from tests.simulation.engine.transactions import Handler, Transaction, View
 
 FIRST = Position(1, 1)
 """Where the purge log begins."""
+
+
+WALL_S = 1_767_225_600.0
 
 
 class Cluster:
@@ -35,6 +39,10 @@ class Cluster:
         self.primary = names[0]
         """Who was made the primary last, alive or not."""
         self._draws = loop.draws("cluster")
+        clocks = loop.draws("clocks of servers")
+        # As much apart as rule 6 allows: a lease is counted by one clock and its end by another.
+        self._clocks = {name: [clocks.uniform(0.9955, 1.0045), WALL_S + clocks.uniform(-2.0, 2.0)] for name in names}
+        """Of each server's machine: how fast its clocks run, and what its wall clock shows at the beginning."""
         self._handlers: dict[str, Handler] = dict(STATEMENTS)
         self._timeline = 1
         beginning = Logged(self.new_id(), PurgeKind.HARD.value, ("*",), None, 0.0)
@@ -130,6 +138,11 @@ class Cluster:
         """Start a server that was killed, as what it was."""
         self.servers[name].start()
 
+    def step_clock(self, name: str, seconds: float) -> None:
+        """The wall clock of a server's machine is stepped."""
+        self._clocks[name][1] += seconds
+        self.servers[name].process.wall_offset_s = self._clocks[name][1]
+
     # -- what is true --------------------------------------------------------------------------------------------------
 
     @property
@@ -140,6 +153,10 @@ class Cluster:
         clock = server.storage.get(table, key, server.snapshot())
         return Position(clock.epoch, clock.cv)
 
+    def in_charge(self) -> list[str]:
+        """Servers that take themselves to be in charge, also those that are stopped just now."""
+        return [name for name, server in self.servers.items() if server.process.alive and _is_in_charge(server)]
+
     def survives(self, record: Record) -> bool:
         """Whether the primary's history holds `record`; what it does not hold was lost at a promotion or a crash."""
         log = self.servers[self.primary].log
@@ -149,7 +166,9 @@ class Cluster:
 
     def process_of(self, server: Server) -> Process:
         """A new process for a server that starts."""
-        return self.loop.process(server.name, offset_s=50_000.0 + 1_000.0 * server.starts)
+        rate, wall_offset_s = self._clocks[server.name]
+        offset_s = 50_000.0 + 1_000.0 * server.starts
+        return self.loop.process(server.name, rate=rate, offset_s=offset_s, wall_offset_s=wall_offset_s)
 
     def next_timeline(self) -> int:
         self._timeline += 1
@@ -158,3 +177,7 @@ class Cluster:
     def new_id(self) -> str:
         """gen_random_uuid()"""
         return str(uuid.UUID(int=self._draws.getrandbits(128)))
+
+
+def _is_in_charge(server: Server) -> bool:
+    return statements.is_in_charge(View(Transaction(server, repeatable=False, durability="on")))

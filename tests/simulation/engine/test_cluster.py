@@ -377,6 +377,21 @@ def test_one_that_was_frozen_goes_on_as_a_primary_that_nobody_has_in_charge(worl
     world.play(story)
 
 
+def test_a_clock_that_is_set_back_ends_a_lease_and_the_next_renewal_begins_one(world: World):
+    async def story() -> None:
+        hand = Hand(world.cluster, "db-a")
+        basis = await hand.renew("a supervisor", await hand.clock(), 2.0)
+        assert world.cluster.in_charge() == ["db-a"]
+        world.cluster.step_clock("db-a", -600.0)
+        assert world.cluster.in_charge() == []
+        with pytest.raises(Refused, match="in the past"):
+            await hand.renew("a supervisor", basis, 2.0)
+        await hand.renew("a supervisor", await hand.clock(), 2.0)
+        assert world.cluster.in_charge() == ["db-a"]
+
+    world.play(story)
+
+
 def test_a_standby_with_records_that_its_primary_has_not_must_be_rewound(world: World):
     async def story() -> None:
         await add(world.engine("db-a"))
