@@ -8,7 +8,7 @@ from typing import Any
 
 from infra.failover.records import OF_OTHERS, record, recorded
 from infra.failover.sql import TROUBLE, SqlServers, in_words
-from infra.failover.steps import Announce, Event, Open, Probe, Promote, Record, Seen, Step, Stop, Unleash
+from infra.failover.steps import Announce, Event, Open, Probe, Promote, Record, Seen, Step, Stop, TakeBack, Unleash
 from infra.local.errors import LocalError
 from infra.local.state import State
 
@@ -78,11 +78,14 @@ class ExternalDriver:
 
     async def carry_out(self, step: Step, submit: Callable[[Event], None]) -> bool:
         match step:
-            case Stop():
+            case Stop(heir=None):
                 with contextlib.suppress(*TROUBLE):
                     await self._sql.turn_away(step)
-                    if step.orderly:
-                        await self._sql.until_flushed(step)
+            case Stop(heir=str(heir)):
+                await self._sql.turn_away(step)
+                await self._sql.until_flushed(step, heir)
+            case TakeBack():
+                await self._sql.take_back(step)
             case Promote():
                 await self._sql.promote(step)
             case Open():

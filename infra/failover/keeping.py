@@ -169,6 +169,7 @@ class KeptDatabases:
             down=down,
             automatic=self._automatic,
             keeps=self.external is None,
+            named=[name.strip() for name in self.standbys.split(",") if name.strip()],
         )
         self._runner = Runner(machine, driver, self._say)
         self._running = asyncio.ensure_future(self._runner.run())

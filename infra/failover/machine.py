@@ -17,6 +17,7 @@ from typing import Any, Literal
 from infra.failover.errands import RETRY_S, Errands
 from infra.failover.following import Following
 from infra.failover.silence import HUNG_S, Silence
+from infra.failover.standbys import Standbys
 from infra.failover.steps import (
     Announce,
     Done,
@@ -39,13 +40,14 @@ from infra.failover.steps import (
     Step,
     Stop,
     Synchronise,
+    TakeBack,
     Unleash,
     Unseen,
     doing,
 )
 
 ANSWERING_S = 2.0
-"""A standby that was seen in this time can be promoted."""
+"""A standby that was seen in this time can be promoted; so long are those of others waited for after the fence."""
 RENEW_EVERY_S = 0.5
 LEASE_S = 2.0
 """Length of a supervisor lease."""
@@ -67,9 +69,16 @@ class Move:
     old: str
     new: str
     lost_at: float
+    accepts_loss: bool = False
+    given_up: str = ""
+    """Why nobody was promoted after all."""
     fenced_at: float | None = None
     promoted_at: float | None = None
     opened_at: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.opened_at is not None or self.given_up != ""
 
 
 class Machine:
@@ -86,10 +95,12 @@ class Machine:
         down: Iterable[str] = (),
         automatic: bool = True,
         keeps: bool = True,
+        named: Iterable[str] = (),
     ) -> None:
         """`promotable`, `epoch`: what an earlier run recorded: the standby that holds whatever was acknowledged, and
         the highest epoch that may have been given out. `down`: servers that are yet to be started. `automatic`: a lost
-        primary is replaced without being asked."""
+        primary is replaced without being asked. `named`: of servers of others, what the standbys are called that may
+        be promoted; none: all of them."""
         self.nodes = tuple(nodes)
         self.primary = primary
         self.epoch = epoch
@@ -110,8 +121,9 @@ class Machine:
         self._above = epoch
         self._strays: set[str] = set()
         """Old primaries that may still run: the fence that ends them was disarmed."""
-        self._standing_by: dict[str, tuple[float, int]] = {}
-        """Standby -> when it was seen last, and how far it had received the log."""
+        self._standbys = Standbys(nodes, named)
+        self._has_all = False
+        """Of servers of others: the target has all that the old primary has written, which was in good order."""
         self._silence = Silence(nodes, now)
         self._said_silent = False
         self._said_trouble = False
@@ -157,8 +169,8 @@ class Machine:
                 steps += self._errands.issue(step)
             else:
                 self._errands.forget_failures(step)
-        if self.phase is Phase.WAITING and self._loose_since is None and now >= self._lease_over_at:
-            steps += self._promote(now)
+        if self.phase is Phase.WAITING and self._is_lease_over(now):
+            steps += self._fenced(now)
         if Fence.KILL in self.armed:
             steps += [step for node in sorted(self._strays) for step in self._errands.issue(Stop(node, kill=True))]
             steps += self._end_who_hangs(now)
@@ -209,10 +221,11 @@ class Machine:
             raise Refused(f"{self.target} is being made the primary already (it is {self.phase.value})")
         if self._ousted:
             raise Refused(f"another supervisor has {self.primary} in charge; ask that one")
-        target = self.candidate(now)
+        answering = self._answering(now)
+        target = self.candidate(now, to)
         if target is None or (to is not None and to != target):
-            target = to or next(iter(self._answering(now)), None)
-            if target not in self._answering(now):
+            target = to or max(answering, key=lambda node: answering[node].received, default=None)
+            if target not in answering:
                 who = to or "a standby"
                 raise Refused(f"{who} that could be promoted does not answer: it is away, or is just being made one")
             if not accept_loss:
@@ -220,7 +233,10 @@ class Machine:
                     f"{target} may lack changes that were acknowledged; wait until `nearshelf status` says that it may "
                     "be promoted, or give them up with --accept-loss"
                 )
-        return self._begin("asked for", target, now, orderly=self.primary not in self.down)
+        orderly = self.primary not in self.down and not self._silence.is_lost(self.primary, now)
+        if orderly and self._errands.is_busy(TakeBack(self.primary)):
+            raise Refused(f"{self.primary} is being told that it may go on, after the last attempt; ask again")
+        return self._begin("asked for", target, now, orderly=orderly, accepts_loss=accept_loss)
 
     def disarm(self, fence: Fence) -> list[Step]:
         """Fail over without this fence from now on, to see what the others are worth."""
@@ -269,8 +285,9 @@ class Machine:
         if self._silence.answered(node, seen.sent_at, now) and node == self.primary:
             self._said_silent = False
         if seen.in_recovery:
-            self._standing_by[node] = now, seen.received
+            self._standbys.said(seen, now)
             return []
+        self._standbys.is_none(node)
         if node != self.primary:
             return self._adopt(seen, now)
         self._ousted = seen.ousted or (self._ousted and not seen.renewed)
@@ -350,29 +367,58 @@ class Machine:
             return True
         return not self._ousted and self._silence.answered_at(self.primary) - self._confirmed_at <= LEASE_S
 
-    def candidate(self, now: float) -> str | None:
-        """The standby that may be promoted now, and answers."""
+    def candidate(self, now: float, favourite: str | None = None) -> str | None:
+        """The standby that may be promoted now, and answers; `favourite`, where there are several."""
         answering = self._answering(now)
         if self._keeps:
             return self.promotable if self.promotable in answering else None
-        return max(answering, key=lambda node: answering[node], default=None)
+        return self._standbys.furthest(answering, self.primary, favourite)
 
-    def _answering(self, now: float) -> dict[str, int]:
-        """The standbys that answer, with how far each has received the log."""
-        return {
-            node: received
-            for node, (seen_at, received) in self._standing_by.items()
-            if node != self.primary and node not in self._strays | self.down and now - seen_at <= ANSWERING_S
-        }
+    def _answering(self, now: float) -> dict[str, Seen]:
+        """The standbys that answer, and what they said."""
+        away = self._strays | self.down | {self.primary}
+        seen = self._standbys.seen_since(now - ANSWERING_S)
+        return {node: said for node, said in seen.items() if node not in away}
 
-    def _begin(self, why: str, target: str, now: float, *, orderly: bool) -> list[Step]:
-        self.phase, self.target = Phase.FENCING, target
-        self.moves.append(Move(why, self.primary, target, now))
-        stop = Stop(self.primary, kill=Fence.KILL in self.armed or (orderly and self._keeps), orderly=orderly)
+    def _is_lease_over(self, now: float) -> bool:
+        """Of the old primary, for certain; or it is not waited for."""
+        return Fence.LEASE not in self.armed or (self._loose_since is None and now >= self._lease_over_at)
+
+    def _begin(self, why: str, target: str, now: float, *, orderly: bool, accepts_loss: bool = False) -> list[Step]:
+        self.phase, self.target, self._has_all = Phase.FENCING, target, False
+        self.moves.append(Move(why, self.primary, target, now, accepts_loss))
+        ends = Fence.KILL in self.armed or (orderly and self._keeps)
+        stop = Stop(self.primary, kill=ends, heir=target if orderly else None)
         return [Say(f"{self.primary}, the primary, {why}: {target} is promoted"), *self._errands.issue(stop)]
 
-    def _promote(self, now: float) -> list[Step]:
-        self._note("fenced_at", now)
+    def _fenced(self, now: float) -> list[Step]:
+        """The old primary goes on no more. Until now it did: of several standbys another may be further than the one
+        that was when we began, so they are asked once more."""
+        if self.moves[-1].fenced_at is None:
+            self._note("fenced_at", now)
+        move = self.moves[-1]
+        if self._keeps or self._has_all or move.accepts_loss or move.promoted_at is not None:
+            return self._promote()
+        fenced_at = move.fenced_at or now
+        heir = self._standbys.furthest(self._standbys.asked_since(fenced_at), self.primary, self.target)
+        if heir is None:
+            if now - fenced_at <= ANSWERING_S:
+                return []
+            return self._give_up("a standby that may have its last changes is silent; --accept-loss gives them up")
+        if heir == self.target:
+            return self._promote()
+        said = Say(f"{heir} is promoted instead of {self.target}: it is further")
+        self.target, self.moves[-1] = heir, replace(move, new=heir)
+        return [said, *self._promote()]
+
+    def _give_up(self, why: str) -> list[Step]:
+        """Nobody was promoted yet, and nobody is: the old primary goes on, if it still can."""
+        self.phase, self.target = Phase.STEADY, self.primary
+        self.moves[-1] = replace(self.moves[-1], given_up=why)
+        said = Say(f"{self.primary} is not replaced: {why}")
+        return [said, *self._errands.issue(TakeBack(self.primary))]
+
+    def _promote(self) -> list[Step]:
         self._above, self.epoch = self.epoch, self.epoch + 1
         # Written first: whoever starts this shop next goes on from here, and never back.
         record = Record(self.target, None, self.epoch)
@@ -393,6 +439,7 @@ class Machine:
     def _done(self, done: Done, now: float) -> list[Step]:
         match done.step:
             case Stop(node):
+                self._has_all = done.step.heir == self.target
                 return self._stopped(node, done.dead, now)
             case Promote(node) if self.phase is Phase.PROMOTING and node == self.target:
                 self._note("promoted_at", now)
@@ -402,7 +449,7 @@ class Machine:
             case Start(node) | Rejoin(node):
                 return self._is_up(node, now)
             case Synchronise(primary, standby) if primary == self.primary and self.phase is Phase.STEADY:
-                self._standing_by[standby] = now, 0
+                self._standbys.said(Seen(standby, now, in_recovery=True), now)
                 return self._following.synchronised(done.step, self.epoch, now) if Fence.SYNC in self.armed else []
             case Release():
                 self._following.released(now)
@@ -415,10 +462,8 @@ class Machine:
             self._strays.discard(node)
             self.down.add(node)
         if node == self.primary and self.phase in {Phase.FENCING, Phase.WAITING}:
-            if dead or Fence.LEASE not in self.armed:
-                return self._promote(now)
             self.phase = Phase.WAITING
-            return []
+            return self._fenced(now) if dead or Fence.LEASE not in self.armed else []
         return self._restart(node, 0.0, now) if dead and node != self.primary else []
 
     def _opened(self, now: float, lease: bool) -> list[Step]:
@@ -454,6 +499,8 @@ class Machine:
 
     def _failed(self, step: Step, why: str, now: float) -> list[Step]:
         if isinstance(step, Stop) and self.phase is Phase.FENCING and step.node == self.primary:
+            if step.orderly and not self._keeps and not self.moves[-1].accepts_loss:
+                return self._give_up(f"{step.heir} may lack its last changes: {why}")
             # It could not be ended for certain: its lease is what is left to wait for.
             return [Say(f"{step.node} could not be ended: {why}"), *self._stopped(step.node, False, now)]
         if step == Unleash(self.primary):
@@ -483,6 +530,8 @@ class Machine:
                 return self.phase is Phase.STEADY and primary == self.primary and primary not in self.down
             case Stop(node):
                 return node in self._strays
+            case TakeBack(node):
+                return self.phase is Phase.STEADY and node == self.primary
             case Probe() | Announce() | Record() | Say():
                 return False
 

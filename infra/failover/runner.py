@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from cache_policies import clock
-from infra.failover.machine import Machine, Move
+from infra.failover.machine import Machine, Move, Refused
 from infra.failover.silence import PROBE_EVERY_S
 from infra.failover.sql import in_words
 from infra.failover.steps import Announce, Done, Event, Failed, Fence, Probe, Record, Say, Seen, Step, Unseen
@@ -82,8 +82,11 @@ class Runner:
         """Hand the primary over, and wait until that is done. Raises Refused, or TimeoutError from the caller's own."""
         count = len(self.machine.moves)
         self._do(self.machine.ask(to, self._clock(), accept_loss=accept_loss))
-        await self.until(lambda: self.machine.moves[count].opened_at is not None)
-        return self.machine.moves[count]
+        await self.until(lambda: self.machine.moves[count].is_over)
+        move = self.machine.moves[count]
+        if move.given_up:
+            raise Refused(f"{move.old} was not handed over: {move.given_up}")
+        return move
 
     def disarm(self, fence: Fence) -> None:
         """Fail over without it from now on."""

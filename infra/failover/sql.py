@@ -16,7 +16,7 @@ import asyncpg
 from cache_policies import clock
 from infra.failover.machine import LEASE_S
 from infra.failover.silence import PROBE_DEADLINE_S
-from infra.failover.steps import Open, Probe, Promote, Release, Seen, Stop, Synchronise, Unleash
+from infra.failover.steps import Open, Probe, Promote, Release, Seen, Stop, Synchronise, TakeBack, Unleash
 
 STANDBY = "standby1"
 """What a standby is called by the primary it follows, whichever of the servers it is."""
@@ -37,10 +37,14 @@ SQL_FENCE_S = 1.0
 TROUBLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What asking a server may raise."""
 
-_PROBE = """
+_PROBE = r"""
 SELECT pg_is_in_recovery() AS in_recovery,
        CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline,
-       pg_wal_lsn_diff(pg_last_wal_receive_lsn(), '0/0')::bigint AS received,
+       pg_wal_lsn_diff(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')::bigint AS received,
+       coalesce(
+         (SELECT substring(setting FROM 'application_name\s*=\s*''?([^''&\s]+)')
+            FROM pg_settings WHERE name = 'primary_conninfo'),
+         nullif(current_setting('cluster_name'), ''), 'walreceiver') AS name,
        current_setting('synchronous_standby_names') <> '' AS synchronous,
        EXISTS (SELECT FROM pg_stat_replication WHERE application_name = $1 AND state = 'streaming'
                   AND reply_time > clock_timestamp() - make_interval(secs => $2)) AS followed,
@@ -51,6 +55,12 @@ _EPOCH = "SELECT epoch FROM events.clock"
 _RENEW = "SELECT events.renew_supervisor_lease($1, $2, make_interval(secs => $3))"
 _HISTORY = "SELECT epoch, timeline = events.timeline() AS of_this_timeline FROM events.clock"
 _END_SUPERVISION = "SELECT events.end_supervision()"
+_END_OLDER = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+ WHERE backend_type = 'client backend'
+   AND backend_start < (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())
+"""
+_HAS_FLUSHED = "SELECT coalesce(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) >= $1, false)"
 
 
 class StepFailed(Exception):
@@ -152,6 +162,7 @@ class SqlServers:
             trouble=trouble,
             ousted=ousted,
             received=row["received"] or 0,
+            name=row["name"],
         )
 
     async def epoch_of(self, standby: str) -> int:
@@ -216,9 +227,9 @@ class SqlServers:
         Raises StepFailed when the standby does not come so far in time.
         """
         async with self.connection(step.primary) as connection:
-            await _wait_for(connection, f"ANY 1 ({STANDBY})")
+            await _wait_for(connection, wanted := f"ANY 1 ({STANDBY})")
             give_up_at = self._clock() + IN_FORCE_S
-            while not await self._shows_the_setting(step.primary):
+            while not await self._shows(step.primary, "synchronous_standby_names", wanted):
                 if self._clock() > give_up_at:
                     raise StepFailed("the server does not take the setting over")
                 await asyncio.sleep(POLL_S)
@@ -231,9 +242,10 @@ class SqlServers:
                     raise StepFailed(f"the standby has not caught up after {FLUSHED_S:g} s")
                 await asyncio.sleep(POLL_S)
 
-    async def _shows_the_setting(self, node: str) -> bool:
+    async def _shows(self, node: str, setting: str, value: str) -> bool:
+        """A session that begins now was told so: the server has heard of it, and tells every later one."""
         async with self.connection(node) as fresh:
-            return bool(await fresh.fetchval("SELECT current_setting('synchronous_standby_names') <> ''"))
+            return bool(await fresh.fetchval("SELECT current_setting($1) = $2", setting, value))
 
     async def release(self, step: Release) -> None:
         """Have no commit wait for a standby."""
@@ -250,17 +262,33 @@ class SqlServers:
                 " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
             )
 
-    async def until_flushed(self, step: Stop) -> None:
-        """Wait until a standby of an old primary that takes no more changes has them all, as `turn_away` has left it.
+    async def take_back(self, step: TakeBack) -> None:
+        """Undo what `turn_away` has left."""
+        async with self.connection(step.node) as connection:
+            await _take_back(connection)
 
-        Raises StepFailed when none has in time.
+    async def until_flushed(self, step: Stop, heir: str) -> None:
+        """Wait until that standby has all that an old primary has written, which `turn_away` has told to take no more.
+
+        Raises StepFailed when it has not in time.
         """
-        async with self.connection(step.node, SQL_FENCE_S) as connection:
-            position = await connection.fetchval("SELECT pg_current_wal_flush_lsn()")
-            give_up_at = self._clock() + FLUSHED_S
-            while not await connection.fetchval("SELECT max(flush_lsn) >= $1 FROM pg_stat_replication", position):
+        give_up_at = self._clock() + IN_FORCE_S
+        while not await self._shows(step.node, "default_transaction_read_only", "on"):
+            if self._clock() > give_up_at:
+                raise StepFailed("the server goes on to take writes")
+            await asyncio.sleep(POLL_S)
+        async with self.connection(step.node) as connection:
+            # Whoever came before this session may still write; whoever comes after it is told not to.
+            while await connection.fetchval(_END_OLDER):
                 if self._clock() > give_up_at:
-                    raise StepFailed(f"no standby has its last changes after {FLUSHED_S:g} s")
+                    raise StepFailed("its sessions do not end")
+                await asyncio.sleep(POLL_S)
+            position = await connection.fetchval("SELECT pg_current_wal_flush_lsn()")
+        give_up_at = self._clock() + FLUSHED_S
+        async with self.connection(heir) as standby:
+            while not await standby.fetchval(_HAS_FLUSHED, position):
+                if self._clock() > give_up_at:
+                    raise StepFailed(f"{heir} does not have its last changes after {FLUSHED_S:g} s")
                 await asyncio.sleep(POLL_S)
 
 

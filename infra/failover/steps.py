@@ -7,10 +7,11 @@ from enum import StrEnum
 
 
 class Fence(StrEnum):
-    """What keeps an old primary from acknowledging anything after another was promoted; each is enough alone."""
+    """What keeps an old primary from going on after another was promoted. LEASE and KILL are each enough alone."""
 
     SYNC = "sync"
-    """A synchronous transaction needs the standby, which follows the old primary no more."""
+    """A synchronous transaction needs the standby, which follows the old primary no more. That keeps what was
+    acknowledged, and nothing else: questions are still answered, and other transactions take nothing of a standby."""
     LEASE = "lease"
     """A primary answers questions and takes writes only while the supervisor renews its lease."""
     KILL = "kill"
@@ -56,6 +57,8 @@ class Seen:
     """Because another supervisor holds it."""
     received: int = 0
     """Of a standby: how far it has received the log, in bytes."""
+    name: str = ""
+    """Of a standby: what the primary that it follows calls it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +127,23 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Keep an old primary from going on: `kill` ends its processes, `orderly` lets it send its log first."""
+    """Keep an old primary from going on: `kill` ends its processes."""
 
     node: str
     kill: bool
-    orderly: bool = False
+    heir: str | None = None
+    """In good order: it lets this standby have all of its log first."""
+
+    @property
+    def orderly(self) -> bool:
+        return self.heir is not None
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """Let an old primary of others go on after all, that was told not to."""
+
+    node: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +225,21 @@ class Say:
     alarming: bool = True
 
 
-Step = Probe | Stop | Promote | Open | Unleash | Announce | Start | Rejoin | Synchronise | Release | Record | Say
+Step = (
+    Probe
+    | Stop
+    | TakeBack
+    | Promote
+    | Open
+    | Unleash
+    | Announce
+    | Start
+    | Rejoin
+    | Synchronise
+    | Release
+    | Record
+    | Say
+)
 
 
 def doing(step: Step) -> str:
@@ -230,5 +259,7 @@ def doing(step: Step) -> str:
             return f"having writes on {primary} wait for nobody"
         case Stop(node):
             return f"ending {node}"
+        case TakeBack(node):
+            return f"letting {node} go on"
         case _:
             return type(step).__name__

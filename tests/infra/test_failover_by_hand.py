@@ -11,7 +11,7 @@ from tests.support.failover_machine import KILL, OPEN, opened
 
 def test_the_primary_is_handed_over_in_good_order_when_somebody_asks():
     shop = opened()
-    orderly = Stop("pg-1", kill=True, orderly=True)
+    orderly = Stop("pg-1", kill=True, heir="pg-2")
     assert shop.take(shop.machine.ask(None, shop.now)) == [orderly]
     shop.tell(Ended("pg-1"))
     assert shop.tell(Done(orderly, dead=True)) == [Record("pg-2", None, 2), Promote("pg-2")]
@@ -35,7 +35,7 @@ def test_a_failover_that_makes_no_sense_or_would_lose_changes_is_refused(to, pro
 
 def test_whoever_accepts_the_loss_gets_the_standby_there_is():
     shop = opened(promotable=None)
-    assert shop.take(shop.machine.ask(None, shop.now, accept_loss=True)) == [Stop("pg-1", kill=True, orderly=True)]
+    assert shop.take(shop.machine.ask(None, shop.now, accept_loss=True)) == [Stop("pg-1", kill=True, heir="pg-2")]
 
 
 def test_a_second_failover_waits_for_the_end_of_the_first():
