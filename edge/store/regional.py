@@ -5,7 +5,8 @@ wait is bounded, and after a few failures in a row nobody waits for it at all un
 
 Safe by what the rules already say: a record carries its position and tags, and every worker holds it against its own
 floors and its own lease, as it does with its own (docs/freshness.md). Machines of one site may disagree about the
-time: a record's age is counted by their wall clocks and by the server's own clock, and the older of the two counts.
+time: a record's age is counted by their wall clocks and by the server's own clock, and the older of the two counts. By
+the server's clock it begins when the record was sent, as its writer knew that clock, for it may be long on its way.
 """
 
 from __future__ import annotations
@@ -110,6 +111,8 @@ class RegionalTier:
         self._landings = f"{self._prefix}landings"
         self._clock = clock
         self._wall = wall
+        self._server_ahead_s = 0.0
+        """What the server's clock showed more than the edge's when its answer had come: never too much."""
         self._up = False
         self._failures = 0
         self._said: dict[str, float] = {}
@@ -178,11 +181,12 @@ class RegionalTier:
         answer = await self._bounded(ask)
         if answer is None:
             return ()
-        values, (seconds, microseconds) = answer
+        values, told = answer
+        server_now = self._heard_time(told)
         found = []
         for value in values:
             try:
-                stored = self._read(value, seconds + microseconds / 1e6)
+                stored = self._read(value, server_now)
                 if stored.key != key:
                     raise Unreadable("a record of another key")
             except Unreadable as exc:
@@ -209,7 +213,7 @@ class RegionalTier:
             return
         epoch, cv = stored.position
         variant = hashlib.sha256(orjson.dumps(stored.vary)).digest()
-        value = b"%.6f " % wall + record
+        value = b"%.6f %.6f " % (now + self._server_ahead_s, wall) + record
         told = (variant, f"{epoch:09d}.{cv:018d}", value, lives_ms, MAX_VARIANTS)
         self._later(("EVAL", _KEEP, 1, self._name_of(stored.key), *told), len(record))
 
@@ -293,11 +297,19 @@ class RegionalTier:
         self._failures = 0
         return answer
 
+    def _heard_time(self, told: tuple[int, int]) -> float:
+        """What the server's clock shows, by its answer to TIME, which has just come."""
+        seconds, microseconds = told
+        server_now = seconds + microseconds / 1e6
+        self._server_ahead_s = server_now - self._clock()
+        return server_now
+
     def _read(self, value: bytes, server_now: float) -> StoredResponse:
         """The response in a value of the server's hash. Raises Unreadable."""
         try:
-            _, kept_at, written_at, record = value.split(b" ", 3)
-            by_server, by_wall = server_now - float(kept_at), self._wall() - float(written_at)
+            _, kept_at, sent_at, written_at, record = value.split(b" ", 4)
+            by_server = max(server_now - float(kept_at), server_now - float(sent_at))
+            by_wall = self._wall() - float(written_at)
         except ValueError as exc:
             raise Unreadable("no times before it") from exc
         if not (math.isfinite(by_server) and math.isfinite(by_wall)):
@@ -372,8 +384,9 @@ class RegionalTier:
             pause_s = min(2 * pause_s, LONGEST_RETRY_S)
 
     async def _pay(self) -> None:
-        """Drop what could not be dropped while the server was away; with nothing owed, see whether it answers."""
-        await self._redis.ping()
+        """Drop what could not be dropped while the server was away, and hear what its clock shows."""
+        told = await self._redis.execute_command("TIME")  # type: ignore[no-untyped-call]  # of a typed package
+        self._heard_time(told)
         while self._owed:
             names = list(islice(self._owed, 1_000))
             await self._redis.unlink(*names)
