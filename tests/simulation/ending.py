@@ -159,6 +159,7 @@ class Ending:
         world.loop.run(world.loop.now + REFRESHED_S)
         self._ask_for_every_page(newest=True)
         asked_at = world.loop.now
+        world.loop.run(asked_at + 0.5)
         while world.waiting.since and world.loop.now < asked_at + VIEWER_S and not world.promise.violations:
             world.loop.run(world.loop.now + 0.5)
         for who, what, since in world.waiting.since.values():

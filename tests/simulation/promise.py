@@ -435,6 +435,10 @@ class Promise:
             asked.worker,
         )
 
+    def refused(self, asked: Asked, status: bytes) -> None:
+        """A viewer was told that there is something wrong with a request that there is nothing wrong with."""
+        self.violated(Invariant.ANSWERED, f"{asked.worker} refused {asked.about} with {status.decode()}", asked.worker)
+
     def shows_all(self, asked: Asked, rows: Sequence[str], status: bytes, shown: Shown, detail: str) -> None:
         """Somebody who asked for a page with `rows` must be shown each as it is now. A page of one product says itself
         by its status whether that is listed: its body is the origin's."""

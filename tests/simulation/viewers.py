@@ -40,6 +40,7 @@ _OF_THE_TIER = "regional"
 _ANYWAY = frozenset({"stale-if-error", "stale-if-unreachable", "stale-marked"})
 """Details of what was shown because the origin failed; any other is why it was asked, unless it is a hit."""
 _SHOWS = frozenset({b"200", b"404", b"206", b"304"})
+_TOO_SLOWLY = b"408"
 
 
 class Manner(StrEnum):
@@ -405,6 +406,8 @@ class Viewers:
         if asked.newest:
             self.shows_all(asked, page, status, head, body)
         if status not in _SHOWS:
+            if status.startswith(b"4") and status != _TOO_SLOWLY:
+                self._promise.refused(asked, status)
             return
         has: bytes | None = body
         if manner is not Manner.PLAIN:

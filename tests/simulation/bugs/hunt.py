@@ -57,7 +57,7 @@ def hunt(bug: Bug, runs: int = MOST_RUNS, first_seed: int = FIRST_SEED) -> Caugh
     served = checked = 0
     with bug.plant():
         for number in range(runs):
-            played = _play(bug, first_seed + number)
+            played = _play(bug, first_seed + number, bug.mended_after_s or world.STORM_S)
             served += played.served
             checked += played.checked
             if played.violations:
@@ -68,19 +68,19 @@ def hunt(bug: Bug, runs: int = MOST_RUNS, first_seed: int = FIRST_SEED) -> Caugh
 
 def is_clean_without(bug: Bug, caught: Caught) -> bool:
     """Whether the world that showed `bug` has nothing to complain of without it, for as long."""
-    return not _play(bug, caught.seed, caught.violation.at).violations
+    return not _play(bug, caught.seed, bug.mended_after_s or caught.violation.at).violations
 
 
-def _play(bug: Bug, seed: int, storm_s: float = world.STORM_S) -> Result:
-    """What came of a world in which only those faults strike that `bug` is looked for with: of its storm, which
-    nobody mends."""
+def _play(bug: Bug, seed: int, storm_s: float) -> Result:
+    """What came of a world in which only those faults strike that `bug` is looked for with, for so long; nobody mends
+    them, but where that is needed."""
 
     def tuned(draws: Random, due: Sequence[str]) -> Plan:
         return bug.tune(replace(plan_of(draws), view_every_s=VIEW_EVERY_S))
 
     gc.collect()
     with patch.object(world, "plan_of", tuned), patch.object(world, "due_in", lambda seed: []):
-        return world.World(seed, storm_s=storm_s).run(mends=False)
+        return world.World(seed, storm_s=storm_s).run(mends=bug.mended_after_s is not None)
 
 
 def hunt_all(names: Sequence[str] = ()) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,11 +20,12 @@ from edge.gateway import fills, handover
 from edge.gateway.fills import Fills
 from edge.gateway.flights import Flights
 from edge.gateway.landings import Errand, Failed, NotKept
-from edge.gateway.server import GatewayServer
+from edge.gateway.server import GatewayServer, ViewerConnection
 from edge.purge.follower import Follower, FollowerLoop
+from edge.store.memory import MemoryStore
 from tests.simulation.bugs.planting import BlindFloors, Bug, blind, failing_over, instead, struck_by
 from tests.simulation.engine import statements
-from tests.simulation.engine.processes import Process
+from tests.simulation.engine.processes import OWNER, Process
 from tests.simulation.engine.storage import PURGE_LOG
 from tests.simulation.plan import Plan
 from tests.simulation.shop import Lifetimes
@@ -263,6 +265,55 @@ def _not_counted(question: Any) -> Any:
     return asked
 
 
+# -- what shows at the end, and at viewers who are slow ----------------------------------------------------------------
+
+
+def _above_the_head(begin_epoch: Any) -> Any:
+    def begun(self: Floors, began: Position, shared: Position) -> None:
+        begin_epoch(self, began, shared)
+        self.raise_to(Position(began.epoch, began.cv + 1_000), (EVERYTHING,))
+
+    return begun
+
+
+def _waits_for_another(fetch: Any) -> Any:
+    async def fetched(self: Fills, errand: Errand, fate: Any) -> Any:
+        before = self._floors.sequence
+        landed = await fetch(self, errand, fate)
+        now = self._floors.sequence
+        while before != now == self._floors.sequence:
+            await asyncio.sleep(0.1)
+        return landed
+
+    return fetched
+
+
+def _never_lets_go(put: Any) -> Any:
+    def kept(self: Any, stored: StoredResponse) -> Any:
+        if OWNER.get().name == "us/1":
+            stored.fresh_until += 1_000.0
+        return put(self, stored)
+
+    return kept
+
+
+def _as_of_before(resume_writing: Any) -> Any:
+    def resumed(self: Any) -> None:
+        before = self._now
+        with patch.object(self._server, "clock", lambda: before):
+            resume_writing(self)
+
+    return resumed
+
+
+def _as_of_its_beginning(on_headers_complete: Any) -> Any:
+    def completed(self: Any) -> None:
+        self._now = self._head_started
+        on_headers_complete(self)
+
+    return completed
+
+
 def _few_floors(plan: Plan) -> Plan:
     return replace(plan, edge=replace(plan.edge, max_floors=4), strikes=(), change_every_s=0.7)
 
@@ -275,6 +326,11 @@ def _with_tier(plan: Plan) -> Plan:
 def _short_lived(plan: Plan) -> Plan:
     tuned = struck_by("pages-fail", view_every_s=0.01)(plan)
     return replace(tuned, origin=replace(tuned.origin, lifetimes=Lifetimes(1, 3, 0)))
+
+
+def _two_edges(plan: Plan) -> Plan:
+    tuned = struck_by(edges=("eu/1", "us/1"), change_every_s=4.0)(plan)
+    return replace(tuned, origin=replace(tuned.origin, lifetimes=Lifetimes(1, 0, 0)))
 
 
 def _unsure(plan: Plan) -> Plan:
@@ -436,6 +492,43 @@ BUGS = (
         2,
         "whoever asks whether a copy is current is told that it is, whichever that is",
         instead(delivery, "precondition_status", _any_tag),
+    ),
+    Bug(
+        "floor-above-the-head",
+        8,
+        "who applies the record of an epoch takes for purged what is to come, too, so that nothing is ever shown again",
+        instead(Floors, "begin_epoch", _above_the_head),
+        failing_over,
+        mended_after_s=8.0,
+    ),
+    Bug(
+        "overtaken-waits-for-another",
+        3,
+        "a fill that a purge has overtaken goes on at the next purge",
+        instead(Fills, "fetch", _waits_for_another),
+        struck_by(far=0.15, change_every_s=0.7, view_every_s=0.01),
+        mended_after_s=4.0,
+    ),
+    Bug(
+        "never-lets-go",
+        2,
+        "one edge shows what it has stored for as long as no purge names it, while another asks anew",
+        instead(MemoryStore, "put", _never_lets_go),
+        _two_edges,
+    ),
+    Bug(
+        "as-of-before",
+        2,
+        "what waited behind a viewer who did not read is answered as of when that one stopped reading",
+        instead(ViewerConnection, "resume_writing", _as_of_before),
+        _two_edges,
+    ),
+    Bug(
+        "as-of-its-beginning",
+        2,
+        "a request whose head comes in pieces is answered as of the first of them",
+        instead(ViewerConnection, "on_headers_complete", _as_of_its_beginning),
+        _two_edges,
     ),
     Bug(
         "questions-not-counted",

@@ -152,6 +152,16 @@ def _without_standbys(state: Any) -> Any:
     return stated
 
 
+def _shown_at_first(judge: Any) -> Any:
+    def judged(self: Any, *args: Any) -> Any:
+        is_new, news = self._workers is None, judge(self, *args)
+        if is_new and self.report.state is LiveState.WAITING:
+            self.report = replace(self.report, state=LiveState.SHOWN)
+        return news
+
+    return judged
+
+
 def _for_nobody(engine: Any) -> Any:
     def made(*args: Any, **named: Any) -> Any:
         return engine(*args, **{"synchronous_commit": "local", **named})
@@ -239,6 +249,13 @@ BUGS = (
         6,
         "a change is live when one worker has applied it",
         instead(live.Watch, "_state", _one_is_enough),
+        struck_by("edge-slow", edges=("eu/1", "eu/2", "us/1"), change_every_s=0.7),
+    ),
+    Bug(
+        "shown-at-first",
+        6,
+        "a change counts as shown until it turns out whom it waits for: a word that is taken back before anybody asks",
+        instead(live.Watch, "judge", _shown_at_first),
         struck_by("edge-slow", edges=("eu/1", "eu/2", "us/1"), change_every_s=0.7),
     ),
     Bug(

@@ -27,6 +27,8 @@ class Bug:
     plant: Plant
     tune: Callable[[Plan], Plan] = lambda plan: plan
     """The worlds in which it is looked for: those where it can do harm."""
+    mended_after_s: float | None = None
+    """When everything is mended there, for what shows only then; None: never."""
 
 
 def instead(owner: object, name: str, make: Callable[[Any], Any]) -> Plant:
