@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from infra import staff, staff_report
+from infra import staff
 
 ORIGIN = "http://127.0.0.1:9"
 
@@ -292,57 +292,6 @@ def test_the_last_line_and_the_exit_code_say_how_it_went(signed_in, api, last, t
     assert api.asked[0][2] == {"kind": "hard", "reason": "", "tags": ["n:eu-eur"]}
 
 
-UNAVAILABLE = {"status": 503, "detail": "no database is in charge just now"}
-
-
-class Clock:
-    """Time passes only where somebody sleeps."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def monotonic(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.now += seconds
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr("infra.staff_report.time", clock)
-    return clock
-
-
-@pytest.mark.parametrize("trouble", [(503, UNAVAILABLE), (0, httpx.ConnectError("refused"))], ids=["503", "no answer"])
-def test_a_failover_while_somebody_watches_is_waited_out(signed_in, api, clock, trouble):
-    api.on("POST", "/purges", {"position": "1.7", "purge_id": "x", "kind": "hard", "tags": ["n:eu-eur"]})
-    waiting = (200, report("waiting", waiting=("ap",), final=False))
-    api.answers["GET", "/changes/1.7"] = [waiting, trouble, trouble, (200, report())]
-    done = signed_in("purge", "--tag", "n:eu-eur")
-    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "live in 231 ms: 3 of 3 workers")
-    assert clock.now == 2 * staff_report.POLL_S
-
-
-def test_what_is_saved_is_called_so_also_when_nobody_can_tell_how_far_it_is(signed_in, api, clock):
-    api.on("PUT", "/products/LAMP-1/prices/eu-eur", CHANGED)
-    api.on("GET", "/changes/1.7", UNAVAILABLE, status=503)
-    done = signed_in("price", "set", "LAMP-1", "12.00", "-m", "eu-eur", "--timeout", "3")
-    said = "saved, but not seen live: no database is in charge just now"
-    assert (done.exit_code, done.stdout.splitlines()[-1], clock.now) == (4, said, 3.0)
-    document = json.loads(signed_in("price", "set", "LAMP-1", "12.00", "-m", "eu-eur", "--json").stdout)
-    assert (document["changed"], document["report"], document["exit_code"]) == (CHANGED, None, 4)
-
-
-def test_whoever_is_signed_out_while_watching_is_told_at_once(signed_in, api, clock):
-    api.on("PUT", "/products/LAMP-1/prices/eu-eur", CHANGED)
-    api.on("GET", "/changes/1.7", {"detail": "no"}, status=401)
-    done = signed_in("price", "set", "LAMP-1", "12.00", "-m", "eu-eur")
-    assert (done.exit_code, clock.now) == (4, 0.0)
-    assert "saved, but not seen live: not signed in" in done.stdout
-
-
 def test_an_edge_that_does_not_answer_is_told_apart_from_one_that_shows_something_else(signed_in, api):
     last = report(wrong=("ap",))
     last["read_back"][1] |= {"amount": None, "as_expected": False, "status": 503}
@@ -523,38 +472,3 @@ def test_what_the_origin_refuses_is_told_by_line(signed_in, api, tmp_path, statu
     (tmp_path / "sale.csv").write_text(SALE)
     done = signed_in("price", "batch", "sale.csv")
     assert (done.exit_code, done.stderr.splitlines()[-1]) == (2, said)
-
-
-# --- on a real shop ---
-
-
-def test_on_a_real_shop_prices_in_a_file_are_live_together(stack, tmp_path):
-    found = httpx.get(f"{stack.origin}/api/v1/eu-eur/products", trust_env=False).json()
-    skus = [product["sku"] for product in found["products"][1:4]]
-    file = tmp_path / "sale.csv"
-    file.write_text("sku,amount\n" + "".join(f"{sku},9.8{number}\n" for number, sku in enumerate(skus)))
-    done = stack.nearshelf("price", "batch", str(file), "--market", "eu-eur", "--reason", "a test", "--json")
-    report = json.loads(done.stdout)["report"]
-    assert (report["state"], report["changes_total"]) == ("live", 3)
-    assert [change["subject"] for change in report["changes"]] == [f"eu-eur/{sku}" for sku in skus]
-    file.write_text(f"sku,amount\n{skus[0]},9.80\nNO-SUCH,1.00\n{skus[1]},9,80\n")
-    refused = stack.nearshelf("price", "batch", str(file), "--market", "eu-eur", check=False)
-    assert refused.returncode == 2
-    assert f"{file}:4:" in refused.stderr
-    file.write_text(f"sku,amount\n{skus[0]},9.80\nNO-SUCH,1.00\n")
-    refused = stack.nearshelf("price", "batch", str(file), "--market", "eu-eur", check=False)
-    assert f"{file}:3:1: sku: unknown SKU 'NO-SUCH'" in refused.stderr
-
-
-def test_on_a_real_shop_a_price_becomes_live_on_every_worker_and_is_read_back(stack):
-    found = httpx.get(f"{stack.origin}/api/v1/eu-eur/products", trust_env=False).json()
-    sku = found["products"][0]["sku"]
-    done = stack.nearshelf("price", "set", sku, "--market", "eu-eur", "12.34", "--reason", "a test", "--wait", "--json")
-    document = json.loads(done.stdout)
-    assert document["report"]["state"] == "live"
-    assert sorted(worker["edge"] for worker in document["report"]["workers"]) == ["ap", "ap", "eu", "eu", "us", "us"]
-    assert {read["edge"]: read["amount"] for read in document["report"]["read_back"]} == dict.fromkeys(
-        ("ap", "eu", "us"), "12.34"
-    )
-    refused = stack.nearshelf("price", "set", sku, "--market", "eu-eur", "12,34", check=False)
-    assert refused.returncode == 2
