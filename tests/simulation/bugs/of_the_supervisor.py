@@ -11,7 +11,7 @@ from unittest.mock import patch
 from infra.failover import following
 from infra.failover.following import Following
 from infra.failover.machine import Machine
-from infra.failover.steps import Phase, Record
+from infra.failover.steps import Record
 from tests.simulation.bugs.planting import Bug, failing_over, instead
 from tests.simulation.engine import statements
 from tests.simulation.engine.statements import CHARGE, CLOCK
@@ -21,7 +21,7 @@ from tests.simulation.plan import Plan
 
 
 def _whoever_answers(candidate: Any) -> Any:
-    return lambda self, now: next(iter(self._answering(now)), None)
+    return lambda self, now, *_: next(iter(self._answering(now)), None)
 
 
 SOON_S = 1.0
@@ -44,8 +44,8 @@ def _still_promotable() -> Iterator[None]:
 
 def _at_once(stopped: Any) -> Any:
     def promoted(self: Machine, node: str, dead: bool, now: float) -> Any:
-        steps = stopped(self, node, dead, now)
-        return [*steps, *self._promote(now)] if self.phase is Phase.WAITING else steps
+        self._lease_over_at = now
+        return stopped(self, node, dead, now)
 
     return promoted
 
