@@ -5,10 +5,11 @@
 
 A killed primary ends at once; a frozen one keeps its connections for half a minute and then goes on, with another
 promoted meanwhile. Frozen ones are kept from acknowledging anything by all fences together, and by each of the others
-alone while the rest is switched off (docs/faults.md, `disarm`). Some are killed while edges show changes that their
-standby never had, with synchronous commits switched off: those are lost, and may not be shown any more. Meanwhile
-pages and prices of some markets are read at every edge, and staff change prices in another. The default takes about
-half an hour on two cores, and says so first; a run that cannot go on tells what it has seen until then.
+alone while the rest is switched off (docs/faults.md, `disarm`); they may answer nothing either, but where only their
+commits wait for a standby, which keeps what is to survive and nothing else. Some are killed while edges show changes
+that their standby never had, with synchronous commits switched off: those are lost, and may not be shown any more.
+Meanwhile pages and prices of some markets are read at every edge, and staff change prices in another. The default takes
+about half an hour on two cores, and says so first; a run that cannot go on tells what it has seen until then.
 
 Exit status: 0 when every promise was kept, 1 when one was not, 2 when the run could not start or go on.
 """

@@ -34,6 +34,10 @@ class Round:
     ghosts: list[str] = field(default_factory=list)
     """Prices at edges, 2 s after the promotion, of changes that are in no history."""
     acknowledged_by_old: list[str] = field(default_factory=list)
+    answered_by_old: list[str] = field(default_factory=list)
+    """Questions that it answered, and changes that it took though they may be lost."""
+    may_answer: bool = False
+    """Nothing was to keep the old one from that: commits that wait for a standby keep what is to survive."""
     whole_s: float | None = None
     """From the loss until the primary could be lost again."""
 
@@ -74,6 +78,7 @@ class Report:
         late = [each for each in self.kills if each.writes_back_s is None or each.writes_back_s >= WRITES_BACK_S]
         ghosts = [ghost for each in self.rounds for ghost in each.ghosts]
         old = [f"{each.old}: {what}" for each in self.rounds for what in each.acknowledged_by_old]
+        answered = [what for each in self.rounds if not each.may_answer for what in each.answered_by_old]
         bare = sum(each.without_retry_after for each in self.rounds)
         found = [
             (len(late), f"kills after which changes were taken again only after {WRITES_BACK_S:g} s"),
@@ -81,6 +86,7 @@ class Report:
             (len(self.lost), "acknowledged changes lost"),
             (len(ghosts), "ghosts at edges 2 s after a promotion"),
             (len(old), "acknowledgements by an old primary"),
+            (len(answered), "answers by an old primary that was fenced by more than its commits"),
             (bare, "503 without Retry-After"),
         ]
         return [f"{count} {what}" for count, what in found if count]
@@ -106,6 +112,7 @@ def render(report: Report) -> str:
         + "".join(f"  {kind} {count}" for kind, count in Counter(each.kind for each in report.freezes).items()),
         f"  changes taken again, s       {_times([each.writes_back_s for each in report.freezes])}",
         f"  acknowledged by the old one  {sum(len(each.acknowledged_by_old) for each in report.rounds)}",
+        f"  answered by the old one      {_answers(report)}",
         f"supervisor: noticed to open, s {_times([each.opened_s for each in report.rounds])}",
         f"loss to whole again, s         {_times([each.whole_s for each in report.rounds])}",
         f"reads of cached pages          {report.page_answers}, failed {len(report.page_failures)}",
@@ -125,12 +132,19 @@ def render(report: Report) -> str:
         *report.page_failures[:10],
         *(ghost for each in report.rounds for ghost in each.ghosts),
         *(f"{each.old} acknowledged {what}" for each in report.rounds for what in each.acknowledged_by_old),
+        *(f"{each.old}, {each.kind}: answered {what}" for each in report.rounds for what in each.answered_by_old),
     ]
     lines += [f"  {detail}" for detail in details]
     lines += [f"BROKEN: {what}" for what in report.broken]
     lines += [f"NOT ALL ROUNDS: {report.ended_early}"] if report.ended_early else []
     lines.append("PASSED" if report.passed else "FAILED")
     return "\n".join(lines)
+
+
+def _answers(report: Report) -> str:
+    expected = sum(len(each.answered_by_old) for each in report.rounds if each.may_answer)
+    every = sum(len(each.answered_by_old) for each in report.rounds)
+    return f"{every}" + (f", of them as is expected without kill and lease {expected}" if expected else "")
 
 
 def _times(values: Sequence[float | None]) -> str:

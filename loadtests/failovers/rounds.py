@@ -219,7 +219,7 @@ class Run:
         status = await self._status()
         old = str(status["failover"]["primary"])
         kept_by = [fence for fence in ("kill", "lease", "sync") if fence not in without]
-        played = Round(f"freeze, kept by {'+'.join(kept_by)}", old)
+        played = Round(f"freeze, kept by {'+'.join(kept_by)}", old, may_answer=kept_by == ["sync"])
         # `pg-2` is the second of the servers that an origin worker is told of.
         asked = await OldPrimary.met(self._addresses, int(old.rpartition("-")[2]) - 1)
         await asked.change()
@@ -230,7 +230,8 @@ class Run:
         await asyncio.sleep(max(0.0, lost_at + self.plan.frozen_s - time.monotonic()))
         with contextlib.suppress(FaultsUnavailable):  # it was killed, and runs again
             await self._ask({"do": "thaw", "name": old})
-        played.acknowledged_by_old = await asked.acknowledged()
+        said = await asked.asked()
+        played.acknowledged_by_old, played.answered_by_old = said.acknowledged, said.answered
         await self._ask({"do": "heal"})
         await self._until_whole()
         self.merchandisers.giving_up = False
@@ -303,6 +304,7 @@ class Run:
             + (f", {played.tail} lost prices had been shown" if played.tail else "")
             + (f", GHOSTS {len(played.ghosts)}" if played.ghosts else "")
             + (f", OLD PRIMARY ACKNOWLEDGED {played.acknowledged_by_old}" if played.acknowledged_by_old else "")
+            + (f", old primary answered {', '.join(played.answered_by_old)}" if played.answered_by_old else "")
         )
 
     # --- after ---

@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from infra.failover import sql
 from infra.failover.keeping import KeptDatabases
 from infra.failover.machine import LEASE_S, Refused
 from infra.failover.records import OURS, record, recorded
@@ -255,8 +256,8 @@ def test_an_old_primary_that_goes_on_acknowledges_nothing(pair, disarmed):
     pair.until(lambda: pair.machine.promotable is not None)
     old = pair.machine.primary
     node, count = pair.servers.nodes[old], len(pair.machine.moves)
-    if "lease" in disarmed:
-        pair.embedded.run(_until_unleashed(pair, old))
+    # Before the first renewal after the tables were made there is no lease that could end.
+    pair.embedded.run(_until_leased(pair, old, "lease" not in disarmed))
 
     async def connected() -> asyncpg.Connection:
         settings = {"synchronous_commit": "on"}
@@ -298,9 +299,9 @@ async def _call(what: Callable[[], None]) -> None:
     what()
 
 
-async def _until_unleashed(pair: Pair, node: str) -> None:
+async def _until_leased(pair: Pair, node: str, leased: bool) -> None:
     async with pair.session(node) as connection, asyncio.timeout(WITHIN_S):
-        while await connection.fetchval("SELECT count(*) FROM events.supervisor_lease"):
+        while await connection.fetchval("SELECT EXISTS (SELECT FROM events.supervisor_lease)") != leased:
             await asyncio.sleep(0.01)
 
 
@@ -457,18 +458,51 @@ def others(pair: Pair, **more: str) -> ExternalDatabases:
     return found
 
 
-def test_servers_of_others_are_put_in_charge_and_handed_over_by_hand(pair):
+async def _until_changed(pair: Pair, node: str) -> tuple[int, int]:
+    """A change, as soon as the server that was told to take none is told otherwise."""
+    async with asyncio.timeout(WITHIN_S):
+        while True:
+            try:
+                async with pair.session(node) as connection:
+                    row = await connection.fetchrow(
+                        "SELECT * FROM events.log_purge('hard', ARRAY['x'], 'test', 'test')"
+                    )
+                    return row["epoch"], row["cv"]
+            except asyncpg.PostgresError:
+                await asyncio.sleep(0.01)
+
+
+def test_servers_of_others_are_put_in_charge_and_handed_over_by_hand(pair, monkeypatch):
     pair.run(pair.kept.stop())
     servers, state = pair.servers, pair.servers.state
     old, new = servers.primary, servers.standby
     known = recorded(state.folder / OURS)
-    kept = KeptDatabases(servers, others(pair), state, Voice(quiet=True), failover=None, moved=lambda: None)
+    kept = KeptDatabases(
+        servers,
+        others(pair, NEARSHELF_STANDBYS="standby1"),
+        state,
+        Voice(quiet=True),
+        failover=None,
+        moved=lambda: None,
+    )
     try:
         assert pair.run(kept.start_primary()) == []
         assert kept.runner.machine.primary == f"{servers.sockets}:{old.port}"
         pair.sql(old.name, "ALTER SYSTEM SET synchronous_standby_names = ''")
         pair.sql(old.name, "SELECT pg_reload_conf()")
         position = pair.change(old.name, durable=False)
+        with monkeypatch.context() as patched:
+            patched.setattr(sql, "FLUSHED_S", 0.2)
+            servers.line.lead_nowhere()
+            try:
+                pair.run(servers.end_streams())
+                position = pair.change(old.name, durable=False)
+                # What the standby cannot get would be lost: the old one goes on.
+                with pytest.raises(Refused, match="does not have its last changes"):
+                    pair.run(kept.runner.move(None))
+            finally:
+                servers.line.lead_directly()
+        position = pair.run(_until_changed(pair, old.name))
         move = pair.run(kept.runner.move(None))
         assert move.new == f"{servers.sockets}:{new.port}"
         assert pair.positions(new.name)[-2:] == [(*position, "hard"), (position[0] + 1, position[1] + 1, "epoch")]

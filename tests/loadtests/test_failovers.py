@@ -42,6 +42,10 @@ def test_a_run_in_which_everything_was_kept_passes():
         (report(kill(), lost=["eu-eur LAMP-1 at 1.7: 404"]), "1 acknowledged changes lost"),
         (report(kill(ghosts=["eu: eu-eur LAMP-1 shown at 7, and is 8"])), "1 ghosts at edges 2 s after a promotion"),
         (report(kill(acknowledged_by_old=["a commit"])), "1 acknowledgements by an old primary"),
+        (
+            report(kill(answered_by_old=["the head"])),
+            "1 answers by an old primary that was fenced by more than its commits",
+        ),
         (report(kill(without_retry_after=2)), "2 503 without Retry-After"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -75,6 +79,14 @@ def test_a_run_says_beforehand_how_long_it_takes():
 
 def test_a_freeze_may_take_longer_than_a_kill():
     assert report(Round("freeze, kept by lease", "pg-1", "pg-2", writes_back_s=6.0)).passed
+
+
+def test_where_only_commits_are_fenced_an_old_primary_may_answer_and_that_is_told():
+    found = report(Round("freeze, kept by sync", "pg-1", "pg-2", answered_by_old=["the head"], may_answer=True))
+    assert found.passed
+    told = render(found)
+    assert "answered by the old one      1, of them as is expected without kill and lease 1" in told
+    assert "pg-1, freeze, kept by sync: answered the head" in told
 
 
 def write(amount: int, position: str | None, *, given_up: bool = False) -> Write:
