@@ -8,14 +8,11 @@ from __future__ import annotations
 import asyncio
 import signal
 
-from infra.failover.sql import STANDBY
-from infra.local.binaries import NotInstalled, find_binaries
-from infra.local.postgres import PRIMARY_PORT, STANDBY_PORT, Databases, until_ready
+from infra.local.binaries import find_binaries
+from infra.local.postgres import Databases, until_ready
 from infra.local.postgres_data import server_environment
 from infra.local.processes import Child, Log, Program, Tether
 from infra.local.state import State
-
-__all__ = ["PRIMARY_PORT", "STANDBY", "STANDBY_PORT", "NotInstalled", "Servers", "find_binaries"]
 
 VALKEY_MEMORY = "128mb"
 

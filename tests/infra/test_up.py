@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from infra.local import ports
-from infra.local.services import PRIMARY_PORT, STANDBY_PORT
+from infra.local.postgres import PRIMARY_PORT, STANDBY_PORT
 from tests.support.servers import Stack
 
 pytestmark = [

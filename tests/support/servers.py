@@ -20,9 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from infra.failover.sql import STANDBY
 from infra.local import control
+from infra.local.binaries import NotInstalled, find_binaries
+from infra.local.postgres import PRIMARY_PORT, STANDBY_PORT
 from infra.local.processes import Tether
-from infra.local.services import PRIMARY_PORT, STANDBY, STANDBY_PORT, NotInstalled, Servers, find_binaries
+from infra.local.services import Servers
 from infra.local.state import State
 from infra.local.supervisor import ADMIN_EMAIL
 
