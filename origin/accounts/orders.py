@@ -104,7 +104,7 @@ class PurgeOrders:
         part: list[_Waiting] = []
         tags: set[str] = set()
         for one in ordered:
-            if part and len(tags.union(one[0].tags)) > room:
+            if part and len(tags) + len(set(one[0].tags) - tags) > room:
                 yield part
                 part, tags = [], set()
             part.append(one)
