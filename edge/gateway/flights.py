@@ -26,6 +26,7 @@ from edge.core.storing import Reason
 from edge.core.variants import vary_values
 from edge.gateway.growing import Growing
 from edge.gateway.landings import Apart, Errand, Failed, Fetched, Kept, Landed, NotKept, Overtaken, Taken
+from edge.gateway.waits import wait_patiently
 
 logger = logging.getLogger("nearshelf.flights")
 
@@ -35,11 +36,6 @@ MAX_REMEMBERED_KEYS = 10_000
 REFRESH_PAUSE_S = 1.0
 """After a failed background refresh of a key; doubles up to the next."""
 LONGEST_REFRESH_PAUSE_S = 30.0
-HELD_UP_S = 0.02
-"""A wait that ended so much later than it should have tells that this process was held up, as in a crowd of requests:
-the answer may be here and not be read yet."""
-LATE_WAIT_S = 1.0
-"""How much longer it is waited for then, once."""
 MAX_ROUNDS = 4
 """How often a viewer takes part in a flight whose result a purge overtakes before it is told to come back later."""
 
@@ -358,8 +354,7 @@ class Flights:
             self._start(waiting)
 
     async def _wait(self, flight: _Flight, errand: Errand, until: float | None) -> Landed | None:
-        """The result, for a part that of the whole; None when somebody else's flight takes too long, from its turn at
-        the origin on: to ask beside it would only lengthen the line."""
+        """The result, for a part that of the whole; None when somebody else's flight takes too long."""
         if errand.ranged:
             flight.waiting_for_whole += 1
         else:
@@ -369,26 +364,7 @@ class Flights:
             if until is None:
                 return await asyncio.shield(wanted)
             patience_s = errand.match.policy.collapse_wait_s
-            loop, held_up = asyncio.get_running_loop(), False
-            while True:
-                due = loop.time() + max(0.0, until - self._clock())
-                try:
-                    async with asyncio.timeout_at(due):
-                        return await asyncio.shield(wanted)
-                except TimeoutError:
-                    if wanted.done():
-                        # It landed in the very turn of the loop in which the wait was over.
-                        return _landed(wanted)
-                    turn = flight.turn
-                    if turn is None or (turn.done() and turn.result() + patience_s <= until):
-                        if held_up or loop.time() - due < HELD_UP_S:
-                            return None
-                        held_up, until = True, self._clock() + min(patience_s, LATE_WAIT_S)
-                        continue
-                await asyncio.wait([wanted, turn], return_when=asyncio.FIRST_COMPLETED)
-                if wanted.done():
-                    return _landed(wanted)
-                until = turn.result() + patience_s
+            return await wait_patiently(wanted, lambda: flight.turn, until, patience_s, self._clock)
         finally:
             if errand.ranged:
                 flight.waiting_for_whole -= 1
@@ -500,12 +476,6 @@ class Flights:
         for flight in flights:
             # Waves, and flights that were cancelled before their first step.
             flight.land(_stopping())
-
-
-def _landed(wanted: asyncio.Future[Any]) -> Landed:
-    """What came of it, which is known by now."""
-    landed: Landed = wanted.result()
-    return landed
 
 
 def _share(landed: Kept | Growing, collapsed: bool) -> Taken:
