@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from tests.simulation.viewers import Manner
+from tests.simulation.asking import Manner
 
 if TYPE_CHECKING:
     from tests.simulation.plan import Plan

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 from edge.core.floors import Floors, Verdict
 from tests.simulation.__main__ import main
+from tests.simulation.ending import FAILOVER_S, REPAIRED_S, TRIES
 from tests.simulation.faults import STRIKES, due_in
+from tests.simulation.origins import OriginWorker
 from tests.simulation.plan import plan_of
 from tests.simulation.promise import Invariant
 from tests.simulation.runs import play
@@ -77,6 +80,43 @@ def test_a_million_checked_serves(capsys: pytest.CaptureFixture[str]):
     status = main(["--serves", "1000000", "--seed", "6"])
     print(told := capsys.readouterr().out)
     assert status == 0, told
+
+
+def a_short_world() -> tuple[World, float]:
+    """One that is mended after 2 s, and when it must have caught up."""
+    world = World(7, storm_s=2.0)
+    return world, 2.0 + REPAIRED_S + (FAILOVER_S if world.plan.supervised else 0.0)
+
+
+def test_a_worker_that_has_just_begun_is_looked_at_later():
+    world, caught_up_by = a_short_world()
+    name = world.plan.edges[0]
+
+    def begins_anew() -> None:
+        world.kill_edge(name)
+        world.start_edge(name)
+
+    world.later(caught_up_by - 0.01, begins_anew)
+    assert world.run().violations == []
+    assert world.workers[name].started_at > caught_up_by - 0.1
+
+
+@pytest.mark.parametrize("refused", [TRIES - 1, TRIES])
+def test_a_last_change_that_is_not_confirmed_is_tried_again(monkeypatch: pytest.MonkeyPatch, refused: int):
+    world, caught_up_by = a_short_world()
+    change = OriginWorker.change
+    tried: list[str] = []
+
+    async def refuses(self: OriginWorker, *args: Any, **named: Any) -> bool:
+        if world.loop.now >= caught_up_by and len(tried) < refused:
+            tried.append(self.name)
+            return False
+        return await change(self, *args, **named)
+
+    monkeypatch.setattr(OriginWorker, "change", refuses)
+    texts = [violation.text for violation in world.run().violations]
+    assert len(tried) == refused
+    assert ["the last change is not live" in text for text in texts] == [True] * (refused == TRIES)
 
 
 def test_a_mistake_is_found_and_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

@@ -19,6 +19,7 @@ from edge.policy_files import PACKAGED_POLICIES, load_policies
 from infra.failover.steps import Record as Recorded
 from origin.db import Durability
 from origin.events.live import LiveReport
+from tests.simulation.asking import choose
 from tests.simulation.coverage import Coverage
 from tests.simulation.edges import EdgeWorker, address_of
 from tests.simulation.ending import Ending
@@ -36,7 +37,7 @@ from tests.simulation.promise import Invariant, Violation
 from tests.simulation.shop import ROWS, TABLE, is_listed, kind_of, know_rows
 from tests.simulation.supervisor import Supervisor
 from tests.simulation.truth import Truth
-from tests.simulation.viewers import Said, choose
+from tests.simulation.viewers import Said
 from tests.simulation.waiting import Waiting
 
 STORM_S = 20.0
