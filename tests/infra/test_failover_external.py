@@ -85,9 +85,7 @@ def test_who_is_the_primary(tmp_path, seen, known, chosen):
         pytest.param(
             {A: primary(A, 1), B: standby(B, epoch=2)}, Record(B, None, 2), "a:5432 may lack", id="of somebody else"
         ),
-        pytest.param(
-            {A: primary(A, 1)}, Record("c:1", None, 2), "may lack changes that c:1", id="of one unknown here"
-        ),
+        pytest.param({A: primary(A, 1)}, Record("c:1", None, 2), "may lack changes that c:1", id="of one unknown here"),
         pytest.param({A: primary(A, 1)}, Record(B, None, 2), "a:5432 may lack changes that b:5433", id="the old one"),
     ],
 )
