@@ -141,9 +141,11 @@ class Supervisor:
 
     async def probe(self, step: Probe) -> Seen:
         node, sent_at = step.node, self.process.monotonic()
+        # Read before it is sent, and used once: what another probe hears meanwhile is too new to count from.
+        basis = self._bases.pop(node, None)
         async with asyncio.timeout(PROBE_DEADLINE_S):
             said = await self._ask(node)
-            basis, self._bases[node] = self._bases.get(node), said.wall
+            self._bases[node] = said.wall
             renewed, trouble = False, ""
             if step.renew and basis is not None and not said.in_recovery:
                 try:

@@ -60,18 +60,6 @@ def _in_charge_until(view: Any) -> bool:
     return charge is None or bool(server.process.wall() < charge.until)
 
 
-def _from_now_on(renew_charge: Any) -> Any:
-    def renewed(view: Any, values: Any) -> Any:
-        return (yield from renew_charge(view, {**values, "basis": view.server.process.wall()}))
-
-    return renewed
-
-
-def _planted(handler: Any, make: Any) -> Any:
-    texts = {each: text for text, each in statements.STATEMENTS.items()}
-    return lambda: patch.dict(statements.STATEMENTS, {texts[handler]: make(handler)})
-
-
 # -- the worlds --------------------------------------------------------------------------------------------------------
 
 
@@ -118,12 +106,5 @@ BUGS = (
         "a primary whose clock was set back has its old lease for as long again",
         lambda: patch.object(statements, "is_in_charge", _in_charge_until),
         _with("halves-parted", "server-clock-stepped", every_s=1.5, may_kill=False),
-    ),
-    Bug(
-        "renewed-from-now-on",
-        8,
-        "a renewal counts from when the server reads it, also one that waited while it was frozen",
-        _planted(statements.renew_charge, _from_now_on),
-        _with("database-frozen", "supervisor-cut-off", every_s=0.8, may_kill=False),
     ),
 )
