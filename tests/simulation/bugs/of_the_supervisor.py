@@ -98,7 +98,7 @@ BUGS = (
         8,
         "a standby is promoted while the lease of an old primary that could not be ended may run",
         instead(Machine, "_stopped", _at_once),
-        _with("halves-parted", "database-frozen", every_s=4.0, may_kill=False),
+        _with("supervisor-cut-off", "failover-asked-for", every_s=0.7, may_kill=False),
     ),
     Bug(
         "in-charge-though-set-back",
