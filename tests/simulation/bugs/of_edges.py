@@ -407,7 +407,7 @@ BUGS = (
         "a viewer of a worker whose lease has run out takes the answer of a fill that was sent before",
         instead(Flights, "_join", _joins_what_was_sent),
         struck_by(
-            "messages-lost", "edge-slow", every_s=0.4, edges=("eu/1",), far=0.15, change_every_s=0.3, view_every_s=0.01
+            "messages-lost", "edge-slow", every_s=0.2, edges=("eu/1",), far=0.15, change_every_s=0.15, view_every_s=0.01
         ),
     ),
     Bug("lease-without-end", 5, "a lease, once given, never runs out", instead(Lease, "renew", _for_ever)),
