@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -145,7 +145,8 @@ class Whereabouts:
     async def look(self) -> Server:
         """Ask all servers what they are, and go to the one that has the role. Raises NoServer when none has it.
 
-        Connections to another server are closed when one is found: whoever uses one hears at once.
+        Connections to another server are closed when one is found: whoever uses one hears at once. Only a read that a
+        former standby is answering just now goes on: what it shows is no less true there.
         """
         if self._looking is None:
             self._looking = asyncio.create_task(self._look(), name=f"looking for the {self.role}")
@@ -233,7 +234,8 @@ class Whereabouts:
         if before is not None and before is not server:
             self.moves += 1
             _log.warning("the %s is at %s now", self.role, server.name)
-        self._close_all_but(server)
+        answered = {each for each, said in zip(self.servers, seen, strict=True) if isinstance(said, Sighting)}
+        self._close_all_but(server, () if self.role is Role.PRIMARY else answered)
         return server
 
     def _lost(self, seen: Mapping[Server, Sighting | Exception]) -> None:
@@ -263,9 +265,9 @@ class Whereabouts:
             if connection is not None:
                 connection.terminate()
 
-    def _close_all_but(self, server: Server | None) -> None:
+    def _close_all_but(self, server: Server | None, answering: Collection[Server] = ()) -> None:
         for connection, where in list(self._open.items()):
-            if where is not server:
+            if where is not server and not (where in answering and connection.is_in_transaction()):
                 connection.terminate()
                 self._open.pop(connection, None)
 

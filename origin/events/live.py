@@ -8,6 +8,7 @@ a promotion nothing is live until the leases that the primary before could still
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -197,12 +198,20 @@ class Leases:
 class Watch:
     """One change, followed until it is live. Feed it every view that was read after the change's commit."""
 
-    def __init__(self, position: Position, entry_id: str, committed_at: float, standbys: Sequence[str] = ()) -> None:
-        """`entry_id`: of its entry in the purge log. `committed_at`: on the clock of the `now` of `judge`. `standbys`:
-        those that may be promoted; none: all."""
+    def __init__(
+        self,
+        position: Position,
+        entry_id: str,
+        committed_at: float,
+        standbys: Sequence[str] = (),
+        give_up_at: float = math.inf,
+    ) -> None:
+        """`entry_id`: of its entry in the purge log. `committed_at`, `give_up_at`: as the `now` of `judge` counts.
+        `standbys`: those that may be promoted; none: all."""
         self.position = position
         self.entry_id = entry_id
         self.committed_at = committed_at
+        self.give_up_at = give_up_at
         self._promotable = tuple(standbys)
         self._workers: dict[str, WorkerReport] | None = None
         self._target = 0

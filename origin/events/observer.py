@@ -34,7 +34,7 @@ POLL_S = 0.01
 IDLE_S = 0.2
 """The same while nobody does: goes on, so that a dead worker's lease is already over when a change comes."""
 WATCH_S = 60.0
-"""A change that is not live after so long is no longer watched; asking for its report begins again."""
+"""A change is watched for so long at most; whoever asks for its report after that begins again."""
 READ_BACK_TIMEOUT_S = 3.0
 KEPT_REPORTS = 256
 SAY_EVERY_S = 10.0
@@ -96,7 +96,7 @@ _WRITE_PROGRESS = text(
 _READ_PROGRESS = text(
     """
     SELECT progress.report::text AS report, purge_log.id::text AS id,
-           extract(epoch FROM clock_timestamp() - purge_log.at)::float8 AS age_s
+           greatest(0, extract(epoch FROM clock_timestamp() - purge_log.at))::float8 AS age_s
       FROM events.purge_log LEFT JOIN events.progress USING (epoch, cv)
      WHERE epoch = :epoch AND cv = :cv
     """
@@ -287,7 +287,9 @@ class Observer:
     def _follow(self, position: Position, entry_id: str, committed_at: float) -> Watch:
         watch = self._watches.get(position)
         if watch is None:
-            watch = self._watches[position] = Watch(position, entry_id, committed_at, self._standbys)
+            # From now, not from the commit: somebody may ask late, or a server's clock be wrong about when that was.
+            give_up_at = self._clock() + WATCH_S
+            watch = self._watches[position] = Watch(position, entry_id, committed_at, self._standbys, give_up_at)
             self._wanted.set()
         return watch
 
@@ -337,7 +339,7 @@ class Observer:
                 news = True
                 self._keep(watch.report)
                 self._tell(watch.report)
-            if watch.report.state in _FINAL or now - watch.committed_at > WATCH_S:
+            if watch.report.state in _FINAL or now > watch.give_up_at:
                 self._watches.pop(watch.position, None)
                 self._heard.pop(watch.position, None)
                 news = True

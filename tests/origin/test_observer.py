@@ -9,12 +9,14 @@ from typing import cast
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
 
 from cache_policies.positions import Position, PurgeKind
 from origin.db import Database, NotInCharge
 from origin.events.live import LiveReport, LiveState
 from origin.events.messages import TagsPurged
-from origin.events.observer import FORGET_S, SAY_EVERY_S, Observer, read_view
+from origin.events.observer import FORGET_S, SAY_EVERY_S, WATCH_S, Observer, read_view
 from tests.support.epochs import raise_epoch
 from tests.support.origin import FakeWorker, running_shop, settings_of, until
 
@@ -43,6 +45,29 @@ async def test_a_lost_change_is_called_so_also_to_who_asks_afterwards(origin, da
     for none in (Position(1, 0), Position(began.epoch, kept.cv), Position(began.epoch, began.cv + 1)):
         assert await fresh.report(none) is None
     assert (await fresh.wait_live(kept, 0.0)).state is not LiveState.LOST
+
+
+@pytest.mark.parametrize("off", ["-1 hour", "1 hour"])
+async def test_a_change_is_followed_from_when_somebody_asks_whenever_it_was_made(origin, database, off):
+    """Long ago, or in the eyes of a server whose clock is wrong."""
+    shop, _ = origin
+    async with shop.database.unit_of_work(actor="a", cause="b") as work:
+        work.record(TagsPurged(("t",), PurgeKind.HARD))
+    now = 10_000.0
+    observer = Observer(shop.database, ("a-standby",), clock=lambda: now)
+    engine = create_async_engine(database.admin, poolclass=NullPool)
+    async with engine.begin() as admin:
+        await admin.execute(text("SET LOCAL session_replication_role TO replica"))  # no trigger refuses it
+        await admin.execute(text(f"UPDATE events.purge_log SET at = at + interval '{off}'"))
+    async with shop.database.log.connect() as connection:
+        await observer.report(work.position)
+        for later, followed in ((0.0, True), (WATCH_S, True), (0.1, False)):
+            now += later
+            await observer._look_once(connection)
+            assert (work.position in observer._watches) is followed
+        report = await observer.report(work.position)
+        assert report is not None
+        assert report.elapsed_ms >= 0
 
 
 async def test_a_server_that_is_not_in_charge_does_not_say_what_there_is_not(origin, monkeypatch):

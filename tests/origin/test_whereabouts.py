@@ -82,10 +82,14 @@ class FakeConnection:
         self._servers = servers
         self.port = port
         self.closed = False
+        self.reads = False
 
     async def fetchrow(self, statement: str) -> dict[str, object]:
         said = await self._servers.word_of(self.port)
         return {"is_standby": said.is_standby, "in_charge": said.in_charge, "epoch": said.epoch}
+
+    def is_in_transaction(self) -> bool:
+        return self.reads
 
     def terminate(self) -> None:
         self.closed = True
@@ -206,6 +210,27 @@ async def test_connections_to_the_old_primary_are_closed_when_a_new_one_is_found
     servers.words = {1: PRIMARY, 2: ConnectionRefusedError("gone")}
     with pytest.raises(NoServer):
         await place.connect(port=[1, 2])
+
+
+@pytest.mark.parametrize(
+    ("reads", "says", "closed"),
+    [
+        pytest.param(True, NEXT, False, id="a read goes on where the standby was promoted"),
+        pytest.param(False, NEXT, True, id="nobody reads there just now"),
+        pytest.param(True, None, True, id="it is silent, and whoever reads would wait"),
+    ],
+)
+async def test_a_read_is_not_torn_when_the_standby_is_elsewhere(fake, reads, says, closed):
+    servers = fake(at_1=PRIMARY, at_2=STANDBY)
+    place = Whereabouts(URL, Role.STANDBY)
+    old = await place.connect(port=[1, 2])
+    old.reads = reads
+    servers.words = {1: STANDBY, 2: says}
+    await place.look()
+    assert (old.closed, (await place.connect(port=[1, 2])).port) == (closed, 1)
+    old.reads = False
+    await place.look()
+    assert old.closed
 
 
 async def test_whoever_keeps_watch_follows_a_primary_that_is_not_in_charge_any_more(fake):

@@ -42,6 +42,10 @@ from tests.simulation.engine.transactions import Refused
 
 FLUSHED_S = 20.0
 POLL_S = 0.01
+TOLD_S = 0.001
+"""From the end of a process until its parent is told."""
+START_S = 0.05
+"""A server takes so long to start; of the real ones it is more."""
 MOVE_S = 20.0
 """How long somebody waits for a failover that was asked for."""
 
@@ -135,7 +139,7 @@ class Supervisor:
 
     def has_ended(self, name: str) -> None:
         """The process of a server has ended, and its parent is told."""
-        self.process.post(0.001, self.runner.submit, Ended(name))
+        self.process.post(TOLD_S, self.runner.submit, Ended(name))
 
     # -- what the runner asks of a driver ------------------------------------------------------------------------------
 
@@ -201,15 +205,24 @@ class Supervisor:
             case Release(primary):
                 await Hand(cluster, primary).wait_for_standbys(())
             case Start(node):
+                await self._end_leftovers(node)
                 cluster.start(node)
                 self._watch(node)
             case Rejoin(node, primary):
+                await self._end_leftovers(node)
                 forgotten = cluster.rejoin(node, primary)
                 cluster.loop.note(f"{node} rejoins {primary}, {forgotten} records forgotten")
                 self._watch(node)
             case _:
                 raise AssertionError(step)
         return False
+
+    async def _end_leftovers(self, node: str) -> None:
+        """What still runs of a server is ended before it is started, and its end is heard of before its start is."""
+        process = self._cluster.servers[node].process
+        if process.alive:
+            process.kill()
+        await asyncio.sleep(START_S)
 
     def _stop(self, node: str, *, kill: bool) -> bool:
         process = self._cluster.servers[node].process

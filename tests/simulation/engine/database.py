@@ -145,6 +145,7 @@ class RawConnection:
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self.in_transaction = False
 
     async def fetchrow(self, text: str) -> Any:
         """The first row of a statement, by its columns. Raises asyncpg's InterfaceError when the connection is gone,
@@ -162,6 +163,9 @@ class RawConnection:
 
     def is_closed(self) -> bool:
         return self.session.broken
+
+    def is_in_transaction(self) -> bool:
+        return self.in_transaction
 
 
 async def connect(
@@ -184,7 +188,6 @@ class SimConnection:
     def __init__(self, engine: SimEngine) -> None:
         self._engine = engine
         self._raw: RawConnection | None = None
-        self._in_transaction = False
 
     async def start(self) -> Self:
         self._raw = await self._engine.take()
@@ -204,40 +207,44 @@ class SimConnection:
     async def execute(self, statement: TextClause, parameters: Any = None) -> Result:
         """Raises InterfaceError when the connection is gone, OperationalError when the server does not do it."""
         engine, text = self._engine, statement.text
-        self._in_transaction = not engine.autocommit
-        served = self._served()
+        raw = self._taken()
+        raw.in_transaction = not engine.autocommit
+        served = raw.session.served
         how = engine.repeatable, engine.durability, engine.autocommit
         return Result(await self._ask(text, served.execute, text, parameters or {}, *how))
 
     async def commit(self) -> None:
         """Raises InterfaceError when the connection is gone: whether it is committed is not known then."""
-        if self._in_transaction:
-            self._in_transaction = False
-            await self._ask("COMMIT", self._served().commit)
+        await self._end("COMMIT", self._taken().session.served.commit)
 
     async def rollback(self) -> None:
-        if self._in_transaction:
-            self._in_transaction = False
-            await self._ask("ROLLBACK", self._served().rollback)
+        await self._end("ROLLBACK", self._taken().session.served.rollback)
 
     async def close(self) -> None:
         """Give the connection back. What was not committed is rolled back, before anybody else gets it."""
         raw, self._raw = self._raw, None
         if raw is None:
             return
-        if self._in_transaction:
-            self._in_transaction = False
+        if raw.in_transaction:
+            raw.in_transaction = False
             raw.session.tell(raw.session.served.rollback)
         self._engine.give_back(raw)
 
-    def _served(self) -> Any:
+    def _taken(self) -> RawConnection:
         assert self._raw is not None
-        return self._raw.session.served
+        return self._raw
+
+    async def _end(self, text: str, function: Any) -> None:
+        raw = self._taken()
+        if raw.in_transaction:
+            try:
+                await self._ask(text, function)
+            finally:
+                raw.in_transaction = False
 
     async def _ask(self, text: str, function: Any, *args: Any) -> Any:
-        assert self._raw is not None
         try:
-            return await self._raw.session.call(function, *args)
+            return await self._taken().session.call(function, *args)
         except OSError as exc:
             self._engine.forget_idle()
             raise InterfaceError(text, None, exc, connection_invalidated=True) from exc
