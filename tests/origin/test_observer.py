@@ -51,6 +51,7 @@ async def test_a_lost_change_is_called_so_also_to_who_asks_afterwards(origin, da
 async def test_a_change_is_followed_from_when_somebody_asks_whenever_it_was_made(origin, database, off):
     """Long ago, or in the eyes of a server whose clock is wrong."""
     shop, _ = origin
+    await shop.observer.stop()  # which would call it live
     async with shop.database.unit_of_work(actor="a", cause="b") as work:
         work.record(TagsPurged(("t",), PurgeKind.HARD))
     now = 10_000.0

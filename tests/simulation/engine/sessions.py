@@ -187,9 +187,16 @@ class Sessions:
             if entry is None or not server.alive or self._taking.get(address) is not entry:
                 links.carry(back, client, answer, None, ConnectionRefusedError(f"nobody listens at {address}"))
             else:
-                server.post(0.0, let_in, entry[1])
+                # Whoever waits to be let in hears of it when the server dies.
+                end = End(reset)
+                server.dependents[end] = None
+                server.post(0.0, let_in, entry[1], end)
 
-        def let_in(opened: Callable[[Session], Served]) -> None:
+        def reset() -> None:
+            links.carry(back, client, answer, None, ConnectionResetError(f"{address} let nobody in"))
+
+        def let_in(opened: Callable[[Session], Served], end: End) -> None:
+            server.dependents.pop(end, None)
             session = Session(links, client, server)
             try:
                 session.stand(opened(session))

@@ -416,3 +416,17 @@ def test_a_session_ends_with_either_side(who: str):
         world.say("reset")
 
     assert world.play(story) == (["hung up at 7"] if who == "client" else ["reset"])
+
+
+def test_whoever_waits_to_be_let_in_hears_of_the_servers_death():
+    world = World()
+    counting(world)
+    world.server.freeze()
+
+    async def story() -> None:
+        world.loop.after(world.loop.world, 1.0, world.server.kill)
+        with pytest.raises(ConnectionResetError):
+            await opened(world)
+        world.say("reset")
+
+    assert world.play(story) == ["reset"]
