@@ -28,7 +28,7 @@ from infra.local.state import State
 from infra.local.voice import Voice
 from tests.support.servers import EmbeddedServers
 
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, pytest.mark.alone]
 
 KEPT = "public.kept"
 WITHIN_S = 40.0

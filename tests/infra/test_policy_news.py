@@ -173,6 +173,7 @@ def until(statement: Callable[[], object], within_s: float = 30.0) -> None:
 
 
 @pytest.mark.database
+@pytest.mark.alone
 def test_a_shop_takes_good_policies_refuses_bad_ones_and_says_so_once(shop, folder):
     """Meanwhile a viewer asks for a page again and again over one connection, and is answered each time."""
     catalog = folder / "catalog.yaml"

@@ -22,6 +22,7 @@ from tests.support.servers import Stack
 
 pytestmark = [
     pytest.mark.database,
+    pytest.mark.alone,
     pytest.mark.skipif(sys.platform != "linux", reason="looks for leftover processes in /proc"),
 ]
 

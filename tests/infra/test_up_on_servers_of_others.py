@@ -12,6 +12,7 @@ from tests.support.servers import EmbeddedServers, Stack
 
 pytestmark = [
     pytest.mark.database,
+    pytest.mark.alone,
     # Two servers, a shop, two failovers: half a minute.
     pytest.mark.long,
     pytest.mark.timeout(300),

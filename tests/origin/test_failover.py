@@ -30,7 +30,7 @@ from origin.shop import Shop
 from tests.support.origin import EDGE_KEY, FakeWorker, running_shop, until
 from tests.support.pair import Pair
 
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, pytest.mark.alone]
 
 EDGE = {EDGE_KEY_FIELD: EDGE_KEY}
 

@@ -30,7 +30,7 @@ from tests.support.site import is_running
 from tests.support.site_stories import NEW, Stage, Story, says, staged
 from tests.support.site_viewers import WITHIN_S, until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(180)]
 
 LOG = Path("state") / "purges.log"
 
