@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Self
 
-from cache_policies.positions import MAX_TAGS_PER_ENTRY, Position, PurgeEntry, PurgeKind, WireError
+from cache_policies.positions import MAX_TAGS_PER_ENTRY, Position, PurgeEntry, PurgeKind, WireError, ordered_kind
 
 LEASE_S = 2.0
 """L: how long a worker may call anything fresh, in seconds after it *sent* a question that was answered in full."""
@@ -82,6 +82,10 @@ class Answer:
     """Oldest retained entry and its id; given when the question had no position."""
     flush: bool = False
     """The question's position is not in this log: raise `*` to the head and go on from there."""
+    rewind: tuple[Position, str] | None = None
+    """The newest entry of this log, and its id, that the question's history may share with it: the question's own
+    position is of an epoch that ended before it. Whoever knows that entry by this id goes back to it, and on with
+    `entries`, of which the first begins an epoch; to everybody else it is a flush."""
 
     def to_json(self) -> bytes:
         return json.dumps(
@@ -91,6 +95,7 @@ class Answer:
                 "head_id": self.head_id,
                 "start": None if self.start is None else [str(self.start[0]), self.start[1]],
                 "flush": self.flush,
+                "rewind": None if self.rewind is None else [str(self.rewind[0]), self.rewind[1]],
             }
         ).encode()
 
@@ -98,20 +103,16 @@ class Answer:
     def from_json(cls, text: bytes) -> Self:
         """Raises WireError when the line is not an answer."""
         value = _object(text)
-        entries, start = value.get("entries"), value.get("start")
-        head_id, flush = value.get("head_id"), value.get("flush")
+        entries, head_id, flush = value.get("entries"), value.get("head_id"), value.get("flush")
         if not isinstance(entries, list) or not isinstance(head_id, str) or not isinstance(flush, bool):
             raise WireError("an answer has entries, a head with its id, and flush")
-        if start is not None and not (
-            isinstance(start, list) and len(start) == 2 and all(isinstance(part, str) for part in start)
-        ):
-            raise WireError("an answer's start is a position and an id")
         return cls(
             tuple(PurgeEntry.from_wire(entry) for entry in entries),
             Position.parse(str(value.get("head"))),
             head_id,
-            None if start is None else (Position.parse(start[0]), start[1]),
+            _place(value, "start"),
             flush,
+            _place(value, "rewind"),
         )
 
 
@@ -153,11 +154,17 @@ class PurgeWish:
             raise WireError(f"the reason of a purge is text of at most {MAX_PURGE_REASON_CHARACTERS} characters")
         if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not 0 <= wait_s <= MAX_PURGE_WAIT_S:
             raise WireError(f"a purge waits 0 to {MAX_PURGE_WAIT_S:g} seconds")
-        try:
-            kind = PurgeKind(str(value.get("kind")))
-        except ValueError as exc:
-            raise WireError(f"purge kind {value.get('kind')!r} is not understood") from exc
-        return cls(edge, kind, tuple(tags), reason, float(wait_s))
+        return cls(edge, ordered_kind(value.get("kind")), tuple(tags), reason, float(wait_s))
+
+
+def _place(value: dict[str, Any], name: str) -> tuple[Position, str] | None:
+    """A position of the log with the id found there. Raises WireError."""
+    place = value.get(name)
+    if place is None:
+        return None
+    if not (isinstance(place, list) and len(place) == 2 and all(isinstance(part, str) for part in place)):
+        raise WireError(f"an answer's {name} is a position and an id")
+    return Position.parse(place[0]), place[1]
 
 
 def _object(text: bytes) -> dict[str, Any]:

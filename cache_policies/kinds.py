@@ -102,9 +102,9 @@ def _refuse_text(
     return value.refuse(expected, code)
 
 
-def choice(kind: type[E]) -> Kind[E]:
-    """One of the words of an enumeration."""
-    words = [member.value for member in kind]
+def choice(kind: type[E], among: Iterable[E] | None = None) -> Kind[E]:
+    """One of the words of an enumeration; of those `among`, where only some can be meant."""
+    words = [member.value for member in (kind if among is None else among)]
     expected = "one of " + ", ".join(words)
 
     def read(value: Value) -> E:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Self
 _POSITION = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,17})")
 
 ENTRY_VERSION = 1
+EPOCH_VERSION = 2
+"""Of entries of kind `epoch`: who does not know them must not guess what they do."""
 MAX_TAGS_PER_ENTRY = 1_000
 MAX_TAGS_PER_RESPONSE = 50
 """CloudFront drops the tags past the 50th silently; what we accept here must be accepted there."""
@@ -47,49 +49,76 @@ ZERO = Position(0, 0)
 
 
 class PurgeKind(StrEnum):
-    """What a purge does to the stored responses that carry its tags."""
+    """What an entry of the purge log does."""
 
     HARD = "hard"
-    """Price, stock band, takedown, erasure: never served again."""
+    """Price, stock band, takedown, erasure: what carries its tags is never served again."""
     SOFT = "soft"
-    """Copy, images: served as stale only, until refreshed."""
+    """Copy, images: what carries its tags is served as stale only, until refreshed."""
+    EPOCH = "epoch"
+    """No purge: the first entry of a promoted or restored primary. Nobody orders one."""
+
+
+ORDERED_KINDS = (PurgeKind.HARD, PurgeKind.SOFT)
+"""What a purge can be that somebody orders."""
+
+
+def ordered_kind(text: object) -> PurgeKind:
+    """The kind of a purge as somebody spelt it: hard or soft. Raises WireError."""
+    for kind in ORDERED_KINDS:
+        if text == kind.value:
+            return kind
+    raise WireError(f"purge kind {text!r} is not understood")
 
 
 @dataclass(frozen=True, slots=True)
 class PurgeEntry:
-    """One row of the purge log: everything that carries one of `tags` and is older than `position` is purged."""
+    """One row of the purge log: everything that carries one of `tags` and is older than `position` is purged.
+
+    One of kind `epoch` has no tags and says where its history left the one before: after `(e, fork_cv)` comes
+    `(e + 1, fork_cv + 1)`, so that positions have no gap there either.
+    """
 
     position: Position
     id: str
     """Random, so that the same number in another history is told apart."""
     kind: PurgeKind
     tags: tuple[str, ...]
+    fork_cv: int | None = None
+    """The `cv` that the epoch inherited; None for all other kinds."""
 
     def to_wire(self) -> dict[str, Any]:
-        return {
+        value: dict[str, Any] = {
             "v": ENTRY_VERSION,
             "position": str(self.position),
             "id": self.id,
             "kind": self.kind.value,
             "tags": list(self.tags),
         }
+        if self.fork_cv is not None:
+            value |= {"v": EPOCH_VERSION, "fork_cv": self.fork_cv}
+        return value
 
     @classmethod
     def from_wire(cls, value: object) -> Self:
         """The entry in decoded JSON. Raises WireError; an unknown version is refused, not guessed."""
         if not isinstance(value, dict):
             raise WireError("a purge entry must be an object")
-        if value.get("v") != ENTRY_VERSION:
-            raise WireError(f"purge entry version {value.get('v')!r} is not understood, only {ENTRY_VERSION}")
-        tags, entry_id = value.get("tags"), value.get("id")
+        version, entry_id = value.get("v"), value.get("id")
+        if type(version) is not int or version not in {ENTRY_VERSION, EPOCH_VERSION}:
+            raise WireError(f"purge entry version {version!r} is not understood, only 1 and 2")
+        if not isinstance(entry_id, str) or not entry_id:
+            raise WireError("a purge entry must have an id")
+        position, tags = Position.parse(str(value.get("position"))), value.get("tags")
+        if version == EPOCH_VERSION:
+            fork_cv = value.get("fork_cv")
+            if value.get("kind") != PurgeKind.EPOCH.value or tags != []:
+                raise WireError("a purge entry of version 2 is of kind epoch, and names no tags")
+            if type(fork_cv) is not int or not 0 <= fork_cv == position.cv - 1:
+                raise WireError(f"an epoch that begins at {position} inherited {position.cv - 1}, not {fork_cv!r}")
+            return cls(position, entry_id, PurgeKind.EPOCH, (), fork_cv)
         if not isinstance(tags, list) or not tags or not all(isinstance(tag, str) and tag for tag in tags):
             raise WireError("a purge entry must name its tags")
         if len(tags) > MAX_TAGS_PER_ENTRY:
             raise WireError(f"a purge entry names at most {MAX_TAGS_PER_ENTRY} tags, not {len(tags)}")
-        if not isinstance(entry_id, str) or not entry_id:
-            raise WireError("a purge entry must have an id")
-        try:
-            kind = PurgeKind(str(value.get("kind")))
-        except ValueError as exc:
-            raise WireError(f"purge kind {value.get('kind')!r} is not understood") from exc
-        return cls(Position.parse(str(value.get("position"))), entry_id, kind, tuple(tags))
+        return cls(position, entry_id, ordered_kind(value.get("kind")), tuple(tags))

@@ -17,6 +17,8 @@ EVERYTHING = "*"
 """The tag that every response carries without saying so."""
 
 _PATH = "path:"
+_OF_A_MARKET = frozenset({"p", "d", "s", "c", "cp", "h", "n", "l", "rates", "many"})
+"""Kinds of tags that name their market after the kind."""
 # Commas and blanks separate tags where they travel; `*` alone is EVERYTHING, and within a name it looks like a pattern.
 _NOT_IN_A_SITE_TAG = re.compile(rb"[^!-)+\--~]")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
@@ -32,6 +34,15 @@ def product_tag(market: str, sku: str) -> str:
     Carried by whatever shows the product, and by the 404 of an unknown SKU.
     """
     return f"p:{market}:{_part(sku)}"
+
+
+def department_tag(market: str, category_path: str) -> str:
+    """Price, stock band and copy of every product whose first category is, or is below, that at the top of
+    `category_path`: what changes more of them than an entry can name names this.
+
+    Carried by whatever shows one of them.
+    """
+    return f"d:{market}:{_part(category_path.partition('/')[0])}"
 
 
 def slug_tag(market: str, slug: str) -> str:
@@ -77,6 +88,25 @@ def many_tag(market: str) -> str:
 def picture_tag(sku: str) -> str:
     """The drawn picture of one product; its address holds its digest, so only a takedown names it."""
     return f"pic:{_part(sku)}"
+
+
+def pictures_tag() -> str:
+    """Every drawn picture: what changes more of them than an entry can name names this."""
+    return "pics"
+
+
+def market_tag(market: str) -> str:
+    """Whatever is shown of one market: what changes more of it than an entry can name names this."""
+    return f"m:{market}"
+
+
+def tag_of_all(tag: str) -> str | None:
+    """The tag that stands for all of the kind of `tag`: that of its market, or of all pictures. Every response that
+    carries `tag` carries it, too. None: there is none."""
+    kind, _, rest = tag.partition(":")
+    if kind in _OF_A_MARKET:
+        return market_tag(rest.partition(":")[0])
+    return pictures_tag() if kind == "pic" else None
 
 
 def asset_tag(name: str) -> str:

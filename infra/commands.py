@@ -6,16 +6,18 @@ Imported by infra.cli only when there is something to do; each command imports i
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from cache_policies.folder import folder_called, profiles, why_unreadable
 from infra import staff
 from infra.cli import version
+from infra.failover.command import failover
+from infra.fault_commands import fault
 from infra.load import load
 from infra.policy import commands as policy_commands
-from infra.state_folder import default_state
+from infra.running_shop import State, ask_shop
 
 app = typer.Typer(
     name="nearshelf",
@@ -26,15 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-
-State = Annotated[
-    Path,
-    typer.Option(
-        default_factory=default_state,
-        show_default=False,
-        help="Where databases, logs and secrets of the shop are. [default: .nearshelf in the checkout]",
-    ),
-]
 
 
 def command() -> Any:
@@ -70,7 +63,15 @@ def up(
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed makes the same catalog.")] = 1,
     origin_workers: Annotated[int, typer.Option(metavar="N", help="Processes of the origin.")] = 2,
     edge_workers: Annotated[int, typer.Option(metavar="N", help="Processes of each edge.")] = 2,
+    failover: Annotated[
+        Literal["auto", "hand"] | None,
+        typer.Option(help="Who replaces a lost primary. [auto; hand for servers of others (DATABASE_URL)]"),
+    ] = None,
     *,
+    accept_loss: Annotated[
+        bool,
+        typer.Option("--accept-loss", help="Make the standby the primary, though it may lack changes, if it must be."),
+    ] = False,
     state: State,
     ready_file: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Write the addresses there, as JSON, once everything answers.")
@@ -105,6 +106,8 @@ def up(
         edge_workers=edge_workers,
         products=products,
         seed=seed,
+        failover=failover,
+        accept_loss=accept_loss,
     )
     raise typer.Exit(supervisor.up(options, state, ready_file=ready_file, quiet=quiet))
 
@@ -123,177 +126,12 @@ def status(
     """
     from infra.local import reports
 
-    reports.show_status(_ask(state, {"do": "status"}), as_json=as_json)
+    reports.show_status(ask_shop(state, {"do": "status"}), as_json=as_json)
 
 
-fault = typer.Typer(
-    help="Break the running shop on purpose, and mend it (docs/faults.md).", no_args_is_help=True, rich_markup_mode=None
-)
+app.command()(failover)
+
 app.add_typer(fault, name="fault")
-
-Process = Annotated[
-    str, typer.Argument(metavar="NAME", help="A process (see `nearshelf status`), `origin`, or an edge.")
-]
-EdgeName = Annotated[str, typer.Argument(metavar="EDGE", help="us, eu, ap or all.")]
-ChannelName = Annotated[str, typer.Option(help="questions (the purge log), fills (everything else) or all.")]
-
-
-@fault.command("list")
-def fault_list(state: State) -> None:
-    """Show the faults in force.
-
-    \b
-    Example:
-      nearshelf fault list
-    """
-    _fault(state, {"do": "faults"})
-
-
-@fault.command("stop")
-def fault_stop(name: Process, state: State) -> None:
-    """Stop a process in good order, and leave it stopped.
-
-    \b
-    Examples:
-      nearshelf fault stop origin
-      nearshelf fault stop standby
-    """
-    _fault(state, {"do": "stop", "name": name})
-
-
-@fault.command("start")
-def fault_start(name: Process, state: State) -> None:
-    """Start what was stopped, and wait until it answers.
-
-    \b
-    Example:
-      nearshelf fault start origin
-    """
-    _fault(state, {"do": "start", "name": name})
-
-
-@fault.command("kill")
-def fault_kill(name: Process, state: State) -> None:
-    """Kill a process without warning; `up` starts it again.
-
-    \b
-    Example:
-      nearshelf fault kill eu-1
-    """
-    _fault(state, {"do": "kill", "name": name})
-
-
-@fault.command("freeze")
-def fault_freeze(name: Process, state: State) -> None:
-    """Freeze a process: it keeps its connections and says nothing.
-
-    \b
-    Example:
-      nearshelf fault freeze ap-2
-    """
-    _fault(state, {"do": "freeze", "name": name})
-
-
-@fault.command("thaw")
-def fault_thaw(name: Process, state: State) -> None:
-    """Let a frozen process go on.
-
-    \b
-    Example:
-      nearshelf fault thaw ap-2
-    """
-    _fault(state, {"do": "thaw", "name": name})
-
-
-@fault.command("cut")
-def fault_cut(edge: EdgeName, channel: ChannelName = "all", *, state: State) -> None:
-    """Cut an edge off from the origin: connections are reset, new ones refused.
-
-    \b
-    Examples:
-      nearshelf fault cut eu
-      nearshelf fault cut ap --channel questions
-    """
-    _fault(state, {"do": "cut", "edge": edge, "channel": channel})
-
-
-@fault.command("stall")
-def fault_stall(edge: EdgeName, channel: ChannelName = "all", *, state: State) -> None:
-    """Let nothing through between an edge and the origin, without a word: connections stay open.
-
-    \b
-    Example:
-      nearshelf fault stall eu --channel questions
-    """
-    _fault(state, {"do": "stall", "edge": edge, "channel": channel})
-
-
-@fault.command("heal")
-def fault_heal(
-    edge: Annotated[
-        str | None, typer.Argument(metavar="[EDGE]", help="us, eu, ap or all; none: end every fault.")
-    ] = None,
-    *,
-    state: State,
-) -> None:
-    """End cuts and stalls of an edge; without EDGE, end every fault of any kind.
-
-    \b
-    Examples:
-      nearshelf fault heal eu
-      nearshelf fault heal
-    """
-    _fault(state, {"do": "heal", "edge": edge})
-
-
-@fault.command("pause-replay")
-def fault_pause_replay(state: State) -> None:
-    """The standby goes on receiving changes but shows none of them.
-
-    \b
-    Example:
-      nearshelf fault pause-replay
-    """
-    _fault(state, {"do": "pause-replay"})
-
-
-@fault.command("resume-replay")
-def fault_resume_replay(state: State) -> None:
-    """The standby shows again what it receives, at once.
-
-    \b
-    Example:
-      nearshelf fault resume-replay
-    """
-    _fault(state, {"do": "resume-replay"})
-
-
-@fault.command("delay-replay")
-def fault_delay_replay(
-    ms: Annotated[int, typer.Argument(metavar="MS", help="Milliseconds; 0: at once.")],
-    state: State,
-) -> None:
-    """The standby shows each change this much later.
-
-    \b
-    Example:
-      nearshelf fault delay-replay 1500
-    """
-    _fault(state, {"do": "delay-replay", "ms": ms})
-
-
-def _ask(state: Path, request: dict[str, Any]) -> dict[str, Any]:
-    from infra.local import control
-    from infra.local.state import read_env
-
-    return control.ask(Path(read_env(state)["CONTROL"]), request)
-
-
-def _fault(state: Path, request: dict[str, Any]) -> None:
-    faults = _ask(state, request)["faults"]
-    print("faults in force:" if faults else "no faults in force")
-    for line in faults:
-        print(f"  {line}")
 
 
 # --- an edge for any origin ------------------------------------------------------------------------------------
@@ -415,12 +253,12 @@ def catalog_import(
 
     from infra.errors import CommandError
     from infra.local.state import read_env
-    from origin.catalog import importer
+    from origin.catalog import import_command
 
     if rejects is not None and not keep_valid:
         raise CommandError("--rejects has rows to write only with --keep-valid")
     dsn = os.environ.get("DATABASE_URL") or read_env(state)["DATABASE_URL"]
-    raise typer.Exit(importer.command(files, keep_valid=keep_valid, rejects=rejects, dsn=dsn))
+    raise typer.Exit(import_command.command(files, keep_valid=keep_valid, rejects=rejects, dsn=dsn))
 
 
 app.add_typer(policy_commands.policy, name="policy")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import typer
 
 from edge.gateway.purges import NOTHING_STORED, BadOrder, order_of
-from infra.staff import EXIT_FAILED, EXIT_NOT_LIVE, EXIT_NOT_REPLICATED, Refused, running_shop
+from infra.staff_origin import EXIT_FAILED, EXIT_NOT_LIVE, EXIT_NOT_REPLICATED, Refused, running_shop
 
 TIMEOUT_S: Final = 40.0
 """A purge waits ten seconds for the slowest worker at the most, and then the responses are counted."""

@@ -3,6 +3,7 @@
     nearshelf login --email anna@example.com
     nearshelf price show LAMP-1
     nearshelf price set LAMP-1 --market eu-eur 12.00 --reason "autumn sale"
+    nearshelf price batch sale.csv --market eu-eur
     nearshelf purge --category lighting --soft
     nearshelf purge --admin http://127.0.0.1:8081 --path /products/lamp
 
@@ -16,42 +17,30 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from urllib.parse import quote
 
 import typer
 
-from infra.state_folder import default_state
+from infra.staff_origin import (
+    EXIT_FAILED,
+    Origin,
+    Refused,
+    Sessions,
+    bytes_in,
+    first_admin,
+    origin_url,
+    password_in,
+    signed_in,
+)
+from infra.staff_report import finish, print_table
 
 if TYPE_CHECKING:
-    import httpx
-    from rich.console import Console, RenderableType
-
-EXIT_FAILED: Final = 1
-EXIT_REFUSED: Final = 2
-EXIT_NOT_REPLICATED: Final = 3
-EXIT_NOT_LIVE: Final = 4
-
-REQUEST_TIMEOUT_S: Final = 15.0
-POLL_S: Final = 0.5
-"""How long one question for the state of a change is held by the origin, in seconds."""
-_API: Final = "/api/staff/v1"
+    from infra.price_file import Fault
 
 _P = ParamSpec("_P")
-
-
-class Refused(Exception):
-    """What was asked cannot be done; the text says why and what to do next. `code` is the exit code."""
-
-    def __init__(self, text: str, code: int = EXIT_REFUSED) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 def _told(command: Callable[_P, None]) -> Callable[_P, None]:
@@ -102,13 +91,13 @@ def login(
 
     Example: nearshelf login --email anna@example.com
     """
-    origin = _origin_url(url)
+    origin = origin_url(url)
     if email is None and password_file is None:
-        email, password_file = _first_admin(origin)
+        email, password_file = first_admin(origin)
     email = email or typer.prompt("E-mail", err=True)
-    password = _password(password_file) if password_file else typer.prompt("Password", hide_input=True, err=True)
-    answer = _Origin(origin, None).ask("POST", "/login", {"email": email, "password": password})
-    sessions = _Sessions()
+    password = password_in(password_file) if password_file else typer.prompt("Password", hide_input=True, err=True)
+    answer = Origin(origin, None).ask("POST", "/login", {"email": email, "password": password})
+    sessions = Sessions()
     sessions.keep(origin, {name: answer[name] for name in ("token", "email", "role", "expires_at")})
     typer.echo(f"signed in at {origin} as {answer['email']} ({answer['role']}) until {answer['expires_at'][:10]}")
 
@@ -119,15 +108,15 @@ def logout(url: Url = None) -> None:
 
     Example: nearshelf logout
     """
-    origin = _origin_url(url)
-    sessions = _Sessions()
+    origin = origin_url(url)
+    sessions = Sessions()
     session = sessions.of(origin)
     if session is None:
         typer.echo(f"not signed in at {origin}")
         return
     sessions.forget(origin)
     try:
-        _Origin(origin, session["token"]).ask("POST", "/logout")
+        Origin(origin, session["token"]).ask("POST", "/logout")
     except Refused as refused:
         if refused.code == EXIT_FAILED:
             raise Refused(
@@ -149,7 +138,7 @@ def price_show(
 
     Example: nearshelf price show LAMP-1
     """
-    product = _signed_in(url).ask("GET", f"/products/{quote(sku, safe='')}")
+    product = signed_in(url).ask("GET", f"/products/{quote(sku, safe='')}")
     if as_json:
         typer.echo(json.dumps(product, indent=2, ensure_ascii=False))
         return
@@ -163,7 +152,7 @@ def price_show(
         )
         for price in product["prices"]
     ]
-    _print_table(("market", "price", "from", "version"), rows)
+    print_table(("market", "price", "from", "version"), rows)
 
 
 @price_app.command("set")
@@ -186,7 +175,7 @@ def price_set(
 
     Example: nearshelf price set LAMP-1 --market eu-eur 12.00 --reason "autumn sale"
     """
-    origin = _signed_in(url)
+    origin = signed_in(url)
     path = f"/products/{quote(sku, safe='')}/prices/{quote(market, safe='')}"
     body: dict[str, Any] = {"reason": reason}
     if expected_version is not None:
@@ -197,7 +186,52 @@ def price_set(
         changed = origin.ask("PUT", path, {"amount": amount, **body})
     price = changed["price"]
     saved = f"{price['sku']} in {price['market']}: {price['amount']} {price['currency']} ({price['source']})"
-    _finish(origin, changed, saved, wait=wait, timeout=timeout, as_json=as_json)
+    finish(origin, changed, saved, wait=wait, timeout=timeout, as_json=as_json)
+
+
+@price_app.command("batch")
+@_told
+def price_batch(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV with a head, or JSON lines; - reads the input.")],
+    market: Annotated[
+        str | None, typer.Option("--market", "-m", help="The market of rows that name none, such as eu-eur.")
+    ] = None,
+    reason: Reason = "",
+    wait: Wait = True,
+    timeout: Timeout = 10.0,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set up to 500 prices from a file: all of them or none, live at one moment.
+
+    Columns, or members: sku, market, amount and, if it is to be refused when somebody was quicker, expected_version.
+    Every fault is told with file, line and column.
+
+    Example: nearshelf price batch sale.csv --market eu-eur --reason "autumn sale"
+    """
+    from infra.price_file import MAX_BYTES, BadPrices, faults_of, read_prices
+
+    name = "the input" if str(file) == "-" else str(file)
+    try:
+        rows = read_prices(name, bytes_in(file, MAX_BYTES + 1), market)
+    except BadPrices as exc:
+        raise Refused(_in_file(exc.faults)) from exc
+    origin = signed_in(url)
+    try:
+        changed = origin.ask("PUT", "/prices", {"prices": [row.price for row in rows], "reason": reason})
+    except Refused as refused:
+        if faults := faults_of(name, rows, refused.problem):
+            raise Refused(_in_file(faults)) from refused
+        raise
+    markets = ", ".join(sorted({row.price["market"] for row in rows}))
+    count = "1 price" if len(rows) == 1 else f"{len(rows)} prices"
+    finish(origin, changed, f"{count} in {markets}", wait=wait, timeout=timeout, as_json=as_json)
+
+
+def _in_file(faults: Sequence[Fault]) -> str:
+    """All of them, a line each, as editors find them."""
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return "\n".join((f"{count}, nothing was changed", *map(str, faults)))
 
 
 @rate_app.command("set")
@@ -216,12 +250,12 @@ def rate_set(
 
     Example: nearshelf rate set USD EUR 0.86
     """
-    origin = _signed_in(url)
+    origin = signed_in(url)
     path = f"/rates/{quote(base, safe='')}/{quote(quote_, safe='')}"
     changed = origin.ask("PUT", path, {"rate": rate, "reason": reason})
     moved = changed["rate"]
     saved = f"1 {moved['base']} is {moved['rate']} {moved['quote']}, for {', '.join(moved['markets'])}"
-    _finish(origin, changed, saved, wait=wait, timeout=timeout, as_json=as_json)
+    finish(origin, changed, saved, wait=wait, timeout=timeout, as_json=as_json)
 
 
 @stock_app.command("set")
@@ -239,14 +273,14 @@ def stock_set(
 
     Example: nearshelf stock set LAMP-1 0
     """
-    origin = _signed_in(url)
+    origin = signed_in(url)
     changed = origin.ask("PUT", f"/products/{quote(sku, safe='')}/stock", {"on_hand": on_hand, "reason": reason})
     stock = changed["stock"]
     saved = f"{stock['sku']}: {stock['on_hand']} on hand, {stock['band'].replace('_', ' ')}"
     if changed["position"] is None:
         typer.echo(json.dumps({"changed": changed}, indent=2) if as_json else f"{saved} as before; saved")
         return
-    _finish(origin, changed, saved, wait=wait, timeout=timeout, as_json=as_json)
+    finish(origin, changed, saved, wait=wait, timeout=timeout, as_json=as_json)
 
 
 @product_app.command("takedown")
@@ -286,10 +320,10 @@ def product_list(
 def _set_listed(
     sku: str, listed: bool, reason: str, *, wait: bool, timeout: float, url: str | None, as_json: bool
 ) -> None:
-    origin = _signed_in(url)
+    origin = signed_in(url)
     changed = origin.ask("PUT", f"/products/{quote(sku, safe='')}/listing", {"listed": listed, "reason": reason})
     saved = f"{changed['listing']['sku']} is {'in the shop' if listed else 'taken down'}"
-    _finish(origin, changed, saved, wait=wait, timeout=timeout, as_json=as_json)
+    finish(origin, changed, saved, wait=wait, timeout=timeout, as_json=as_json)
 
 
 @_told
@@ -341,150 +375,10 @@ def purge(
     body |= {"tags": tags} if tags else {"product": product} if product is not None else {"category": category}
     if market is not None:
         body["market"] = market
-    origin = _signed_in(url)
+    origin = signed_in(url)
     purged = origin.ask("POST", "/purges", body)
     names = ", ".join(purged["tags"][:3]) + (f" and {len(purged['tags']) - 3} more" if len(purged["tags"]) > 3 else "")
-    _finish(origin, purged, f"purged {body['kind']}: {names}", wait=wait, timeout=timeout, as_json=as_json)
-
-
-# --- watching a change ---
-
-
-def _finish(
-    origin: _Origin, changed: Mapping[str, Any], saved: str, *, wait: bool, timeout: float, as_json: bool
-) -> None:
-    """Tells what was saved, watches it if that was asked for, and ends with the exit code that says how it went."""
-    position = changed["position"]
-    if not wait:
-        if as_json:
-            typer.echo(json.dumps({"changed": changed}, indent=2, ensure_ascii=False))
-        else:
-            typer.echo(f"{saved}; saved at {position}, {origin.url}/console/changes/{position} shows how far it is")
-        return
-    if not as_json:
-        typer.echo(f"{saved}; saved at {position}")
-    report = _watch(origin, position, timeout, quiet=as_json)
-    verdict, code = _verdict(report, timeout)
-    if as_json:
-        document = {"changed": changed, "report": report, "verdict": verdict, "exit_code": code}
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
-    else:
-        typer.echo(verdict)
-    if code:
-        raise typer.Exit(code)
-
-
-def _watch(origin: _Origin, position: str, timeout: float, *, quiet: bool) -> dict[str, Any]:
-    """Asks until the change is live or `timeout` seconds are over; shows each answer on a terminal, else the last."""
-    deadline = time.monotonic() + timeout
-    console = _console()
-    display = nullcontext() if quiet or not console.is_terminal else _live(console)
-    with display as live:
-        while True:
-            left_s = deadline - time.monotonic()
-            wait_s = max(0.0, min(POLL_S, left_s))
-            report = origin.ask("GET", f"/changes/{position}?wait_s={wait_s:.3f}&read_back=yes", wait_s=wait_s)
-            if live is not None:
-                live.update(_report_tables(report))
-            if report["final"] or left_s <= 0:
-                break
-    if not quiet and not console.is_terminal:
-        for line in _report_lines(report):
-            typer.echo(line)
-    return report
-
-
-def _verdict(report: Mapping[str, Any], timeout: float) -> tuple[str, int]:
-    """The last line, and the exit code."""
-    workers = report["workers"]
-    done = [worker for worker in workers if worker["outcome"] != "waiting"]
-    count = f"{len(done)} of {len(workers)} workers"
-    wrong = [read for read in report["read_back"] if not read["as_expected"]]
-    if report["state"] == "live":
-        late = [worker for worker in done if worker["outcome"] == "lease ran out"]
-        line = f"live in {report['elapsed_ms']:.0f} ms: {count}"
-        if late:
-            line += f", of which the lease of {_names(late)} was waited out"
-        if wrong:
-            line += f"; not read back as expected from {', '.join(read['edge'] for read in wrong)}"
-        return line, 0
-    if report["state"] == "shown":
-        missing = [standby["name"] for standby in report["standbys"] if not standby["flushed"]]
-        why = f"waiting for {', '.join(missing)}" if missing else "no standby is connected"
-        return f"shown everywhere, not yet replicated: {count}, {why}", EXIT_NOT_REPLICATED
-    waiting = [worker for worker in workers if worker["outcome"] == "waiting"]
-    return f"not live after {timeout:g} s: {count}, waiting for {_names(waiting)}", EXIT_NOT_LIVE
-
-
-def _names(workers: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(f"{worker['edge']} {worker['worker'][:6]}" for worker in workers) or "the edges' first reports"
-
-
-_OUTCOMES: Final = {"acknowledged": "applied", "left": "stopped"}
-"""What people are told instead of the report's own words."""
-_WORKER_HEAD: Final = ("edge", "worker", "outcome", "ms")
-_STANDBY_HEAD: Final = ("standby", "flushed")
-_READ_HEAD: Final = ("read back from", "price", "ms", "Cache-Status")
-
-
-def _worker_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    return [
-        (worker["edge"], worker["worker"][:6], _OUTCOMES.get(worker["outcome"], worker["outcome"]), _ms(worker["ms"]))
-        for worker in report["workers"]
-    ]
-
-
-def _standby_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    return [(standby["name"], "yes" if standby["flushed"] else "not yet") for standby in report["standbys"]]
-
-
-def _read_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    return [
-        (
-            read["edge"],
-            _shown(read),
-            _ms(read["ms"]),
-            read["cache_status"] or "",
-        )
-        for read in report["read_back"]
-    ]
-
-
-def _shown(read: Mapping[str, Any]) -> str:
-    if read["amount"] is None:
-        return str(read["error"] or f"answered {read['status']}")
-    return f"{read['amount']} {read['currency']}" + ("" if read["as_expected"] else " (unexpected)")
-
-
-def _report_lines(report: Mapping[str, Any]) -> list[str]:
-    lines: list[str] = []
-    for head, rows in (
-        (_WORKER_HEAD, _worker_rows(report)),
-        (_STANDBY_HEAD, _standby_rows(report)),
-        (_READ_HEAD, _read_rows(report)),
-    ):
-        if rows:
-            lines.extend(_plain(head, rows))
-    return lines
-
-
-def _report_tables(report: Mapping[str, Any]) -> RenderableType:
-    from rich.console import Group
-
-    tables = [
-        _table(head, rows)
-        for head, rows in (
-            (_WORKER_HEAD, _worker_rows(report)),
-            (_STANDBY_HEAD, _standby_rows(report)),
-            (_READ_HEAD, _read_rows(report)),
-        )
-        if rows
-    ]
-    return Group(*tables)
-
-
-def _ms(value: float | None) -> str:
-    return "" if value is None else f"{value:.0f}"
+    finish(origin, purged, f"purged {body['kind']}: {names}", wait=wait, timeout=timeout, as_json=as_json)
 
 
 def _where_from(price: Mapping[str, Any]) -> str:
@@ -501,219 +395,3 @@ def _where_from(price: Mapping[str, Any]) -> str:
     # Said only where the currency has a rounding of its own; half up to its digits goes without saying.
     rounded = f", rounded {price['rounded']}" if price.get("rounded") else ""
     return f"{shown} × {price['rate']}{rounded}"
-
-
-# --- the origin ---
-
-
-class _Origin:
-    """The staff API of one origin, as one signed-in person."""
-
-    def __init__(self, url: str, token: str | None) -> None:
-        self.url = url
-        self._token = token
-
-    def ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, wait_s: float = 0.0
-    ) -> dict[str, Any]:
-        """The decoded answer. Raises Refused with what the origin said, or that it cannot be reached."""
-        import httpx
-
-        headers = {"accept": "application/json"}
-        if self._token is not None:
-            headers["authorization"] = f"Bearer {self._token}"
-        try:
-            answer = httpx.request(
-                method,
-                self.url + _API + path,
-                json=body,
-                headers=headers,
-                timeout=REQUEST_TIMEOUT_S + wait_s,
-                # A proxy has nothing to do with a shop on this machine.
-                trust_env=urlsplit(self.url).hostname not in {"127.0.0.1", "::1", "localhost"},
-            )
-        except httpx.InvalidURL as exc:
-            raise Refused(f"{self.url!r} is not an address: {exc}") from exc
-        except httpx.TransportError as exc:
-            raise Refused(
-                f"the origin at {self.url} cannot be reached: {str(exc) or type(exc).__name__}; is it running "
-                "(nearshelf up), is --url right?",
-                EXIT_FAILED,
-            ) from exc
-        return self._read(answer, path)
-
-    def _read(self, answer: httpx.Response, path: str) -> dict[str, Any]:
-        try:
-            document = answer.json()
-        except ValueError:
-            document = None
-        if not isinstance(document, dict):
-            raise Refused(
-                f"{self.url}{_API}{path.partition('?')[0]} answered {answer.status_code} and no JSON: is this the "
-                "origin of a nearshelf shop?",
-                EXIT_FAILED,
-            )
-        if answer.is_success:
-            return document
-        detail = str(document.get("detail") or document.get("title") or answer.status_code)
-        if answer.status_code == 401 and self._token is not None:
-            raise Refused(f"not signed in at {self.url} any more; run: nearshelf login{self._url_option()}")
-        raise Refused(detail, EXIT_FAILED if answer.status_code >= 500 else EXIT_REFUSED)
-
-    def _url_option(self) -> str:
-        return "" if _default_url() == self.url else f" --url {self.url}"
-
-
-def _signed_in(url: str | None) -> _Origin:
-    origin = _origin_url(url)
-    session = _Sessions().of(origin)
-    if session is None:
-        option = "" if url is None else f" --url {origin}"
-        raise Refused(f"not signed in at {origin}; run: nearshelf login{option} --email YOU")
-    return _Origin(origin, session["token"])
-
-
-def _origin_url(url: str | None) -> str:
-    found = url or _default_url()
-    if found is None:
-        raise Refused(
-            "which shop? no NEARSHELF_ORIGIN_URL is set and no shop runs in this folder; start one with "
-            "`nearshelf up`, name the state folder of one that runs in NEARSHELF_STATE, or its origin with --url"
-        )
-    try:
-        parts = urlsplit(found)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise Refused(f"{found!r} is not the address of an origin, expected for example http://127.0.0.1:8080")
-    return found.rstrip("/")
-
-
-def _default_url() -> str | None:
-    if found := os.environ.get("NEARSHELF_ORIGIN_URL"):
-        return found.rstrip("/")
-    running = running_shop()
-    return None if running is None else running["ORIGIN_URL"].rstrip("/")
-
-
-def _first_admin(origin: str) -> tuple[str | None, Path | None]:
-    """E-mail and password file of the first admin of the shop that runs here, if `origin` is that shop."""
-    running = running_shop()
-    if running is None or running["ORIGIN_URL"].rstrip("/") != origin:
-        return None, None
-    password_file = running.get("ADMIN_PASSWORD_FILE")
-    return running.get("ADMIN_EMAIL"), None if password_file is None else Path(password_file)
-
-
-def running_shop() -> dict[str, str] | None:
-    """What `nearshelf up` wrote down about the shop that it runs in this project (`env.json`), and where: `STATE`."""
-    here = Path.cwd()
-    for state in (default_state(), *(folder / ".nearshelf" for folder in (here, *here.parents))):
-        file = state / "env.json"
-        try:
-            if file.is_file():
-                shop: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
-                if isinstance(shop["ORIGIN_URL"], str):
-                    return shop | {"STATE": str(state)}
-        except (OSError, ValueError, KeyError, TypeError) as exc:
-            raise Refused(f"{file} cannot be read ({exc}); name the origin with --url") from exc
-    return None
-
-
-class _Sessions:
-    """Who is signed in where: one file of the user's, readable by nobody else."""
-
-    def __init__(self) -> None:
-        home = os.environ.get("XDG_CONFIG_HOME") or ""
-        base = Path(home) if Path(home).is_absolute() else Path.home() / ".config"
-        self.file = base / "nearshelf" / "sessions.json"
-
-    def of(self, origin: str) -> dict[str, str] | None:
-        return self._read().get(origin)
-
-    def keep(self, origin: str, session: dict[str, str]) -> None:
-        self._write(self._read() | {origin: session})
-
-    def forget(self, origin: str) -> None:
-        sessions = self._read()
-        if sessions.pop(origin, None) is not None:
-            self._write(sessions)
-
-    def _read(self) -> dict[str, dict[str, str]]:
-        try:
-            sessions = json.loads(self.file.read_text())
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as exc:
-            raise Refused(f"{self.file} cannot be read ({exc}); delete it and sign in again") from exc
-        if not isinstance(sessions, dict):
-            raise Refused(f"{self.file} holds no sessions; delete it and sign in again")
-        return sessions
-
-    def _write(self, sessions: Mapping[str, Mapping[str, str]]) -> None:
-        try:
-            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            draft = self.file.with_name(f".{self.file.name}.{os.getpid()}")
-            draft.unlink(missing_ok=True)
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-                json.dump(sessions, out, indent=2)
-            draft.replace(self.file)
-        except OSError as exc:
-            raise Refused(f"{self.file} cannot be written: {exc.strerror}; see XDG_CONFIG_HOME") from exc
-
-
-def _password(file: Path) -> str:
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise Refused(f"the password file {file} cannot be read: {exc}") from exc
-    lines = text.splitlines()
-    if not lines or not lines[0]:
-        raise Refused(f"the first line of the password file {file} is empty")
-    return lines[0]
-
-
-# --- printing ---
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False)
-
-
-def _live(console: Console) -> AbstractContextManager[Any]:
-    from rich.live import Live
-
-    return Live(console=console, refresh_per_second=20)
-
-
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    console = _console()
-    if console.is_terminal:
-        console.print(_table(head, rows))
-    else:
-        for line in _plain(head, rows):
-            typer.echo(line)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for name in head:
-        table.add_column(name, justify="right" if name in {"ms", "version"} else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
-
-
-def _plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of text, two blanks apart: for pipes and files."""
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
-    ]

@@ -135,3 +135,19 @@ class Breakage:
                     return _answered(command, lines.readline())
         except OSError as exc:
             raise _unreachable(command, exc) from exc
+
+
+def what_is_wrong(status: Mapping[str, Any]) -> str:
+    """Why a shop is not whole, by what it says of itself (`status`); empty: it is."""
+    wrong = [
+        f"{process['name']} is {process['condition']}"
+        for process in status["processes"]
+        if process["condition"] != "running"
+    ]
+    wrong += status["faults"]
+    replication = status["replication"]
+    if replication.get("state") != "streaming":
+        wrong.append(f"replication: {replication.get('error') or replication.get('state')}")
+    if not status["failover"]["whole"]:
+        wrong.append("failover: no standby may be promoted yet")
+    return "; ".join(wrong)

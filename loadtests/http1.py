@@ -35,10 +35,14 @@ class Answer:
 
 
 class Connection:
-    """A kept-alive connection to one authority; opened when first used, opened again after a failure."""
+    """A kept-alive connection to one authority; opened when first used, opened again after a failure.
 
-    def __init__(self, base_url: str, timeout_s: float = 15.0) -> None:
-        self._host, self._port, self._authority = parts_of(base_url)
+    `authority`: what is asked for there, if it is called otherwise.
+    """
+
+    def __init__(self, base_url: str, timeout_s: float = 15.0, *, authority: str | None = None) -> None:
+        self._host, self._port, found = parts_of(base_url)
+        self._authority = authority or found
         self.base_url = base_url.rstrip("/")
         self.timeout_s = timeout_s
         self._reader: asyncio.StreamReader | None = None

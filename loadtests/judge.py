@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import zlib
-from collections import Counter, OrderedDict
+from collections import Counter
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from loadtests.client import decoded
+from loadtests.bodies import Bodies, Shown
 from loadtests.http1 import Answer
-from loadtests.oracle import Oracle, PriceKey, Verdict
+from loadtests.oracle import Oracle, Verdict
 from loadtests.people import Visit
-from loadtests.reading import Unreadable, cache_status, is_marked, shown_prices
+from loadtests.reading import cache_status
 from loadtests.recorder.histogram import Histogram
 from loadtests.sightings import Sighting, Sightings
 
-REMEMBERED_BODIES = 20_000
 KEPT_VIOLATIONS = 50
 
 
@@ -71,14 +68,6 @@ class Findings:
         return not self.broken
 
 
-class _Body(NamedTuple):
-    """What a body showed, remembered by its address and ETag."""
-
-    checksum: int
-    """CRC-32 of the bytes that came: an edge that sends another body under the same ETag is read again."""
-    shown: list[tuple[PriceKey, int]]
-
-
 class Judge:
     """Turns answers into verdicts and counts."""
 
@@ -91,8 +80,7 @@ class Judge:
         self._statuses: Counter[str] = Counter()
         self._codes: Counter[str] = Counter()
         self._edges: Counter[str] = Counter()
-        # What an ETag of an address stands for; the same on every edge, because it is a digest of the body.
-        self._bodies: OrderedDict[tuple[str, str], _Body] = OrderedDict()
+        self._bodies = Bodies(oracle)
 
     def answered(self, edge: str, method: str, visit: Visit, answer: Answer, who: str = "") -> None:
         """Count an answer and judge every price that it shows, or that the body its ETag names shows.
@@ -105,53 +93,23 @@ class Judge:
         self._edges[edge] += 1
         self._read(edge, method, visit, answer, who)
 
-    def probed(self, edge: str, visit: Visit, answer: Answer, who: str) -> list[tuple[PriceKey, int]]:
+    def probed(self, edge: str, visit: Visit, answer: Answer, who: str) -> Shown:
         """Judge a GET that is not one of the run's requests, and say which watched prices it showed."""
         return self._read(edge, "GET", visit, answer, who)
 
-    def _read(self, edge: str, method: str, visit: Visit, answer: Answer, who: str) -> list[tuple[PriceKey, int]]:
+    def _read(self, edge: str, method: str, visit: Visit, answer: Answer, who: str) -> Shown:
         findings = self.findings
-        etag = answer.headers.get("etag")
-        if answer.status == 200 and method == "GET":
-            try:
-                shown = self._shown(visit, answer, etag)
-            except (Unreadable, ValueError) as exc:
-                findings.unreadable += 1
-                if len(findings.unreadable_said) < KEPT_VIOLATIONS:
-                    findings.unreadable_said.append(f"{edge} {visit.target}: {exc}")
-                return []
-            if shown is None:
-                findings.marked_pages += 1
-                return []
-        elif etag is not None and (answer.status == 304 or (answer.status == 200 and method == "HEAD")):
-            remembered = self._bodies.get((visit.target, etag))
-            shown = [] if remembered is None else remembered.shown
-        else:
+        try:
+            shown = self._bodies.shown(method, visit, answer)
+        except ValueError as exc:
+            findings.unreadable += 1
+            if len(findings.unreadable_said) < KEPT_VIOLATIONS:
+                findings.unreadable_said.append(f"{edge} {visit.target}: {exc}")
+            return []
+        if shown is None:
+            findings.marked_pages += 1
             return []
         self._judge(edge, method, visit, answer, shown, who)
-        return shown
-
-    def _shown(self, visit: Visit, answer: Answer, etag: str | None) -> list[tuple[PriceKey, int]] | None:
-        """The watched prices that a page shows; None where it calls none of its prices current. Raises Unreadable.
-
-        A body that was read before is only compared: reading costs far more than the exchange.
-        """
-        checksum = zlib.crc32(answer.body)
-        marked = "stale-marked" in answer.headers.get("cache-status", "")
-        if etag is not None and not marked:
-            remembered = self._bodies.get((visit.target, etag))
-            if remembered is not None and remembered.checksum == checksum:
-                return remembered.shown
-        body = decoded(answer)
-        every = shown_prices(visit.market, answer.headers.get("content-type", ""), body)
-        if marked and is_marked(answer.headers, body):
-            return None
-        shown = [(key, amount) for key, amount in every if key in self.oracle]
-        if etag is not None:
-            self._bodies[visit.target, etag] = _Body(checksum, shown)
-            self._bodies.move_to_end((visit.target, etag))
-            if len(self._bodies) > REMEMBERED_BODIES:
-                self._bodies.popitem(last=False)
         return shown
 
     def _judge(
@@ -160,7 +118,7 @@ class Judge:
         method: str,
         visit: Visit,
         answer: Answer,
-        shown: list[tuple[PriceKey, int]],
+        shown: Shown,
         who: str,
     ) -> None:
         checked = telling = False

@@ -32,6 +32,8 @@ class Verdict(StrEnum):
     """Never this price's amount: another product's or market's, or somebody else changes prices too."""
     UNBORN = "unborn"
     """The amount of a change whose commit had not been asked for when the answer had arrived."""
+    GHOST = "ghost"
+    """The amount of a change that was certainly not in the shop any more when the request was sent."""
 
 
 @dataclass(slots=True)
@@ -49,6 +51,8 @@ class Change:
     """When it was reported live (or shown everywhere)."""
     refused: bool = False
     """Certainly not committed: nobody may see it."""
+    gone_at: float | None = None
+    """When it was certain that the shop does not have it: a database that failed over may have shown it before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,11 @@ class Oracle:
         """The shop refused the change, and so cannot have committed it."""
         change.refused = True
 
+    @staticmethod
+    def gone(change: Change, at: float) -> None:
+        """The shop does not have the change, and never will again."""
+        change.gone_at = at
+
     def initial(self, key: PriceKey) -> int | None:
         """The amount before the first change, where it is known."""
         return self._histories[key].initial
@@ -124,7 +133,7 @@ class Oracle:
         """The amount that was asked for last, or the initial one."""
         history = self._histories[key]
         for change in reversed(history.changes):
-            if not change.refused:
+            if not change.refused and change.gone_at is None:
                 return change.amount
         return history.initial
 
@@ -147,12 +156,12 @@ class Oracle:
         history = self._histories.get(key)
         if history is None:
             return None
-        latest_live = max(
-            (i for i, change in enumerate(history.changes) if change.live_at is not None and change.live_at <= sent_at),
-            default=-1,
-        )
+        # From the end: what an answer shows is nearly always among the latest of a long history.
+        backwards = range(len(history.changes) - 1, -1, -1)
+        live_ats = ((i, history.changes[i].live_at) for i in backwards)
+        latest_live = next((i for i, live_at in live_ats if live_at is not None and live_at <= sent_at), -1)
         vacuous = latest_live < 0
-        shown = next((i for i, change in enumerate(history.changes) if change.amount == amount), None)
+        shown = next((i for i in backwards if history.changes[i].amount == amount), None)
         if shown is None:
             if history.initial is not None and amount != history.initial:
                 return Judgement(Verdict.ALIEN, vacuous)
@@ -161,6 +170,8 @@ class Oracle:
             return Judgement(Verdict.ALIEN, vacuous)
         elif history.changes[shown].begun_at > received_at:
             return Judgement(Verdict.UNBORN, vacuous)
+        elif (gone_at := history.changes[shown].gone_at) is not None and gone_at <= sent_at:
+            return Judgement(Verdict.GHOST, vacuous=False)
         confirmed_at = next(
             (
                 change.committed_at

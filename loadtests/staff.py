@@ -28,10 +28,12 @@ LEASE_RAN_OUT = "lease ran out"
 class StaffError(Exception):
     """The staff API refused or failed. Reads: PUT /api/staff/v1/...: 409 the price has changed meanwhile."""
 
-    def __init__(self, text: str, *, refused: bool = False) -> None:
+    def __init__(self, text: str, *, refused: bool = False, status: int | None = None) -> None:
         super().__init__(text)
         self.refused = refused
         """It certainly changed nothing."""
+        self.status = status
+        """What it answered; None: it did not."""
 
 
 class Exchange(NamedTuple):
@@ -72,9 +74,18 @@ def sign_in(credentials: Credentials) -> Exchange:
     return Exchange("POST", f"{PREFIX}/login", {"email": credentials.email, "password": credentials.password})
 
 
-def change_price(key: PriceKey, amount: str, reason: str = "load test") -> Exchange:
+def change_price(
+    key: PriceKey, amount: str, reason: str = "load test", expected_version: int | None = None
+) -> Exchange:
+    """`expected_version`: of the price that is to be replaced; another one is refused."""
     target = f"{PREFIX}/products/{quote(key.sku, safe='')}/prices/{quote(key.market, safe='')}"
-    return Exchange("PUT", target, {"amount": amount, "reason": reason})
+    expected = {} if expected_version is None else {"expected_version": expected_version}
+    return Exchange("PUT", target, {"amount": amount, "reason": reason, **expected})
+
+
+def show_product(sku: str) -> Exchange:
+    """Its prices as the primary has them, each with its version."""
+    return Exchange("GET", f"{PREFIX}/products/{quote(sku, safe='')}")
 
 
 def order_purge(tags: Sequence[str], *, soft: bool = False, reason: str = "load test") -> Exchange:
@@ -103,11 +114,12 @@ def read_answer(exchange: Exchange, status: int, body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body)
     except ValueError as exc:
-        raise StaffError(f"{where} and no JSON") from exc
+        raise StaffError(f"{where} and no JSON", status=status) from exc
     if not isinstance(document, dict):
-        raise StaffError(f"{where} and no JSON object")
+        raise StaffError(f"{where} and no JSON object", status=status)
     if not 200 <= status < 300:
-        raise StaffError(f"{where} {document.get('detail') or document.get('title')}", refused=400 <= status < 500)
+        why = document.get("detail") or document.get("title")
+        raise StaffError(f"{where} {why}", refused=400 <= status < 500, status=status)
     return document
 
 
@@ -161,7 +173,7 @@ class StaffApi:
 
     def __init__(self, origin: str, token: str) -> None:
         self._origin = origin
-        self._token = token
+        self.token = token
 
     @classmethod
     async def signed_in(cls, target: Target) -> StaffApi:
@@ -174,4 +186,4 @@ class StaffApi:
     async def session(self) -> AsyncIterator[StaffSession]:
         """A connection of its own."""
         async with Connection(self._origin, timeout_s=HOLD_S + 10.0) as connection:
-            yield StaffSession(connection, self._token)
+            yield StaffSession(connection, self.token)

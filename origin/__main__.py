@@ -71,8 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve() -> int:
+    # Says that the primary has moved; until this worker serves, it looks for itself.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     settings = OriginSettings.from_env(os.environ)
     markets = load_markets(settings.policies)
+    if unknown := sorted(set(settings.midnight) - {market.id for market in markets.all}):
+        known = ", ".join(market.id for market in markets.all)
+        raise SettingsError(f"NEARSHELF_MIDNIGHT names {', '.join(unknown)}, and the markets are {known}")
     metrics, log = _metrics(settings.metrics), _access_log(settings.access_log)
     try:
         listener = _listen(settings.listen_host, settings.listen_port)
@@ -162,12 +167,13 @@ def _migrate() -> int:
 
 
 async def _seed(products: int, seed: int) -> int:
-    from origin.catalog import importer
+    from origin.catalog.import_command import seed as seed_demo
+    from origin.catalog.import_report import summary
     from origin.shop import open_shop
 
     async with open_shop(OriginSettings.from_env(os.environ), statement_timeout_s=0) as shop:
-        outcome = await importer.seed(shop.database, products=products, seed=seed)
-    print("the shop has a catalog already: nothing was changed" if outcome is None else importer.summary(outcome)[0])
+        outcome = await seed_demo(shop.database, products=products, seed=seed)
+    print("the shop has a catalog already: nothing was changed" if outcome is None else summary(outcome)[0])
     return 0
 
 

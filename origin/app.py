@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 
 from sqlalchemy import text
@@ -26,6 +27,7 @@ from origin.accounts import edge_purges
 from origin.accounts import staff_api as accounts
 from origin.catalog import api as catalog
 from origin.console import pages as console
+from origin.db import Database
 from origin.errors import NotFound, NotSignedIn, TooLarge
 from origin.events import api as events
 from origin.inventory import api as inventory
@@ -39,8 +41,8 @@ from origin.shop import Shop, open_shop
 
 _log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 65_536
-"""More in one request's body is refused; nothing that is sent to the origin over HTTP comes near."""
+MAX_BODY_BYTES = 300_000
+"""More in one request's body is refused. The longest that is meant: a purge of 1,000 tags, and 500 prices."""
 
 WRONG_KEY = (
     "The edge key of this request is not this origin's. Origin and edges need the same NEARSHELF_EDGE_KEY; "
@@ -106,11 +108,30 @@ def make_app(
             routes = routes_of(shop)
             records.learn(routes)
             app.router.routes.extend(routes)
-            yield
+            with _told_of_moves(shop.database):
+                yield
 
     app = Starlette(exception_handlers=dict(handlers()), middleware=_middleware(settings, records), lifespan=lifespan)
     app.router.redirect_slashes = False
     return app
+
+
+@contextmanager
+def _told_of_moves(database: Database) -> Iterator[None]:
+    """Meanwhile SIGUSR1 says that another server was promoted, or one is back (docs/failover.md)."""
+    loop, looks = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+
+    def look() -> None:
+        looks.add(task := loop.create_task(database.look_again(), name="told of a move"))
+        task.add_done_callback(looks.discard)
+
+    loop.add_signal_handler(signal.SIGUSR1, look)
+    try:
+        yield
+    finally:
+        # Not `remove_signal_handler`: that leaves what the signal does by itself, which is to end a process that has
+        # yet to commit what was ordered.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def app_of(shop: Shop) -> Starlette:
@@ -272,7 +293,8 @@ async def _metrics(request: Request) -> Response:
 async def _ready(request: Request) -> Response:
     """What this worker depends on, and whether it can do without; 503 when it cannot work."""
     shop: Shop = request.app.state.shop
-    checks: dict[str, dict[str, object]] = {"primary": {"critical": True, "ok": await _answers(shop.database.log)}}
+    in_charge = await _answers(shop.database.log, "SELECT events.in_charge()")
+    checks: dict[str, dict[str, object]] = {"primary": {"critical": True, "ok": in_charge}}
     for number, replica in enumerate(shop.database.replicas):
         checks[f"replica-{number}"] = {"critical": False, "ok": await _answers(replica)}
     if shop.settings.redis_url:
@@ -283,9 +305,9 @@ async def _ready(request: Request) -> Response:
     )
 
 
-async def _answers(engine: AsyncEngine) -> bool:
+async def _answers(engine: AsyncEngine, question: str = "SELECT true FROM events.clock") -> bool:
     try:
         async with engine.connect() as connection:
-            return bool((await connection.execute(text("SELECT true FROM events.clock"))).scalar())
+            return bool((await connection.execute(text(question))).scalar())
     except (SQLAlchemyError, OSError):
         return False

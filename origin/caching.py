@@ -15,11 +15,11 @@ from starlette.responses import Response
 
 from cache_policies.fields import MIN_VERSION_FIELD, MIN_VERSION_HEAD, TAGS_FIELD, VERSION_FIELD
 from cache_policies.positions import MAX_TAGS_PER_RESPONSE, Position, WireError
-from cache_policies.tags import many_tag
+from cache_policies.tags import many_tag, tag_of_all
 from origin.errors import Invalid
 from origin.snapshot import Minimum
 
-_GIVEN_UP_FIRST = ("cp:", "c:", "p:", "s:")
+_GIVEN_UP_FIRST = ("cp:", "c:", "p:", "d:", "s:")
 """Kinds of tags that `many:` stands for: each event that names one of these names `many:` of its market."""
 
 
@@ -109,12 +109,13 @@ def matches(fields: Iterable[str], etag: str) -> bool:
 
 
 def fit(tags: Iterable[str]) -> tuple[str, ...]:
-    """At most 50 tags that cover what `tags` cover.
+    """`tags`, and those that stand for all of their kinds (`tag_of_all`): at most 50.
 
     With more, those of single products, addresses and categories give way to `many:` of their markets, which every
     change in a market names. Raises ValueError when even that is not enough: then the response shows too much.
     """
-    distinct = tuple(dict.fromkeys(tags))
+    named = tuple(tags)
+    distinct = tuple(dict.fromkeys([*named, *(found for tag in named if (found := tag_of_all(tag)) is not None)]))
     if len(distinct) <= MAX_TAGS_PER_RESPONSE:
         return distinct
     kept = [tag for tag in distinct if not tag.startswith(_GIVEN_UP_FIRST)]
@@ -126,10 +127,12 @@ def fit(tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def _for_edges(hints: CacheHints) -> str:
-    parts = [f"max-age={hints.fresh_s}"]
-    if hints.stale_while_revalidate_s:
-        parts.append(f"stale-while-revalidate={hints.stale_while_revalidate_s}")
-    parts.append(f"stale-if-error={hints.stale_if_error_s}")
+    # Zeros, too: where nothing is said an edge takes its policy's own windows.
+    parts = [
+        f"max-age={hints.fresh_s}",
+        f"stale-while-revalidate={hints.stale_while_revalidate_s}",
+        f"stale-if-error={hints.stale_if_error_s}",
+    ]
     if hints.immutable:
         parts.append("immutable")
     return ", ".join(parts)

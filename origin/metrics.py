@@ -161,6 +161,19 @@ class Metrics:
             "nearshelf_database_connections_in_use", "Connections taken from a pool.", ("pool",)
         )
         self.connections_max = self._level("nearshelf_database_connections_max", "Size of a pool.", ("pool",))
+        self.in_charge = self._level(
+            "nearshelf_primary_in_charge", "1 while the workers reach a primary that is in charge.", mode="livemin"
+        )
+        self.primary_moves = self._level(
+            "nearshelf_primary_moves", "How often the primary was found at another server.", mode="livemax"
+        )
+        self.standbys = self._level(
+            "nearshelf_promotable_standbys", "Standbys that stream and may be promoted.", mode="livemin"
+        )
+        self.unsafe_bytes = self._level(
+            "nearshelf_rpo_bytes", "What the loss of the primary would lose: bytes of its log.", mode="livemax"
+        )
+        self.unsafe_s = self._level("nearshelf_rpo_seconds", "How old the oldest of that is.", mode="livemax")
         self._build = self._made(
             Gauge, "nearshelf_build_info", "1, with the version of the program.", ("version",), mode="max"
         )
@@ -179,9 +192,9 @@ class Metrics:
     def _timed(self, name: str, about: str, labels: Sequence[str] = ()) -> Histogram:
         return self._made(Histogram, name, about, labels, buckets=REQUEST_BUCKETS_S)
 
-    def _level(self, name: str, about: str, labels: Sequence[str] = ()) -> Gauge:
-        """A gauge that is the sum over the workers that run."""
-        return self._made(Gauge, name, about, labels, mode="livesum")
+    def _level(self, name: str, about: str, labels: Sequence[str] = (), *, mode: str = "livesum") -> Gauge:
+        """A gauge that is the sum, or by `mode` the most or least, over the workers that run."""
+        return self._made(Gauge, name, about, labels, mode=mode)
 
     def _process(self) -> None:
         cpu = self._made(Counter, "process_cpu_seconds", "Processor time of the workers.")

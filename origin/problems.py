@@ -20,6 +20,7 @@ from starlette.types import ExceptionHandler
 
 from cache_policies.positions import WireError
 from origin.caching import uncached
+from origin.db import NOT_IN_CHARGE
 from origin.errors import (
     Conflict,
     Invalid,
@@ -137,6 +138,7 @@ _PASSING = (
     "25006",  # read-only: the primary was demoted
     "40",  # serialisation, deadlock, conflict with recovery
     "55P03",  # lock not available
+    NOT_IN_CHARGE,
 )
 """SQLSTATE prefixes of what another try may not meet again."""
 

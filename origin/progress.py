@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ from cache_policies.positions import Position
 from origin.accounts import audit
 from origin.errors import NotFound
 from origin.events.entries import LoggedPurge, entry_at
-from origin.events.live import LiveReport, LiveState, ReadBack
+from origin.events.live import LiveReport, LiveState
+from origin.events.observer import ReadBack
 from origin.money import amount_text
 from origin.pricing.service import prices
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_WAIT_S = 20.0
 """One question about a change is held so long at most."""
+MOST_CHANGES = 20
+"""Told of what was done at one position. The audit list has all of it."""
 
 
 class NoSuchChange(NotFound):
@@ -45,12 +49,20 @@ class Progress:
     """Everything that is known of one change."""
 
     report: LiveReport
-    purge: LoggedPurge
-    change: AuditEntry | None
-    """What somebody did; None for changes that staff did not make (imports)."""
+    purge: LoggedPurge | None
+    """None: the log does not have it, because it is lost."""
+    changes: tuple[AuditEntry, ...]
+    """What was done at this position, at most `MOST_CHANGES`: several where prices were set together, or purges merged.
+    What whoever asks has done comes first. Empty for what nobody ordered."""
+    changes_total: int
     price: PriceShown | None
     read_back: tuple[ReadBack, ...]
-    """From each edge, once every worker is done; only for a price."""
+    """From each edge, once every worker is done; only for a price: of several, that of `change`."""
+
+    @property
+    def change(self) -> AuditEntry | None:
+        """What was done; of several, the first."""
+        return self.changes[0] if self.changes else None
 
     @property
     def can_come_further(self) -> bool:
@@ -70,6 +82,8 @@ class Progress:
                 return f"shown everywhere, not yet replicated: {workers}"
             case LiveState.WAITING:
                 return f"on its way: {workers}"
+            case LiveState.LOST:
+                return "lost: the primary database failed before the change was on the one that took its place"
 
     def to_json(self) -> dict[str, Any]:
         """As the staff API and the console's script read it (docs/merchandising.md)."""
@@ -80,15 +94,10 @@ class Progress:
             "elapsed_ms": report.elapsed_ms,
             "verdict": self.verdict,
             "final": not self.can_come_further,
-            "purge": {
-                "id": self.purge.entry.id,
-                "kind": self.purge.entry.kind.value,
-                "tags": list(self.purge.entry.tags),
-                "cause": self.purge.cause,
-                "actor": self.purge.actor,
-                "at": self.purge.at.isoformat(),
-            },
+            "purge": None if self.purge is None else _purge_json(self.purge),
             "change": None if self.change is None else audit_json(self.change),
+            "changes": [audit_json(change) for change in self.changes],
+            "changes_total": self.changes_total,
             "workers": [
                 {
                     "edge": worker.edge,
@@ -118,6 +127,17 @@ class Progress:
         }
 
 
+def _purge_json(purge: LoggedPurge) -> dict[str, Any]:
+    return {
+        "id": purge.entry.id,
+        "kind": purge.entry.kind.value,
+        "tags": list(purge.entry.tags),
+        "cause": purge.cause,
+        "actor": purge.actor,
+        "at": purge.at.isoformat(),
+    }
+
+
 def audit_json(entry: AuditEntry) -> dict[str, Any]:
     """An entry of the audit list as JSON."""
     return {
@@ -133,24 +153,29 @@ def audit_json(entry: AuditEntry) -> dict[str, Any]:
     }
 
 
-async def progress_of(shop: Shop, position_text: str, *, wait_s: float, read_back: bool) -> Progress:
+async def progress_of(shop: Shop, position_text: str, *, asked_by: str, wait_s: float, read_back: bool) -> Progress:
     """How far the change at a position is, after waiting at most `wait_s` for it to become live.
 
-    `read_back`: also read the price through every edge, once every worker is done. Raises WireError for what is no
-    position, NoSuchChange for one that the purge log does not hold.
+    `asked_by`: whose part in it is told first. `read_back`: also read the price through every edge, once every worker
+    is done. Raises WireError for what is no position, NoSuchChange for one that the purge log neither holds nor knows
+    to be lost, NotInCharge where it cannot say.
     """
     position = Position.parse(position_text)
+    changes: Sequence[AuditEntry] = ()
+    total = 0
     async with shop.database.writes.connect() as connection:
         purge = await entry_at(connection, position)
-        change = None if purge is None else await audit.entry_of_purge(connection, purge.entry.id)
-    if purge is None:
+        if purge is not None:
+            of_purge = audit.entries_of_purge(connection, purge.entry.id, actor=asked_by, limit=MOST_CHANGES)
+            changes, total = await of_purge
+    if purge is None and await shop.observer.report(position) is None:
         raise NoSuchChange(position_text)
     report = await shop.observer.wait_live(position, min(max(wait_s, 0.0), MAX_WAIT_S))
-    price = await _price_after(shop, change)
+    price = await _price_after(shop, changes[0] if changes else None)
     reads: list[ReadBack] = []
-    if read_back and price is not None and report.state is not LiveState.WAITING:
+    if read_back and price is not None and report.state in {LiveState.LIVE, LiveState.SHOWN}:
         reads = await shop.observer.read_back(report, price.market.id, price.sku, price.amount)
-    return Progress(report, purge, change, price, tuple(reads))
+    return Progress(report, purge, tuple(changes), total, price, tuple(reads))
 
 
 async def _price_after(shop: Shop, change: AuditEntry | None) -> PriceShown | None:

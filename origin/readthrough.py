@@ -90,7 +90,7 @@ def judge(value: Value, tags: tuple[str, ...], minimum: Minimum, tail: LogTail, 
         return Result.UNSURE
     if minimum is not None and (minimum == "head" or position < minimum):
         return Result.BEHIND
-    if position.epoch != tail.head.epoch or tail.id_at(position) != value.id:
+    if tail.id_at(position) != value.id:
         return Result.UNKNOWN
     if tail.floor_of(tags) > position:
         return Result.OVERTAKEN

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cache_policies.folder import folder_called
 from cache_policies.markets import PACKAGED_POLICIES
+from origin.whereabouts import Role, Whereabouts
 
 
 class SettingsError(ValueError):
@@ -20,9 +23,9 @@ class OriginSettings:
     """One origin worker's settings; each is a row of docs/settings.md."""
 
     database_url: str
-    """The primary, as a SQLAlchemy URL of the application role."""
+    """The primary, as a SQLAlchemy URL of the application role; with several hosts, whichever of them is it."""
     replica_urls: tuple[str, ...] = ()
-    """Standbys that answer reads; without one the primary does, capped."""
+    """Standbys that answer reads, each as such a URL; without one the primary does, capped."""
     redis_url: str = ""
     """Where workers nudge each other and keep answers; empty: none, which costs milliseconds."""
     readthrough: bool = True
@@ -41,6 +44,12 @@ class OriginSettings:
     """Folder in which all workers of this origin count; None: each for itself."""
     access_log: str = ""
     """Path, `-` for standard output, empty for none."""
+    midnight: Mapping[str, tzinfo] = field(default_factory=dict)
+    """By market: the time zone at whose midnight it is refreshed; the others never are."""
+    midnight_jitter_s: float = 900.0
+    """Up to so much later."""
+    midnight_warm: int = 100
+    """Pages asked for through every edge after that, those that are asked for most."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
@@ -50,12 +59,8 @@ class OriginSettings:
         replica_urls = _commas(env.get("REPLICA_URLS", ""))
         if not database_url:
             faults.append("DATABASE_URL is not set: the primary, such as postgresql+asyncpg://nearshelf@/nearshelf")
-        faults.extend(
-            f"{name} must start with postgresql+asyncpg://, not {url.split('://')[0][:40]}://"
-            for name, urls in (("DATABASE_URL", [database_url] if database_url else []), ("REPLICA_URLS", replica_urls))
-            for url in urls
-            if not url.startswith("postgresql+asyncpg://")
-        )
+        for name, urls in (("DATABASE_URL", [database_url] if database_url else []), ("REPLICA_URLS", replica_urls)):
+            faults.extend(fault for url in urls if (fault := _fault_of(name, url)))
         host, port = "127.0.0.1", 8080
         listen = env.get("NEARSHELF_LISTEN", "127.0.0.1:8080")
         host_text, _, port_text = listen.rpartition(":")
@@ -78,6 +83,22 @@ class OriginSettings:
         readthrough = env.get("NEARSHELF_READTHROUGH", "on")
         if readthrough not in {"on", "off"}:
             faults.append(f"NEARSHELF_READTHROUGH must be on or off, not {readthrough[:40]!r}")
+        midnight: dict[str, tzinfo] = {}
+        for member in _commas(env.get("NEARSHELF_MIDNIGHT", "")):
+            market, _, zone = member.partition("=")
+            try:
+                midnight[market.strip()] = _zone(zone.strip())
+            except ValueError as exc:
+                faults.append(f"NEARSHELF_MIDNIGHT must be MARKET=TIME ZONE, such as eu-eur=Europe/Berlin: {exc}")
+        jitter_s, warm = env.get("NEARSHELF_MIDNIGHT_JITTER", "900"), env.get("NEARSHELF_MIDNIGHT_WARM", "100")
+        faults.extend(
+            f"{name} must be a whole number of {unit}, 0 to {most}, not {written[:40]!r}"
+            for name, written, unit, most in (
+                ("NEARSHELF_MIDNIGHT_JITTER", jitter_s, "seconds", 3_600),
+                ("NEARSHELF_MIDNIGHT_WARM", warm, "pages", 10_000),
+            )
+            if not (written.isascii() and written.isdigit() and int(written) <= most)
+        )
         if faults:
             raise SettingsError("the environment of the origin is not usable:\n  " + "\n  ".join(faults))
         return cls(
@@ -93,7 +114,33 @@ class OriginSettings:
             admin_token=admin_token,
             metrics=Path(env["NEARSHELF_METRICS_DIR"]) if env.get("NEARSHELF_METRICS_DIR") else None,
             access_log=env.get("NEARSHELF_ACCESS_LOG", ""),
+            midnight=midnight,
+            midnight_jitter_s=float(jitter_s),
+            midnight_warm=int(warm),
         )
+
+
+def _fault_of(name: str, url: str) -> str | None:
+    """What is wrong with a database's URL."""
+    if not url.startswith("postgresql+asyncpg://"):
+        return f"{name} must start with postgresql+asyncpg://, not {url.partition('://')[0][:40]}://"
+    try:
+        role = Whereabouts(url).role
+    except ValueError as exc:
+        return f"{name} cannot be used: {exc}; several hosts are written ?host=A:5432&host=B:5432"
+    if name == "DATABASE_URL" and role is Role.STANDBY:
+        return f"{name} is the primary: its target_session_attrs must not be standby"
+    return None
+
+
+def _zone(name: str) -> tzinfo:
+    """The time zone of this name in the IANA database. Raises ValueError when this system does not know it."""
+    if name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
+        raise ValueError(f"this system knows no time zone {name[:60]!r}") from exc
 
 
 def _commas(text: str) -> list[str]:

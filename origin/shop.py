@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from cache_policies.markets import Markets, load_markets
+from origin.accounts.orders import PurgeOrders
 from origin.db import STATEMENT_TIMEOUT_S, Database
-from origin.events.live import Observer
+from origin.events.observer import Observer
 from origin.events.purge_log import LogTail
 from origin.events.wake import Wake
 from origin.metrics import Metrics
+from origin.midnight import Midnight
 from origin.money import check_rounding
 from origin.readthrough import ReadThrough
 from origin.release import release_digest
@@ -35,6 +37,8 @@ class Shop:
     metrics: Metrics
     readthrough: ReadThrough
     """How public answers are read."""
+    purges: PurgeOrders
+    """What people and edges order purged."""
 
 
 @asynccontextmanager
@@ -70,20 +74,36 @@ async def open_shop(
     snapshots = Snapshots(database, opened=lambda source: metrics.snapshots.labels(source).inc())
     metrics.watch(database)
     metrics.look_at(metrics.questions_open, lambda: tail.held)
+    metrics.look_at(metrics.in_charge, lambda: observer.in_charge)
+    metrics.look_at(metrics.primary_moves, lambda: database.primary.moves)
+    metrics.look_at(metrics.standbys, observer.promotable)
+    metrics.look_at(metrics.unsafe_bytes, observer.unsafe_bytes)
+    metrics.look_at(metrics.unsafe_s, observer.unsafe_s)
     readthrough = _readthrough(settings, markets, snapshots, tail, metrics)
-    looking: asyncio.Task[None] | None = None
+    purges = PurgeOrders(database)
+    beside: list[asyncio.Task[None]] = []
     try:
         if serving:
             await wake.start()
             await observer.start()
             await tail.start()
-            looking = asyncio.create_task(metrics.keep_looking(), name="metrics")
-        yield Shop(settings, database, snapshots, markets, wake, observer, tail, metrics, readthrough)
+            beside.append(asyncio.create_task(database.keep_watch(), name="where the primary is"))
+            beside.append(asyncio.create_task(metrics.keep_looking(), name="metrics"))
+            midnight = Midnight(
+                database,
+                observer,
+                settings.midnight,
+                jitter_s=settings.midnight_jitter_s,
+                warm=settings.midnight_warm,
+            )
+            beside.append(asyncio.create_task(midnight.run(), name="midnight"))
+        yield Shop(settings, database, snapshots, markets, wake, observer, tail, metrics, readthrough, purges)
     finally:
+        await purges.close()
         await readthrough.close()
-        if looking is not None:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         await tail.stop()
         await observer.stop()
         await wake.stop()

@@ -26,6 +26,8 @@ Minimum = Position | Literal["head"] | None
 WAIT_FOR_REPLICAS_S = 0.05
 """How long one read waits for replicas to catch up, all of them together."""
 POLL_S = 0.002
+REPLICA_SAYS_S = 1.0
+"""How long a replica that took the read may take to say where it is; longer, and it is taken for one that is gone."""
 PRIMARY_QUEUE = 64
 """Reads per worker that may wait for one of the primary's connections for fills; one more is refused."""
 PRIMARY_WAIT_S = 1.0
@@ -33,6 +35,7 @@ BACK_OFF_S = (0.1, 5.0)
 """A replica that cannot be reached is left alone for so long: at first, and at most."""
 
 _CLOCK = text("SELECT epoch, cv FROM events.clock")
+_HEAD = text("SELECT epoch, cv FROM events.clock WHERE (SELECT events.in_charge())")
 
 
 class TooOld(Unavailable):
@@ -80,12 +83,16 @@ class Snapshots:
             yield snapshot
 
     async def _read_head(self) -> Position:
-        # Read after the request arrived: no replica's older position can answer for it.
+        # Read after the request arrived: no replica's older position can answer for it, nor that of a server which was
+        # the primary before another one was promoted.
         try:
             async with self._head.connect() as connection:
-                return await _position(connection)
+                row = (await connection.execute(_HEAD)).one_or_none()
         except (OSError, DBAPIError, PoolTimeout) as exc:
             raise TooOld("the primary database cannot be asked for the head of the purge log") from exc
+        if row is None:
+            raise TooOld("no database is in charge of the purge log, which may have gone on elsewhere")
+        return Position(row.epoch, row.cv)
 
     async def _from_replica(self, minimum: Position | None, stack: AsyncExitStack) -> Snapshot | None:
         give_up_at = time.monotonic() + WAIT_FOR_REPLICAS_S
@@ -140,7 +147,8 @@ class _Replica:
         async with AsyncExitStack() as attempt:
             try:
                 connection = await attempt.enter_async_context(self._engine.connect())
-                position = await _position(connection)
+                async with asyncio.timeout(REPLICA_SAYS_S):
+                    position = await _position(connection)
                 give_up_at = time.monotonic() + wait_s
                 while minimum is not None and position < minimum:
                     await connection.rollback()

@@ -1,6 +1,7 @@
 """Fixtures for tests that need real servers; everything else in the tests needs none of this.
 
-`postgres`, `valkey` and `stack` are made once a session; a test that asks for one is marked `database` by itself.
+`postgres`, `valkey` and `stack` are made once a session (of each process, where tests run in several); a test that asks
+for one is marked `database` by itself, and for a whole shop `alone`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import pytest
 from tests.support.servers import DatabaseUrls, EmbeddedServers, Stack, scratch_folder, why_not_here
 
 NEED_SERVERS = {"postgres", "database", "valkey", "stack", "faults"}
+NEED_A_SHOP = {"stack", "faults"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if NEED_SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.database)
+        if NEED_A_SHOP & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.alone)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("*/decisions/*.md")]
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("*/README.md"),
+        *ROOT.glob("tests/*/**/README.md"),
+        *ROOT.glob("*/decisions/*.md"),
+    ]
 )
 
 RUN_ELSEWHERE = {
@@ -22,11 +28,22 @@ RUN_ELSEWHERE = {
     "./dev lint": ".ci/run",
     "./dev clean": "tests/test_dev.py",
     "./dev lock": "tests/test_dev.py",
+    # One after the other, as soon as that may be.
+    "./dev failover --to": "tests/infra/test_runbook.py",
+    "./dev failover --accept-loss": "tests/infra/test_runbook.py",
+    "./dev fault kill primary": "tests/infra/test_runbook.py",
     "./dev load run": "tests/loadtests/test_locust_runs.py",
     "./dev load compare": "tests/infra/test_load_reports.py",
     "python -m loadtests.whatif": "tests/loadtests/test_whatif.py",
     "locust -f loadtests/locustfile.py": "tests/loadtests/test_locust_runs.py",
+    "NEARSHELF_POLICIES=build/outage ./dev up": "tests/infra/test_up.py",
+    "python -m loadtests.chaos": "tests/loadtests/test_chaos_on_the_real_shop.py",
+    "python -m loadtests.chaos.outage": "tests/loadtests/test_chaos_outage.py",
+    "python -m loadtests.failovers": "tests/loadtests/test_failovers.py",
     "python -m loadtests.freshness": "tests/loadtests/test_freshness_on_the_real_shop.py",
+    "python -m loadtests.interleavings": "tests/loadtests/test_interleavings.py",
+    "python -m tests.simulation": "tests/simulation/test_world.py",
+    "python -m tests.simulation.bugs": "tests/simulation/bugs/test_bugs.py",
     # Needs a checkout that is a repository, which a copy of the tree is not.
     "./dev policy diff HEAD:cache_policies": "tests/policy_tools/test_diff.py",
     "python -m tests.conformance": "tests/conformance/test_conformance.py",
@@ -57,7 +74,7 @@ def commands() -> list[tuple[str, str]]:
 
 
 def covered_elsewhere(command: str) -> str | None:
-    bare = command.replace("./dev python", "python").replace(".venv/bin/", "")
+    bare = command.replace(".venv/bin/", "")
     return next(
         (
             file
@@ -73,8 +90,17 @@ def test_the_documents_hold_commands():
 
 
 @pytest.mark.parametrize("start", RUN_ELSEWHERE)
-def test_the_file_that_runs_a_command_exists(start):
-    assert (ROOT / RUN_ELSEWHERE[start]).is_file()
+def test_the_file_that_runs_a_command_knows_what_it_runs(start):
+    text = (ROOT / RUN_ELSEWHERE[start]).read_text()
+    module = start.partition("python -m ")[2].partition(" ")[0]
+    package, _, name = module.rpartition(".")
+    assert module in text or (package and f"from {package} import {name}" in text)
+
+
+def test_every_command_runs_as_it_is_written():
+    """In a checkout of which nothing is known but `./dev`: what it installs is in no PATH."""
+    bare = [command for _, command in commands() if command.split()[0] in {"python", "locust", "pytest", "nearshelf"}]
+    assert bare == []
 
 
 @pytest.mark.database

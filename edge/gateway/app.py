@@ -30,6 +30,7 @@ from edge.gateway.exchange import Exchange
 from edge.gateway.explain import decide, told, told_stored
 from edge.gateway.fills import Fills
 from edge.gateway.flights import Flights
+from edge.gateway.hottest import Hottest
 from edge.gateway.invalidations import Invalidations, Writes
 from edge.gateway.listening import HelperServer, bind
 from edge.gateway.origin import Caps, Deadlines, OriginPool, PoolTransport, tls_context
@@ -135,6 +136,16 @@ class Gateway:
             scheme=settings.scheme,
         )
         self._flights = Flights(self._fills.fetch, self.floors, clock)
+        self.hottest = Hottest(
+            self.store,
+            self.floors,
+            self.lease,
+            self._flights,
+            policies=lambda: self.policies,
+            applied=self._applied,
+            clock=clock,
+            most=settings.refresh_hottest,
+        )
         self._invalidations = Invalidations(
             self.store,
             self._flights,
@@ -228,6 +239,8 @@ class Gateway:
             loop.create_task(self.reload.run()),
             loop.create_task(self.origins.watch()),
         ]
+        if self.settings.refresh_hottest:
+            self._tasks.append(loop.create_task(self.hottest.run()))
         if self._tls is not None:
             self._tasks.append(loop.create_task(self._tls.run()))
 
@@ -285,6 +298,7 @@ class Gateway:
             "applied": None if follower.applied is None else str(follower.applied),
             "contact": follower.contact,
             "flushes": follower.flushes,
+            "rewinds": follower.rewinds,
             "caught_up": follower.caught_up,
             "lease_held": self.lease.held(now),
             "floors": len(self.floors),
@@ -293,6 +307,7 @@ class Gateway:
             "cache": self.book.by_cache_status(),
             "bytes_sent": self.book.bytes_sent,
             "flights": self.flights,
+            "hot_refreshed": self.hottest.refreshed,
             "viewers": 0 if self.server is None else len(self.server.connections),
             "viewers_accepted": 0 if self.server is None else self.server.accepted,
             "origins": self.origins.status(),

@@ -20,7 +20,7 @@ from edge.core.market import choose_market, market_redirect
 from edge.core.policy import Auth, CachePolicy, DataClass, PolicySet, Redirect, Residency
 from edge.core.request_rules import passes_store, refusal
 from edge.core.residency import UNPLACED_WORDS, Unplaced, place
-from edge.core.reuse import Absent, Fresh, FwdReason, MustValidate, Stale, Unsatisfiable, Why, decide_reuse
+from edge.core.reuse import Absent, Fresh, FwdReason, MustValidate, Stale, Unsatisfiable, Why, decide_reuse, on_error
 from edge.core.stored import StoredResponse
 from edge.core.storing import Reason
 from edge.core.throttle import Throttles, retry_after_s
@@ -221,6 +221,9 @@ class Exchange:
                 visit.record.retold = retold.purged(need.stored, need.why, self._floors)
                 errand = self._errand(visit, need.stored, candidates, need.demand_head, need.why)
                 fwd = FwdReason.REQUEST if need.why in _ASKED_FOR else FwdReason.STALE
+                if fwd is FwdReason.STALE and self._fills.pool_of(visit.placed).pace.is_kept:
+                    shown = on_error(candidates, request, policy, self._floors, self._lease, now, unreachable=True)
+                    errand = replace(errand, stood_in=shown is not None)
                 return partial(self._forward, visit, errand, fwd, need.why)
             case Absent() as need if need.past_store:
                 return partial(self._pass, visit, need)

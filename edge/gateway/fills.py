@@ -1,8 +1,11 @@
 """Journey 1, steps 7 and 8: ask the origin, and keep what may be kept.
 
-An answer below the floors of its own tags is asked for again with that floor. Judging and storing are one step: no
-await lies between them, so that no purge can be applied in between (docs/freshness.md, rules 2 and 3). An answer longer
-than `WHOLE_BYTES` is judged when it begins, handed on as it grows, and judged again before it is stored.
+An answer below the floors of its own tags is asked for again with that floor, one of an epoch that has ended with the
+position at which the next began. Judging and storing are one step: no await lies between them, so that no purge can be
+applied in between (docs/freshness.md, rules 2, 3 and 8). An answer longer than `WHOLE_BYTES` is judged when it begins,
+handed on as it grows, and judged again before it is stored.
+
+Before the origin is asked a fill waits for its turn there (`turns.py`).
 """
 
 from __future__ import annotations
@@ -28,10 +31,11 @@ from edge.gateway.counters import Counters
 from edge.gateway.flights import Fate
 from edge.gateway.growing import WHOLE_BYTES, Growing
 from edge.gateway.landings import Errand, Failed, Fetched, Kept, NotKept, Overtaken
-from edge.gateway.origin import SERVER_FAULTS, EdgeKeyRefused, OnInterim, OriginError, OriginResponse
+from edge.gateway.origin import SERVER_FAULTS, EdgeKeyRefused, OnInterim, OriginError, OriginResponse, Turn
 from edge.gateway.origin.pool import Begun, OriginPool
 from edge.gateway.origins import OriginPools
-from edge.gateway.regional import Regional
+from edge.gateway.regional import Found, Regional
+from edge.gateway.turns import Turns
 
 logger = logging.getLogger("nearshelf.fills")
 
@@ -92,6 +96,7 @@ class Fills:
         self._own_positions = own_positions
         self._max_growing_bytes = max_growing_bytes
         self._counters = counters
+        self._turns = Turns(origins, floors, counters, clock)
         self._growing_bytes = 0
         self._scheme = scheme
         self._refusal_said_at = float("-inf")
@@ -101,21 +106,49 @@ class Fills:
         began_at = self._clock()
         regional = self._regional
         if regional is None or not fate.shared or not regional.may_answer(errand):
-            return await self._from_origin(errand, fate, began_at)
-        found = await regional.ask(errand)
+            return await self._in_turn(errand, fate, began_at, None, Found())
+        found = await regional.look(errand)
+        if found.fresh is not None and not fate.outdated:
+            return self._taken(found.fresh, began_at)
+        return await self._in_turn(errand, fate, began_at, regional, found)
+
+    async def _in_turn(
+        self, errand: Errand, fate: Fate, began_at: float, regional: Regional | None, found: Found
+    ) -> Fetched:
+        """The same when it is this fill's turn at the origin. `found`: what `regional` had before."""
+        turn: Turn | None = None
         try:
-            if found.fresh is not None and not fate.outdated:
-                taken = self._store.put(found.fresh)
-                now = self._clock()
-                return Kept(found.fresh, taken, None, began_at, now - began_at, regional=True)
-            if found.validate is not None:
-                errand = replace(errand, validate=found.validate, known_tags=found.validate.tags)
-            return await self._from_origin(errand, fate, began_at)
+            turn, errand = await self._turns.turn(errand, fate)
+            if regional is not None:
+                found = await regional.claim(errand, found)
+                if found.claim is not None and not found.claim.mine:
+                    # Another worker flies, and meanwhile this place is somebody else's. Should nothing come of that
+                    # flight, this worker asks as well.
+                    claim, found = found.claim, found._replace(claim=None)
+                    turn.release()
+                    turn = None
+                    found = await regional.landing(errand, claim)
+                if found.fresh is not None and not fate.outdated:
+                    return self._taken(found.fresh, began_at)
+                if found.validate is not None:
+                    errand = replace(errand, validate=found.validate, known_tags=found.validate.tags)
+                if turn is None:
+                    turn, errand = await self._turns.turn(errand, fate)
+            return await self._from_origin(errand, fate, began_at, turn)
+        except OriginError as exc:
+            return Failed(exc, exc.reason, self._clock() - began_at)
         finally:
             if found.claim is not None:
                 found.claim.release()
+            if turn is not None:
+                turn.release()
 
-    async def _from_origin(self, errand: Errand, fate: Fate, began_at: float) -> Fetched:
+    def _taken(self, fresh: StoredResponse, began_at: float) -> Kept:
+        """Another worker of the site had it."""
+        taken = self._store.put(fresh)
+        return Kept(fresh, taken, None, began_at, self._clock() - began_at, regional=True)
+
+    async def _from_origin(self, errand: Errand, fate: Fate, began_at: float, turn: Turn) -> Fetched:
         validate, placed = errand.validate, errand.placed
         minimum = self._first_minimum(errand)
         overtaken: Overtaken | None
@@ -138,7 +171,7 @@ class Fills:
                 # Read before the request is sent: what is purged from here on may be missing in the answer.
                 counter = (self._applied() or ZERO) if self._own_positions else None
                 route = errand.match.policy.id
-                response = await self.send(forward, errand.key, placed, route, on_interim=errand.hint)
+                response = await self.send(forward, errand.key, placed, route, on_interim=errand.hint, turn=turn)
                 if response.status == 304 and validate is not None:
                     await response.discard()
                     freshened = self._freshened(validate, response, errand.match, counter)
@@ -151,7 +184,7 @@ class Fills:
                     if isinstance(found, StoredResponse):
                         # What is below the floors is asked for again, or read to its end: whoever may have it gets it
                         # whole.
-                        current = self._floors.judge(found) is Verdict.CURRENT
+                        current = self._floors.judge_answer(found) is Verdict.CURRENT
                         limit = errand.match.policy.max_body_bytes
                         at_once = min(WHOLE_BYTES, limit) if current else limit
                         try:
@@ -166,7 +199,7 @@ class Fills:
                             found.body = body
                         elif at_once == limit:
                             found = Reason.BODY_TOO_LARGE
-                        elif self._floors.judge(found) is Verdict.CURRENT:
+                        elif self._floors.judge_answer(found) is Verdict.CURRENT:
                             return await self._grow(found, response, errand, fate, began_at)
                         else:
                             # Purged while it began, which is too soon to say who might have it.
@@ -184,7 +217,8 @@ class Fills:
                         return NotKept(response, found.value, response.sent_at, self._clock() - began_at)
                     stored = found
                 # From here to `put` there is no await.
-                if fate.outdated or self._floors.judge(stored) is Verdict.CURRENT:
+                outdated = fate.outdated and not self._floors.has_ended(stored.position)
+                if outdated or self._floors.judge_answer(stored) is Verdict.CURRENT:
                     return Kept(
                         stored,
                         self._keep(stored, fate),
@@ -243,7 +277,7 @@ class Fills:
 
     def _keep(self, stored: StoredResponse, fate: Fate) -> bool:
         """Store what is not below the floors now, and was not invalidated meanwhile; whether it was taken."""
-        if fate.outdated or self._floors.judge(stored) is not Verdict.CURRENT:
+        if fate.outdated or self._floors.judge_answer(stored) is not Verdict.CURRENT:
             return False
         taken = self._store.put(stored)
         if taken:
@@ -268,18 +302,20 @@ class Fills:
         length: int | None = None,
         on_interim: OnInterim | None = None,
         begun: Begun | None = None,
+        turn: Turn | None = None,
     ) -> OriginResponse:
         """Ask whoever is placed for it. Raises OriginError. `on_interim` hears of every 103 before this returns;
-        `begun`: it was sent before, and failed (`OriginPool.begin_read`). Counted under `route`.
+        `begun`: it was sent before, and failed (`OriginPool.begin_read`); `turn`: its place at the first origin.
+        Counted under `route`.
 
         A read that the first origin gives no usable answer to goes to the second, whose word is the last: each time
         anew, because a first origin that fails for long has its breaker to keep it from being waited for.
         """
         second = placed.fail_over if forward.method in READS and body is None else None
         if second is None:
-            return await self._ask(placed.origin, forward, key, route, body, length, on_interim, begun)
+            return await self._ask(placed.origin, forward, key, route, body, length, on_interim, begun, turn)
         try:
-            response = await self._ask(placed.origin, forward, key, route, on_interim=on_interim)
+            response = await self._ask(placed.origin, forward, key, route, on_interim=on_interim, turn=turn)
         except OriginError:
             pass
         else:
@@ -299,6 +335,7 @@ class Fills:
         length: int | None = None,
         on_interim: OnInterim | None = None,
         begun: Begun | None = None,
+        turn: Turn | None = None,
     ) -> OriginResponse:
         """One forward request, with the fields that belong to this connection. Raises OriginError."""
         target, headers = self.as_sent(forward, key)
@@ -307,7 +344,9 @@ class Fills:
         pool = self._origins.pool(origin)
         began_at = self._clock() if begun is None else begun.sent_at
         try:
-            response = await pool.send(forward.method, target, headers, body, on_interim=on_interim, begun=begun)
+            response = await pool.send(
+                forward.method, target, headers, body, on_interim=on_interim, begun=begun, turn=turn
+            )
             await self.accepted(response)
         except OriginError as exc:
             self._counters.failed(route, exc, self._clock() - began_at)
@@ -354,7 +393,7 @@ class Fills:
         if self._own_positions:
             return False
         label = label_of(response.headers, match, None)
-        return isinstance(label, Label) and self._floors.judge(label) is Verdict.PURGED
+        return isinstance(label, Label) and self._floors.judge_answer(label) is Verdict.PURGED
 
     def _conditions(self, validate: StoredResponse | None) -> tuple[tuple[str, str], ...]:
         if validate is None:
@@ -420,7 +459,8 @@ class Fills:
             return None
         label = label_of(response.headers, match, None)
         if isinstance(label, Label):
-            return self._floors.refill_floor(label.tags) if self._floors.judge(label) is Verdict.PURGED else None
+            purged = self._floors.judge_answer(label) is Verdict.PURGED
+            return self._floors.refill_floor(label.tags) if purged else None
         applied = self._applied()
         if match.policy.shows_price and applied is not None and (minimum is None or minimum < applied):
             # No label to judge it by: then it has to be as new as everything this worker has heard of.

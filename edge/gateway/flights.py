@@ -26,6 +26,7 @@ from edge.core.storing import Reason
 from edge.core.variants import vary_values
 from edge.gateway.growing import Growing
 from edge.gateway.landings import Apart, Errand, Failed, Fetched, Kept, Landed, NotKept, Overtaken, Taken
+from edge.gateway.waits import wait_patiently
 
 logger = logging.getLogger("nearshelf.flights")
 
@@ -57,6 +58,18 @@ class Fate(Protocol):
         """How many wait for its answer to begin."""
         ...
 
+    @property
+    def wanted(self) -> asyncio.Future[None]:
+        """Done from the moment on at which a viewer waits for it: at first nobody does for what was sent behind the
+        backs of viewers who had an answer."""
+        ...
+
+    def queued(self) -> None:
+        """It waits for its turn at the origin, and whoever waits for it waits as well: until `asked`."""
+
+    def asked(self) -> None:
+        """Its turn has come, or will not come."""
+
     def grows(self, growing: Growing) -> None:
         """The answer has begun."""
 
@@ -69,11 +82,17 @@ T = TypeVar("T")
 
 
 class _Flight:
-    def __init__(self, flights: Flights, variant: Hashable, errand: Errand, *, shared: bool = True) -> None:
+    def __init__(
+        self, flights: Flights, variant: Hashable, errand: Errand, *, shared: bool = True, background: bool = False
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.variant = variant
         self.errand = errand
         self.shared = shared
+        self.background = background
+        self.wanted: asyncio.Future[None] = loop.create_future()
+        if not background:
+            self.wanted.set_result(None)
         self.landing: asyncio.Future[Landed] = loop.create_future()
         """What came of it; of an answer that grows, as soon as it has begun."""
         self.ended: asyncio.Future[Fetched] = loop.create_future()
@@ -86,7 +105,16 @@ class _Flight:
         self.sent = False
         """From here on it is too early for a viewer who needs an answer newer than its own arrival."""
         self.outdated = False
+        self.turn: asyncio.Future[float] | None = None
+        """While it waits for its turn at the origin; then when that came."""
         self._flights = flights
+
+    def queued(self) -> None:
+        self.turn = asyncio.get_running_loop().create_future()
+
+    def asked(self) -> None:
+        assert self.turn is not None
+        self.turn.set_result(self._flights.now())
 
     def grows(self, growing: Growing) -> None:
         self.growing = growing
@@ -134,6 +162,10 @@ class Flights:
     def __len__(self) -> int:
         return len(self._under_way)
 
+    def now(self) -> float:
+        """A moment of the edge's clock."""
+        return self._clock()
+
     # -- viewers -------------------------------------------------------------------------------------------------------
 
     async def forward(self, errand: Errand) -> Taken:
@@ -156,6 +188,8 @@ class Flights:
                 return Taken(Apart(), collapsed=False)
             flight, leads = self._by_itself(variant, errand) if alone else self._join(variant, errand)
             landed = await self._result(flight, leads, errand, until)
+            if flight.turn is not None and flight.turn.done():
+                until = max(until, flight.turn.result() + errand.match.policy.collapse_wait_s)
             may_try_again = not leads and not tried and self._clock() < until
             match landed:
                 case None:
@@ -210,11 +244,24 @@ class Flights:
 
     def refresh_later(self, errand: Errand) -> None:
         """Start a background refresh, unless one is under way or the last one failed a moment ago."""
+        self._refresh(errand)
+
+    async def refresh(self, errand: Errand) -> bool:
+        """The same, and wait until it has landed; whether one was started."""
+        flight = self._refresh(errand)
+        if flight is None:
+            return False
+        await asyncio.wait([flight.ended])
+        return True
+
+    def _refresh(self, errand: Errand) -> _Flight | None:
         variant = self._variant(errand)
         paused_until, _ = self._refresh_pause.get(variant, (0.0, 0.0))
         if self._stopping or self._joined(variant, errand) is not None or paused_until > self._clock():
-            return
-        self._start(_Flight(self, variant, errand), background=True)
+            return None
+        flight = _Flight(self, variant, errand, background=True)
+        self._start(flight)
+        return flight
 
     def invalidate(self, key: CacheKey) -> None:
         """What is under way for `key` is outdated (RFC 9111 §4.4): nobody joins it, and it is not stored. Those who
@@ -234,7 +281,7 @@ class Flights:
         ended holds what may no longer exist.
         """
         position = stored.position
-        if position.epoch < self._floors.everything.epoch:
+        if self._floors.has_ended(position):
             return False
         return errand.demand_head or (errand.applied is not None and position >= errand.applied)
 
@@ -245,6 +292,8 @@ class Flights:
             flight = _Flight(self, variant, errand)
             self._start(flight)
             return flight, True
+        if not flight.wanted.done():
+            flight.wanted.set_result(None)
         if not (errand.demand_head and flight.sent):
             return flight, False
         # Sent before this viewer arrived: it may have read the origin before a change that is live by now. All who
@@ -270,7 +319,7 @@ class Flights:
             and not errand.demand_head
             and not stored.no_cache
             and self._clock() < stored.fresh_until
-            and self._floors.judge(stored) is Verdict.CURRENT
+            and self._floors.judge_answer(stored) is Verdict.CURRENT
             and selected(errand.request, stored, errand.match.policy)
         )
 
@@ -314,10 +363,8 @@ class Flights:
         try:
             if until is None:
                 return await asyncio.shield(wanted)
-            async with asyncio.timeout(max(0.0, until - self._clock())):
-                return await asyncio.shield(wanted)
-        except TimeoutError:
-            return None
+            patience_s = errand.match.policy.collapse_wait_s
+            return await wait_patiently(wanted, lambda: flight.turn, until, patience_s, self._clock)
         finally:
             if errand.ranged:
                 flight.waiting_for_whole -= 1
@@ -326,15 +373,15 @@ class Flights:
 
     # -- flights -------------------------------------------------------------------------------------------------------
 
-    def _start(self, flight: _Flight, *, background: bool = False) -> None:
+    def _start(self, flight: _Flight) -> None:
         if flight.shared:
             self._under_way[flight.variant] = flight
         flight.launched_at = self._clock()
-        task = asyncio.get_running_loop().create_task(self._fly(flight, background=background))
+        task = asyncio.get_running_loop().create_task(self._fly(flight))
         self._flying[task] = flight
         task.add_done_callback(lambda done: self._flying.pop(done, None))
 
-    async def _fly(self, flight: _Flight, *, background: bool) -> None:
+    async def _fly(self, flight: _Flight) -> None:
         flight.sent = True
         landed: Fetched
         try:
@@ -350,7 +397,7 @@ class Flights:
         elif isinstance(landed, Kept):
             self._not_shared.pop(variant, None)
             self._remember_variance(flight.errand, landed.stored)
-        if background:
+        if flight.background:
             self._after_refresh(variant, landed)
         flight.land(landed)
         self._leave_behind(flight)
@@ -380,6 +427,8 @@ class Flights:
             return
         pause = self._refresh_pause.get(variant, (0.0, REFRESH_PAUSE_S / 2))[1] * 2
         pause = min(pause, LONGEST_REFRESH_PAUSE_S)
+        if isinstance(landed, Failed) and landed.gave_way:
+            pause = REFRESH_PAUSE_S
         self._remember(self._refresh_pause, variant, (self._clock() + pause, pause))
 
     def _variant(self, errand: Errand) -> Hashable:

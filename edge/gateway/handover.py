@@ -225,6 +225,9 @@ class Handover:
         elif leased and not self._lease.held(now):
             status, why = 503, "This cannot be confirmed at the moment. Please try again shortly."
             record.reason = Why.LEASE_LAPSED.value
+        elif error is not None and error.kind is ErrorKind.CONNECTION_LIMIT_REACHED:
+            # Nobody was asked: that is this edge's own word, whatever the origin wants said when it cannot be reached.
+            status, why = 503, "Too many are asking for this shop at the moment. Please try again shortly."
         elif error is not None and (bound or error.kind in _TOO_SLOW):
             status, why = 504, "The shop takes too long to answer. Please try again shortly."
         elif error is not None and error.kind in _UNUSABLE:

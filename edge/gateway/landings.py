@@ -40,6 +40,8 @@ class Errand:
     """What this worker had applied when the viewer arrived."""
     shared: bool = True
     """Whether what comes of it may answer others who ask for the same, and the other way round."""
+    stood_in: bool = False
+    """Something may be shown instead where the origin is not asked."""
     ranged: bool = False
     """Only a part is asked for: it is cut from the whole, or asked for by itself (`Apart`)."""
     hint: OnInterim | None = None
@@ -101,6 +103,11 @@ class Failed:
     reason: str
     origin_s: float
     fwd_status: int | None = None
+
+    @property
+    def gave_way(self) -> bool:
+        """Whether there was only no place for it at the origin, which nobody says is failing."""
+        return self.error is not None and self.error.kind is ErrorKind.CONNECTION_LIMIT_REACHED
 
     @property
     def worth_another_try(self) -> bool:

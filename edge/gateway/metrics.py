@@ -99,6 +99,9 @@ SIMPLE = (
     Family("nearshelf_purges", Kind.COUNTER, "Entries of the purge log that were applied.", ("mode",)),
     Family("nearshelf_purge_flushes", Kind.COUNTER, "Times that everything counted as purged, for doubts."),
     Family(
+        "nearshelf_purge_refreshed", Kind.COUNTER, "Responses fetched anew after a purge before anybody asked."
+    ),
+    Family(
         "nearshelf_purge_lag_messages", Kind.GAUGE, "Entries known of and not applied yet.", added=Added.MOST
     ),
     Family(

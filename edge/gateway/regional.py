@@ -28,7 +28,9 @@ class Found(NamedTuple):
     fresh: StoredResponse | None = None
     validate: StoredResponse | None = None
     claim: Claim | None = None
-    """Of a flight that this worker is to fly: to be released whatever happens."""
+    """Of a flight of the site: where it is ours, it is to be released whatever happens."""
+    vary: tuple[str, ...] = ()
+    """Fields that the answers there vary on."""
 
 
 class Regional:
@@ -62,22 +64,24 @@ class Regional:
         """Whether it is asked at all."""
         return not errand.demand_head and self._lease.held(self._clock())
 
-    async def ask(self, errand: Errand) -> Found:
-        """What the tier has for `errand`, waiting for another worker's flight while there is one. A fresh response is
-        not below the floors at the moment this returns."""
+    async def look(self, errand: Errand) -> Found:
+        """What the tier has for `errand` now. A fresh response is not below the floors at the moment this returns."""
         candidates = await self._tier.find(errand.key, errand.match.policy.version)
-        found = self._judged(errand, candidates)
-        if found.fresh is not None:
-            return found
-        wait_s = errand.match.policy.collapse_wait_s
-        # A worker that dies holds its claim for no longer than others wait for it.
-        claim = await self._tier.claim(_name_of(errand, candidates), wait_s)
+        vary = tuple([name for name, _ in candidates[0].vary]) if candidates else ()
+        return self._judged(errand, candidates)._replace(vary=vary)
+
+    async def claim(self, errand: Errand, seen: Found) -> Found:
+        """The same with the claim of a flight, by a worker that can ask the origin at once: no claim is held while its
+        worker waits for its turn, and a worker that dies holds its claim for no longer than others wait for it.
+
+        `seen`: what was found before. Nothing fresh, and no claim of ours: another worker flies, see `landing`.
+        """
+        claim = await self._tier.claim(_name_of(errand, seen.vary), errand.match.policy.collapse_wait_s)
         if not claim.mine:
-            await claim.landed(wait_s)
-            return self._judged(errand, await self._tier.find(errand.key, errand.match.policy.version))
+            return seen._replace(fresh=None, claim=claim)
         try:
             # Once more: another worker may have landed, and released, between the first look and this claim.
-            found = self._judged(errand, await self._tier.find(errand.key, errand.match.policy.version))
+            found = await self.look(errand)
         except BaseException:
             claim.release()
             raise
@@ -85,6 +89,11 @@ class Regional:
             return found._replace(claim=claim)
         claim.release()
         return found
+
+    async def landing(self, errand: Errand, claim: Claim) -> Found:
+        """What the tier has when the worker that flies has landed, or was waited for long enough."""
+        await claim.landed(errand.match.policy.collapse_wait_s)
+        return await self.look(errand)
 
     def keep(self, stored: StoredResponse) -> None:
         self._tier.keep(stored)
@@ -106,10 +115,8 @@ class Regional:
                 return Found()
 
 
-def _name_of(errand: Errand, candidates: Sequence[StoredResponse]) -> bytes:
+def _name_of(errand: Errand, varies_on: tuple[str, ...]) -> bytes:
     """What every worker of the site calls this flight: as `Flights` tells variants apart."""
     policy = errand.match.policy
-    names = policy.vary
-    if names == ALL:
-        names = tuple([name for name, _ in candidates[0].vary]) if candidates else ()
+    names = varies_on if policy.vary == ALL else policy.vary
     return repr((tuple(errand.key), policy.version, vary_values(errand.request.headers, policy, names))).encode()

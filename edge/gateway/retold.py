@@ -39,7 +39,9 @@ def fetched(stored: StoredResponse, length: int | None = None) -> bytes:
 def purged(stored: StoredResponse, why: Why, floors: Floors) -> bytes:
     """Where the floor is that `stored` is below; empty for what was not purged."""
     if why is Why.PURGED_HARD:
-        floor = floors.hard_floor(stored.tags)
+        # What is of no history any more is below no floor of its tags, but below whatever a fill asks for now.
+        ghost = floors.is_ghost(stored.position)
+        floor = floors.refill_floor(stored.tags) if ghost else floors.hard_floor(stored.tags)
     elif why is Why.PURGED_SOFT:
         floor = floors.soft_floor(stored.tags)
     else:

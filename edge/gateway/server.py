@@ -422,6 +422,8 @@ class ViewerConnection(asyncio.BufferedProtocol):
         self._write_paused = False
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
+        # However long the viewer took: what waits is answered as of now.
+        self._now = self._server.clock()
         self._advance()
 
     # -- the parser's side -----------------------------------------------------------------------------------------
@@ -775,7 +777,8 @@ class GatewayServer:
         self.quick_bytes = self.limits.head_bytes
         self.draining = False
         self.buffer = memoryview(bytearray(READ_BYTES))
-        self.connections: set[ViewerConnection] = set()
+        self.connections: dict[ViewerConnection, None] = {}
+        """In the order in which they came."""
         self.accepted = 0
         self.over_tls = False
         self._listener: asyncio.Server | None = None
@@ -803,7 +806,7 @@ class GatewayServer:
 
     def joined(self, viewer: ViewerConnection) -> None:
         self.accepted += 1
-        self.connections.add(viewer)
+        self.connections[viewer] = None
         if len(self.connections) > self.limits.connections:
             assert viewer.transport is not None
             viewer.transport.write(self.application.refuse(Refusal.OVERLOADED, None, self.clock()))
@@ -811,7 +814,7 @@ class GatewayServer:
             viewer.transport.close()
 
     def left(self, viewer: ViewerConnection) -> None:
-        self.connections.discard(viewer)
+        self.connections.pop(viewer, None)
         if not self.connections and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
 

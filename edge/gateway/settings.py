@@ -101,8 +101,11 @@ class GatewaySettings:
     origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Addresses of the origins of origins.yaml by name, the default one's left out: NEARSHELF_ORIGINS."""
     origin_caps: Caps = field(default_factory=Caps)
-    """How much of each origin this worker takes: NEARSHELF_ORIGIN_CONNECTIONS, NEARSHELF_ORIGIN_QUEUE and
-    NEARSHELF_ORIGIN_QUEUE_S."""
+    """How much of each origin this worker takes: NEARSHELF_ORIGIN_CONNECTIONS, NEARSHELF_ORIGIN_TAG_CONNECTIONS,
+    NEARSHELF_ORIGIN_QUEUE and NEARSHELF_ORIGIN_QUEUE_S."""
+    refresh_hottest: int = 100
+    """Stored responses that are fetched anew behind the viewers' backs after a purge, those asked for most:
+    NEARSHELF_REFRESH_HOTTEST; 0: none."""
     origin_health: str = ""
     """Path by which addresses of origins are checked: NEARSHELF_ORIGIN_HEALTH, default none."""
     origin_ca: Path | None = None
@@ -155,9 +158,11 @@ class GatewaySettings:
             origins=read.origins("NEARSHELF_ORIGINS"),
             origin_caps=Caps(
                 connections=int(read.number("NEARSHELF_ORIGIN_CONNECTIONS", "64", 1, "connections")),
+                tag_connections=int(read.number("NEARSHELF_ORIGIN_TAG_CONNECTIONS", "32", 1, "connections")),
                 queue=int(read.number("NEARSHELF_ORIGIN_QUEUE", "128", 0, "requests")),
                 queue_s=read.number("NEARSHELF_ORIGIN_QUEUE_S", "1", 0, "seconds"),
             ),
+            refresh_hottest=int(read.number("NEARSHELF_REFRESH_HOTTEST", "100", 0, "responses")),
             origin_health=read.health("NEARSHELF_ORIGIN_HEALTH"),
             origin_ca=read.certificates("NEARSHELF_ORIGIN_CA"),
             loop=read.loop("NEARSHELF_LOOP"),

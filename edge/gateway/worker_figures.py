@@ -47,6 +47,7 @@ def _counts(gateway: Gateway) -> Counts:
         "nearshelf_cache_refused": {(): store.stats().refused},
         "nearshelf_purges": {(kind.value,): count for kind, count in follower.entries.items()},
         "nearshelf_purge_flushes": {(): follower.flushes},
+        "nearshelf_purge_refreshed": {(): gateway.hottest.refreshed},
         "nearshelf_edge_log_lines_lost": {(): gateway.log_lines_lost},
     }
     siblings = gateway.siblings

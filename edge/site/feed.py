@@ -33,7 +33,7 @@ from cache_policies.feed import (
     Question,
 )
 from cache_policies.fields import EDGE_KEY_FIELD, REFUSED_EDGE_KEY, REFUSED_FIELD
-from cache_policies.positions import ZERO, Position, PurgeEntry, PurgeKind, WireError
+from cache_policies.positions import ORDERED_KINDS, ZERO, Position, PurgeEntry, PurgeKind, WireError
 from edge.durations import Durations
 from edge.gateway.listening import body_of
 from edge.site.log import LogUnusable, PurgeLog
@@ -87,7 +87,7 @@ class SiteFeed:
         self._clock = clock
         self._audit = audit
         self._hold_s = hold_s
-        self.entered = dict.fromkeys(PurgeKind, 0)
+        self.entered = dict.fromkeys(ORDERED_KINDS, 0)
         """Purges entered, by their kind."""
         self.acks = Durations()
         """From when a purge was ordered to when each worker had applied it, where it did while that was waited for."""

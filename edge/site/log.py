@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cache_policies.positions import Position, PurgeEntry, PurgeKind, WireError
+from cache_policies.positions import ORDERED_KINDS, Position, PurgeEntry, PurgeKind, WireError
 
 VERSION = 1
 KEEP_ENTRIES = 10_000
@@ -231,6 +231,8 @@ def _parsed(text: bytes) -> tuple[str, Position, str, list[PurgeEntry]]:
     except WireError as exc:
         raise _Damaged(str(exc)) from exc
     for number, entry in enumerate(entries, 1):
+        if entry.kind not in ORDERED_KINDS:
+            raise _Damaged(f"entry {number} begins an epoch, which a site's log never does in its middle")
         if entry.position != Position(start.epoch, start.cv + number):
             raise _Damaged(f"entry {number} is at {entry.position}, which does not follow the one before")
     return str(names[0]), start, str(names[1]), entries

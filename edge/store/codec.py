@@ -17,7 +17,7 @@ from edge.core.http import Headers
 from edge.core.key import CacheKey
 from edge.core.stored import StoredResponse
 
-VERSION = 3
+VERSION = 4
 """Raised with every change of what a record holds: a worker reads its own version only."""
 MAX_TAGS = 200
 """More than any response can get past `storing.label_of`."""

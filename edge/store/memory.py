@@ -54,6 +54,14 @@ class MemoryStore:
         """Every key that is there now, for whoever looks through the whole store."""
         return list(self._entries)
 
+    def __len__(self) -> int:
+        """How many keys there are."""
+        return len(self._entries)
+
+    def __bool__(self) -> bool:
+        """Never empty: a store with nothing in it is one all the same."""
+        return True
+
     def put(self, stored: StoredResponse) -> bool:
         """Keep `stored` in place of the same variant, unless that one has a higher position (rule 1) or `stored` alone
         is larger than the store."""

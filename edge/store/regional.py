@@ -5,7 +5,8 @@ wait is bounded, and after a few failures in a row nobody waits for it at all un
 
 Safe by what the rules already say: a record carries its position and tags, and every worker holds it against its own
 floors and its own lease, as it does with its own (docs/freshness.md). Machines of one site may disagree about the
-time: a record's age is counted by their wall clocks and by the server's own clock, and the older of the two counts.
+time: a record's age is counted by their wall clocks and by the server's own clock, and the older of the two counts. By
+the server's clock it begins when the record was sent, as its writer knew that clock, for it may be long on its way.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import logging
 import math
 import secrets
 from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
 import orjson
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -34,8 +36,13 @@ from edge.store.codec import VERSION, Unreadable, decode, encode, key_record
 
 logger = logging.getLogger("nearshelf.regional")
 
-WAIT_S = 0.1
-"""How long anything may wait for one word of the server, connecting included."""
+WAIT_S = 0.5
+"""How long anything may wait for one word of the server, connecting included. After the purge of a hot tag the server's
+machine is as busy as everybody's, and going without it then would double what the origin is asked for."""
+HELD_UP_S = 0.02
+"""A wait that ended so much later than it should have tells that this process was held up."""
+MOST_WAITS = 10
+"""For one word, each of `WAIT_S`, while this process is held up again and again."""
 REACH_S = 2.0
 """The same in the background, where nobody waits."""
 FAILURES = 3
@@ -94,18 +101,23 @@ class RegionalTier:
     """
 
     def __init__(self, url: str, site: str, clock: Callable[[], float], wall: Callable[[], float]) -> None:
-        # Who finds no free connection waits for one, as long as for anything else.
-        self._redis = _client(url, BlockingConnectionPool, WAIT_S, max_connections=CONNECTIONS, socket_timeout=WAIT_S)
+        # How long anybody waits is seen to here (`_bounded`): the client's own timers would count what this process was
+        # held up for as the server's.
+        self._redis = _client(url, ConnectionPool, REACH_S, max_connections=2 * CONNECTIONS, socket_timeout=None)
+        self._connections = asyncio.Semaphore(CONNECTIONS)
         # Landings are listened for without an end.
         self._ears = _client(url, ConnectionPool, REACH_S, max_connections=1, socket_timeout=None)
         self._prefix = f"nearshelf:{VERSION}:{site}:"
         self._landings = f"{self._prefix}landings"
         self._clock = clock
         self._wall = wall
+        self._server_ahead_s = 0.0
+        """What the server's clock showed more than the edge's when its answer had come: never too much."""
         self._up = False
         self._failures = 0
         self._said: dict[str, float] = {}
-        self._waiting: dict[str, set[asyncio.Future[bool]]] = {}
+        self._waiting: dict[str, dict[asyncio.Future[bool], None]] = {}
+        """In the order in which they began to."""
         self._to_write: asyncio.Queue[tuple[int, tuple[Any, ...]]] = asyncio.Queue(MAX_WAITING)
         self._bytes_to_write = 0
         self._owed: dict[str, None] = {}
@@ -166,14 +178,15 @@ class RegionalTier:
             pipe.time()
             return await pipe.execute()
 
-        answer = await self._bounded(ask())
+        answer = await self._bounded(ask)
         if answer is None:
             return ()
-        values, (seconds, microseconds) = answer
+        values, told = answer
+        server_now = self._heard_time(told)
         found = []
         for value in values:
             try:
-                stored = self._read(value, seconds + microseconds / 1e6)
+                stored = self._read(value, server_now)
                 if stored.key != key:
                     raise Unreadable("a record of another key")
             except Unreadable as exc:
@@ -200,7 +213,7 @@ class RegionalTier:
             return
         epoch, cv = stored.position
         variant = hashlib.sha256(orjson.dumps(stored.vary)).digest()
-        value = b"%.6f " % wall + record
+        value = b"%.6f %.6f " % (now + self._server_ahead_s, wall) + record
         told = (variant, f"{epoch:09d}.{cv:018d}", value, lives_ms, MAX_VARIANTS)
         self._later(("EVAL", _KEEP, 1, self._name_of(stored.key), *told), len(record))
 
@@ -222,7 +235,7 @@ class RegionalTier:
             return RegionalClaim(self, name, landing, "", 0.0)
         token = secrets.token_urlsafe(16)
         # Waits from before the question: between its answer and a landing nothing can be missed.
-        self._waiting.setdefault(name, set()).add(landing)
+        self._waiting.setdefault(name, {})[landing] = None
         claim = f"{self._prefix}claim:{name}"
 
         async def ask() -> list[Any]:
@@ -232,7 +245,7 @@ class RegionalTier:
             return await pipe.execute()
 
         try:
-            answer = await self._bounded(ask())
+            answer = await self._bounded(ask)
         except asyncio.CancelledError:
             self._forget(name, landing)
             raise
@@ -257,17 +270,21 @@ class RegionalTier:
     def _forget(self, name: str, landing: asyncio.Future[bool]) -> None:
         waiting = self._waiting.get(name)
         if waiting is not None:
-            waiting.discard(landing)
+            waiting.pop(landing, None)
             if not waiting:
                 del self._waiting[name]
 
     # -- one word with the server --------------------------------------------------------------------------------------
 
-    async def _bounded(self, asking: Awaitable[T]) -> T | None:
-        """The server's answer; None when there was none in time."""
+    async def _bounded(self, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """The server's answer; None when there was none in time. Whoever finds every connection in use waits for one,
+        and its time counts from then: were the server gone, everybody would hear of it by those before."""
+        async with self._connections:
+            return await self._answer(ask) if self._up else None
+
+    async def _answer(self, ask: Callable[[], Awaitable[T]]) -> T | None:
         try:
-            async with asyncio.timeout(WAIT_S):
-                answer = await asking
+            answer = await _in_time(asyncio.ensure_future(ask()))
         except ResponseError as exc:
             # It answers, and will not do it: out of memory, no permission.
             self._say("the regional tier refuses a command: %s", exc)
@@ -280,11 +297,19 @@ class RegionalTier:
         self._failures = 0
         return answer
 
+    def _heard_time(self, told: tuple[int, int]) -> float:
+        """What the server's clock shows, by its answer to TIME, which has just come."""
+        seconds, microseconds = told
+        server_now = seconds + microseconds / 1e6
+        self._server_ahead_s = server_now - self._clock()
+        return server_now
+
     def _read(self, value: bytes, server_now: float) -> StoredResponse:
         """The response in a value of the server's hash. Raises Unreadable."""
         try:
-            _, kept_at, written_at, record = value.split(b" ", 3)
-            by_server, by_wall = server_now - float(kept_at), self._wall() - float(written_at)
+            _, kept_at, sent_at, written_at, record = value.split(b" ", 4)
+            by_server = max(server_now - float(kept_at), server_now - float(sent_at))
+            by_wall = self._wall() - float(written_at)
         except ValueError as exc:
             raise Unreadable("no times before it") from exc
         if not (math.isfinite(by_server) and math.isfinite(by_wall)):
@@ -318,7 +343,7 @@ class RegionalTier:
                 octets += batch[-1][0]
             self._bytes_to_write -= octets
             records = sum([size > 0 for size, _ in batch])
-            done = await self._bounded(self._send([command for _, command in batch])) if self._up else None
+            done = await self._bounded(partial(self._send, [command for _, command in batch]))
             if done is None:
                 self.not_kept += records
                 self._owed.update({command[1]: None for _, command in batch if command[0] == _DROP})
@@ -359,8 +384,9 @@ class RegionalTier:
             pause_s = min(2 * pause_s, LONGEST_RETRY_S)
 
     async def _pay(self) -> None:
-        """Drop what could not be dropped while the server was away; with nothing owed, see whether it answers."""
-        await self._redis.ping()
+        """Drop what could not be dropped while the server was away, and hear what its clock shows."""
+        told = await self._redis.execute_command("TIME")  # type: ignore[no-untyped-call]  # of a typed package
+        self._heard_time(told)
         while self._owed:
             names = list(islice(self._owed, 1_000))
             await self._redis.unlink(*names)
@@ -449,6 +475,33 @@ class RegionalClaim:
     def release(self) -> None:
         """The flight of a claim that is `mine` has ended; whoever waits is woken. Never waits."""
         self._tier.end(self._name, self._landing, self._token)
+
+
+async def _in_time(answer: asyncio.Future[T]) -> T:
+    """The answer, if it comes within `WAIT_S`. Raises TimeoutError.
+
+    Where this process itself was held up for long, as in a crowd of requests, the answer may be here and not be read
+    yet: then it gets as long again.
+    """
+    loop = asyncio.get_running_loop()
+    answer.add_done_callback(_heard)
+    try:
+        for _ in range(MOST_WAITS):
+            until = loop.time() + WAIT_S
+            await asyncio.wait([answer], timeout=WAIT_S)
+            if answer.done():
+                return answer.result()
+            if loop.time() - until < HELD_UP_S:
+                break
+        raise TimeoutError
+    finally:
+        answer.cancel()
+
+
+def _heard(answer: asyncio.Future[T]) -> None:
+    """What comes of it when nobody waits any more is nobody's business."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 def _client(url: str, pool: type[ConnectionPool], connect_s: float, **settings: Any) -> Redis:

@@ -27,7 +27,10 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from infra.local import wall_clock
 
 Main = Callable[[], int | None]
 
@@ -75,6 +78,7 @@ def become_worker(name: str, environment: dict[str, str], log: str) -> None:
     os.closerange(3, max(nothing, output, 64) + 1)
     os.environ.clear()
     os.environ.update(environment)
+    wall_clock.obey(wall_clock.file_beside(Path(log)))
 
 
 def reap() -> None:
@@ -115,6 +119,9 @@ def serve(main: Main) -> None:
 def main(arguments: list[str]) -> int:
     # Ctrl-C and the like are for the supervisor, which knows the order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Until a worker listens: a primary that moves meanwhile is found anyhow.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    wall_clock.ignore()
     module = importlib.import_module(f"{arguments[0]}.__main__")
     sys.argv = [f"python -m {arguments[0]}"]
     # What is loaded now is shared by all workers; a collection would write to it and end the sharing.

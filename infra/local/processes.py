@@ -178,8 +178,11 @@ class Child:
     async def wait(self) -> int:
         """Until it has ended; its exit status, negative for a signal."""
         assert self.process is not None
-        status = await self.process.wait()
-        self.tether.remove(self.process.pid)
+        process = self.process
+        status = await process.wait()
+        self.tether.remove(process.pid)
+        if self.process is process:
+            self.frozen = False
         return status
 
     async def stop(self) -> None:

@@ -14,7 +14,8 @@ def show_status(status: dict[str, Any], *, as_json: bool) -> None:
     for process in status["processes"]:
         pid, up_s = process["pid"] or "-", process["up_s"]
         up = "-" if up_s is None else f"{up_s:.0f} s"
-        print(f"{process['name']:12} {process['condition']:10} {pid!s:>8} {up:>9} {process['restarts']:>9}")
+        role = f"  {process['role']}" if process["role"] else ""
+        print(f"{process['name']:12} {process['condition']:10} {pid!s:>8} {up:>9} {process['restarts']:>9}{role}")
     print()
     for port, what in status["ports"].items():
         print(f"port {port}  {what}")
@@ -26,4 +27,9 @@ def show_status(status: dict[str, Any], *, as_json: bool) -> None:
         lag = replication["unreplayed_bytes"]
         paused = ", replay paused" if replication["replay_paused"] else ""
         print(f"standby: {replication['state']}, {'?' if lag is None else lag} bytes behind{paused}")
+    if failover := status["failover"]:
+        print(
+            f"primary: {failover['primary']} (epoch {failover['epoch']}, {failover['phase']}); "
+            f"may be promoted: {failover['promotable'] or 'nobody'}; failovers: {failover['moves']}"
+        )
     print("faults:  " + ("; ".join(status["faults"]) if status["faults"] else "none"))

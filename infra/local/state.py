@@ -4,6 +4,8 @@
     STATE/servers/          the databases' programs (as root) and data
     STATE/logs/             what each process printed; NAME.log.1 is the run before
     STATE/admin-password    of the first member of staff
+    STATE/failover.json     who of the databases is the primary; failover-others.json where others run them
+    STATE/lost/             changes that only an old primary had, one file for each promotion that lost any
     STATE/env.json          while running: addresses and secrets, for tools on this machine
     STATE/ready.json        while running: the addresses
     STATE/pid               while running: the supervisor
@@ -33,7 +35,7 @@ MARKER = "nearshelf-state"
 LAYOUT = "1"
 SOCKET_PATH_BYTES = 107
 """sizeof(sockaddr_un.sun_path) - 1 on Linux; macOS has 103."""
-LONGEST_SOCKET_NAME = len("/pg/.s.PGSQL.5432")
+LONGEST_SOCKET_NAME = len("/wal/.s.PGSQL.5432")
 CHILD_OF = "NEARSHELF_CHILD_OF"
 """In the environment of each Python process of a shop: the state folder it belongs to."""
 TETHER_S = 10.0
@@ -265,17 +267,26 @@ def processes_in(folder: Path) -> list[int]:
     return found
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
-    """The whole text or nothing appears under `path`."""
+def write_atomically(path: Path, text: str, mode: int = 0o600, *, lasting: bool = False) -> None:
+    """The whole text or nothing appears under `path`. `lasting`: it is on the disk when this returns."""
     descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         os.fchmod(descriptor, mode)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
         Path(partial).replace(path)
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
+    if lasting:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the name
+        finally:
+            os.close(folder)
 
 
 def read_env(folder: Path) -> dict[str, Any]:

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import importlib.util
 import json
 import os
 import resource
 import secrets
-import shlex
 import signal
-import sys
 import time
-from asyncio.subprocess import Process
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
 from cache_policies.folder import folder_called
 from cache_policies.reading import PACKAGED_POLICIES
-from infra.errors import complain
-from infra.local import ports, topology
+from infra.failover.keeping import KeptDatabases
+from infra.local import ports
+from infra.local.asking import answers, fetch
 from infra.local.control import ControlServer
 from infra.local.errors import LocalError
+from infra.local.external import ExternalDatabases
 from infra.local.faults import Faults
+from infra.local.greeting import greet
 from infra.local.policies import PolicyNews, Said
 from infra.local.processes import (
     BACKOFF_S,
@@ -39,48 +37,17 @@ from infra.local.processes import (
     run_once,
     tail,
 )
-from infra.local.services import STANDBY, Servers
-from infra.local.state import CHILD_OF, State, write_atomically
+from infra.local.programs import Programs, digest_of_migrations
+from infra.local.relay_link import RelayLink
+from infra.local.services import Servers
+from infra.local.state import State, write_atomically
 from infra.local.topology import Options, Topology
-from infra.state_folder import usual_state
+from infra.local.voice import Voice
 
 READY_S = 60.0
 """How long the origin, and then the edges, may take until they answer."""
 OPEN_FILES = 16_384
 ADMIN_EMAIL = "admin@nearshelf.example"
-DATABASES = ("valkey", "primary", "standby")
-
-
-class Voice:
-    """What a person in front of the terminal sees. Plain text unless that is a terminal that wants colour."""
-
-    def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
-        self.colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-        self.started = time.monotonic()
-
-    def line(self, text: str = "") -> None:
-        if not self.quiet:
-            with contextlib.suppress(BrokenPipeError):
-                print(text, flush=True)
-
-    def step(self, text: str) -> None:
-        self.line(f"{time.monotonic() - self.started:6.1f} s  {text}")
-
-    def strong(self, text: str) -> str:
-        return f"\x1b[1m{text}\x1b[0m" if self.colour else text
-
-    def alarm(self, title: str, lines: Iterable[str]) -> None:
-        """Something that a person must mend; red on a terminal, and said even when quiet."""
-        if self.colour and sys.stderr.isatty():
-            title = f"\x1b[1;37;41m {title} \x1b[0m"
-        with contextlib.suppress(BrokenPipeError):
-            print("\n".join(("", title, *(f"  {line}" for line in lines), "")), file=sys.stderr, flush=True)
-
-    def warn(self, text: str) -> None:
-        """Something went wrong and is being dealt with; said even when quiet."""
-        with contextlib.suppress(BrokenPipeError):
-            complain(text)
 
 
 class Supervisor:
@@ -94,15 +61,23 @@ class Supervisor:
         self.topology = chosen
         self.voice = voice
         self.ready_file = ready_file
-        self.secrets = topology.Secrets(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
         self.children: dict[str, Child] = {}
         """In the order of starting."""
-        self.origin_log = Log(state.logs / "origin.access.log")
-        """What the origin was asked for, a line each, of all its workers."""
         self.tether = Tether(state.runtime, state.descriptor)
         self.servers = Servers(state, self.tether)
+        external = ExternalDatabases.of(os.environ)
+        self.databases = KeptDatabases(
+            self.servers,
+            external,
+            state,
+            voice,
+            failover=options.failover,
+            accept_loss=options.accept_loss,
+            moved=self._find_primary_again,
+        )
+        self.programs = Programs(state, chosen, self.servers, self.databases)
         self.relay = RelayLink()
-        self.nurseries = {module: self._nursery(module) for module in ("origin", "edge.gateway")}
+        self.nurseries = {module: self.programs.nursery(module, self.tether) for module in ("origin", "edge.gateway")}
         self.faults = Faults(self)
         self.is_ready = False
         self.resting: dict[str, None] = {}
@@ -156,14 +131,15 @@ class Supervisor:
         await self._control.start()
         for nursery in self.nurseries.values():
             await nursery.start()  # reads modules while the databases start
-        await asyncio.to_thread(self.servers.prepare)
+        if self.databases.external is None or not self.programs.redis_of_others:
+            await asyncio.to_thread(self.servers.prepare)
         await together(self._start_valkey(), self._start_postgres())
         news = self._policy_news()
         await self._start_origin_and_edges()
         await news.begin()
         self._write_files()
         self.is_ready = True
-        self._greet(await self._example_sku())
+        greet(self.voice, self.state, self.topology, sku=await self._example_sku(), email=ADMIN_EMAIL)
         self._news = asyncio.ensure_future(news.run())
 
     async def stop(self) -> None:
@@ -173,6 +149,7 @@ class Supervisor:
         for task in watching:
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
+        await self.databases.stop()
         await self._control.stop()
         for names in ([*self._edge_names()], ["relay"], [*self.topology.origin_workers]):
             await asyncio.gather(*(self.children[name].stop() for name in names if name in self.children))
@@ -184,25 +161,28 @@ class Supervisor:
     # --- the parts, in order ---
 
     async def _start_valkey(self) -> None:
-        await self._adopt(self.servers.start_valkey())
+        if not self.programs.redis_of_others:
+            self._keep(await self.servers.start_valkey())
 
     async def _start_postgres(self) -> None:
-        first = not (self.servers.home / "data" / "primary").exists()
-        if first:
-            self.voice.step("making the databases (only the first time)")
-        await self._adopt(self.servers.start_primary())
-        await together(self._adopt(self.servers.start_standby()), self._migrate())
-        self.voice.step("PostgreSQL runs, and a standby follows it")
+        for child in await self.databases.start_primary():
+            self.children[child.name] = child
+        await together(self.databases.start_standby(), self._migrate())
         await together(self._seed(), self._hire_admin())
 
-    async def _adopt(self, starting: Coroutine[Any, Any, Child]) -> None:
-        child = await starting
-        self._keep(child)
+    def _find_primary_again(self) -> None:
+        """Tell the origin's workers that another server may be the primary."""
+        for name in self.topology.origin_workers:
+            child = self.children.get(name)
+            if child is not None and child.is_running and child.process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    child.process.send_signal(signal.SIGUSR1)
 
     async def _migrate(self) -> None:
         """Bring the tables up to date, unless an earlier run did so with the very same migrations."""
-        version = _digest_of_migrations()
-        if not self.state.remembers("migrated", version):
+        version = digest_of_migrations()
+        # Databases of others may have been exchanged since.
+        if self.databases.external is not None or not self.state.remembers("migrated", version):
             await self._once("migrate", "migrate")
             self.state.remember("migrated", version)
 
@@ -224,17 +204,12 @@ class Supervisor:
 
     async def _once(self, name: str, *arguments: str) -> None:
         """Run `python -m origin ...` to its end."""
-        environment = self._origin_environment(self.topology.origin_port, admin=True)
-        program = self._python(name, "origin", environment, *arguments)
+        program = self.programs.once(name, *arguments)
         await run_once(program, Log(self.state.logs / f"{name}.log"), self.tether, self.nurseries["origin"])
 
     async def _start_origin_and_edges(self) -> None:
         """Edges are forked while the origin's workers connect: they wait for it by themselves, and cores are few."""
-        programs = [
-            self._python(name, "origin", self._origin_environment(port, admin=False))
-            for name, port in self.topology.origin_workers.items()
-        ]
-        origin = [await self._ensure(program, self.nurseries["origin"]) for program in programs]
+        origin = [await self._ensure(program, self.nurseries["origin"]) for program in self.programs.origin()]
         await together(self._await_origin(origin), self._start_edges())
 
     async def _await_origin(self, workers: list[Child]) -> None:
@@ -243,15 +218,16 @@ class Supervisor:
         self.voice.step(f"the origin answers ({len(workers)} workers)")
 
     async def _start_relay(self) -> None:
-        plan = json.dumps(self.topology.relay_plan())
-        program = self._python("relay", "infra.local.relay", {}, plan, talks=True)
+        replication = self.servers.line.relay_plan() if self.databases.external is None else []
+        plan = json.dumps(self.topology.relay_plan() + replication)
+        program = self.programs.python("relay", "infra.local.relay", {}, plan, talks=True)
         relay = await self._ensure(program)
         await self.relay.attach(relay)
         self._keep(relay)
 
     async def _start_edges(self) -> None:
         await self._start_relay()
-        workers = [await self._ensure(program, self.nurseries["edge.gateway"]) for program in self._edge_programs()]
+        workers = [await self._ensure(program, self.nurseries["edge.gateway"]) for program in self.programs.edges()]
         await self._until_edges_ready(workers)
         self._keep(*workers)
         self.voice.step(f"{len(self.topology.edges)} edges answer ({len(workers)} workers)")
@@ -260,53 +236,10 @@ class Supervisor:
         admin = {worker.name: worker.admin_url for edge in self.topology.edges for worker in edge.workers}
         await self._until_ready(workers, [f"{admin[worker.name]}/readyz" for worker in workers])
 
-    # --- programs ---
-
-    def _python(
-        self, name: str, module: str, environment: dict[str, str], *arguments: str, talks: bool = False
-    ) -> Program:
-        """A process of ours. It inherits our environment, so that a person can tune what we do not set."""
-        env = {**os.environ, "PYTHONUNBUFFERED": "1", CHILD_OF: str(self.state.folder), **environment}
-        if policies := env.get("NEARSHELF_POLICIES"):
-            env["NEARSHELF_POLICIES"] = str(folder_called(policies).absolute())  # its working directory is another
-        argv = (sys.executable, "-P", "-m", module, *arguments)
-        return Program(name, argv, env, self.state.folder, arguments=arguments, talks=talks)
-
-    def _origin_environment(self, port: int, *, admin: bool) -> dict[str, str]:
-        environment = topology.origin_environment(
-            port,
-            self.secrets,
-            self.servers.database_url,
-            self.servers.replica_url,
-            self.servers.redis_url,
-            STANDBY,
-            metrics=str(self.state.runtime / "origin-metrics"),
-            access_log=str(self.origin_log.path),
-        )
-        if admin:
-            environment["ADMIN_DATABASE_URL"] = self.servers.admin_database_url
-        return environment
-
-    def _edge_programs(self) -> Iterable[Program]:
-        for edge in self.topology.edges:
-            for worker in edge.workers:
-                log = Log(self.state.logs / f"{worker.name}.access.log")
-                environment = topology.edge_environment(
-                    edge,
-                    worker,
-                    self.secrets,
-                    access_log=str(log.path),
-                    siblings=str(self.state.runtime / f"edge-{edge.name}"),
-                    regional=self.servers.redis_url,
-                )
-                yield self._python(worker.name, "edge.gateway", environment)
+    # --- processes ---
 
     def _edge_names(self) -> Iterable[str]:
         return (worker.name for edge in self.topology.edges for worker in edge.workers)
-
-    def _nursery(self, module: str) -> Nursery:
-        program = self._python(f"{module} nursery", "infra.local.nursery", {}, module, talks=True)
-        return Nursery(program, Log(self.state.logs / f"{module}.nursery.log"), self.tether)
 
     async def _ensure(self, program: Program, nursery: Nursery | None = None) -> Child:
         """The child of this name, running."""
@@ -349,8 +282,8 @@ class Supervisor:
 
     async def revive(self, child: Child) -> None:
         """Start a child that has ended, and tell it what its predecessor was told."""
-        if child.name in DATABASES:
-            await self.servers.restart(child)
+        if child is self.servers.valkey:
+            await self.servers.restart_valkey()
             return
         await child.start()
         if child.name == "relay":
@@ -360,6 +293,8 @@ class Supervisor:
     async def rest(self, child: Child) -> None:
         """Stop a child and leave it stopped until `wake`."""
         self.resting[child.name] = None
+        if self.databases.are(child.name):
+            self.databases.hold(child.name)
         keeper = self._keepers.pop(child.name, None)
         if keeper is not None:
             keeper.cancel()
@@ -369,9 +304,14 @@ class Supervisor:
     async def wake(self, children: list[Child]) -> None:
         """Start children that were put to rest, and wait until they answer."""
         stopped = [child for child in children if child.name in self.resting]
+        databases = [child.name for child in stopped if self.databases.are(child.name)]
+        stopped = [child for child in stopped if child.name not in databases]
+        if databases:
+            await self.databases.wake(databases)
         for child in stopped:
             await self.revive(child)
-            del self.resting[child.name]
+        for name in (*databases, *(child.name for child in stopped)):
+            del self.resting[name]
         origin = [child for child in stopped if child.name in self.topology.origin_workers]
         edges = [child for child in stopped if child.name in set(self._edge_names())]
         if origin:
@@ -404,18 +344,18 @@ class Supervisor:
             **self.topology.addresses(),
             "control": str(self.state.control),
             "state": str(self.state.folder),
-            "origin_log": str(self.origin_log.path),
+            "origin_log": str(self.programs.origin_log.path),
         }
         env = {
-            "DATABASE_URL": self.servers.database_url,
-            "REPLICA_URLS": self.servers.replica_url,
-            "ADMIN_DATABASE_URL": self.servers.admin_database_url,
-            "REDIS_URL": self.servers.redis_url,
+            "DATABASE_URL": self.databases.database_url,
+            "REPLICA_URLS": self.databases.replica_urls,
+            "ADMIN_DATABASE_URL": self.databases.admin_database_url,
+            "REDIS_URL": self.programs.redis_url,
             "ORIGIN_URL": self.topology.origin_url,
             "CONSOLE_URL": f"{self.topology.origin_url}/console",
             "CONTROL": str(self.state.control),
-            "NEARSHELF_EDGE_KEY": self.secrets.edge_key,
-            "NEARSHELF_ADMIN_TOKEN": self.secrets.admin_token,
+            "NEARSHELF_EDGE_KEY": self.programs.secrets.edge_key,
+            "NEARSHELF_ADMIN_TOKEN": self.programs.secrets.admin_token,
             "ADMIN_EMAIL": ADMIN_EMAIL,
             "ADMIN_PASSWORD_FILE": str(self.state.admin_password),
         }
@@ -436,35 +376,6 @@ class Supervisor:
         products = json.loads(listing)["products"] if listing else []
         return str(products[0]["sku"]) if products else "SKU"
 
-    def _greet(self, sku: str) -> None:
-        voice, edges = self.voice, self.topology.edges
-        command = _how_to_call()
-        far = max(edges, key=lambda edge: edge.rtt_ms)
-        voice.line()
-        voice.line(voice.strong(f"ready in {time.monotonic() - voice.started:.1f} s"))
-        voice.line()
-        for number, edge in enumerate(edges):
-            distance = f"{edge.rtt_ms:g} ms from the origin, {len(edge.workers)} workers"
-            voice.line(f"  {'shop' if number == 0 else '':10}{edge.name}  {voice.strong(edge.url)}/   {distance}")
-        voice.line(f"  {'origin':10}    {self.topology.origin_url}/")
-        voice.line(f"  {'console':10}    {self.topology.origin_url}/console")
-        voice.line(f"  {'':10}    sign in as {ADMIN_EMAIL}; the password is in {self.state.admin_password}")
-        voice.line(f"  {'logs':10}    {self.state.logs}")
-        voice.line()
-        voice.line("Three things to try, in another terminal:")
-        if self.state.folder != usual_state().resolve():
-            voice.line(f"     export NEARSHELF_STATE={shlex.quote(str(self.state.folder))}")
-        voice.line("  1. Look at the same page twice from far away, and compare Cache-Status:")
-        voice.line(f"       curl -sD- -o/dev/null {far.url}/eu-eur/")
-        voice.line("  2. Sign in, then change a price and watch it become live on every edge:")
-        voice.line(f"       {command} login")
-        voice.line(f"       {command} price set {sku} --market eu-eur 12.00 --wait")
-        voice.line("  3. Stop the origin and go on browsing; then let it come back:")
-        voice.line(f"       {command} fault stop origin")
-        voice.line(f"       {command} fault start origin")
-        voice.line()
-        voice.line("Ctrl-C stops everything.")
-
     def _policy_news(self) -> PolicyNews:
         folder = folder_called(os.environ.get("NEARSHELF_POLICIES") or PACKAGED_POLICIES)
 
@@ -484,7 +395,7 @@ class Supervisor:
 
     async def _said_of_policies(self) -> dict[str, Said]:
         """What each edge worker says of its policies; none of one that is stopped or frozen on purpose."""
-        token = {"Authorization": f"Bearer {self.secrets.admin_token}"}
+        token = {"Authorization": f"Bearer {self.programs.secrets.admin_token}"}
         found = {}
         for worker in (worker for edge in self.topology.edges for worker in edge.workers):
             child = self.children[worker.name]
@@ -502,6 +413,7 @@ class Supervisor:
         processes = [
             {
                 "name": child.name,
+                "role": self.databases.role_of(child.name),
                 "pid": child.pid,
                 "restarts": child.restarts,
                 "up_s": round(now - child.started_at, 1) if child.is_running else None,
@@ -509,80 +421,18 @@ class Supervisor:
             }
             for child in self.children.values()
         ]
-        try:
-            replication: dict[str, Any] = await self.servers.replication()
-        except Exception as exc:  # noqa: BLE001 - any database may be stopped by a fault, which is what we report
-            replication = {"state": "unknown", "error": str(exc) or type(exc).__name__}
         return {
             "ready": self.is_ready,
             "supervisor": os.getpid(),
             "processes": processes,
             "ports": {str(port): what for port, what in sorted(self.topology.ports().items())},
+            "questions": self.topology.questions(),
             "rtt_ms": {edge.name: edge.rtt_ms for edge in self.topology.edges},
-            "replication": replication,
+            "replication": await self.databases.replication(),
+            "failover": self.databases.status(),
             "faults": await self.faults.active(),
             **self.topology.addresses(),
         }
-
-
-class RelayLink:
-    """Commands to the relay's standard input and the answers from its output."""
-
-    def __init__(self) -> None:
-        self._child: Child | None = None
-        self._listening: asyncio.Task[None] | None = None
-        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._number = 0
-        self._ready = asyncio.Event()
-
-    async def attach(self, child: Child) -> None:
-        """Talk to this process from now on. Raises LocalError when it does not come up."""
-        self._child = child
-        self._ready.clear()
-        self._listening = asyncio.ensure_future(self._listen(child))
-        ready = asyncio.ensure_future(self._ready.wait())
-        try:
-            await asyncio.wait({ready, self._listening}, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ready.cancel()
-        if not self._ready.is_set():
-            raise LocalError(f"the relay did not start; {tail(child.last_words(12), child.log)}")
-
-    async def ask(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Raises LocalError when the relay refuses, or is not there."""
-        child = self._child
-        if child is None or not child.is_running:
-            raise LocalError("the relay is not running; try again in a second")
-        assert isinstance(child.process, Process)
-        assert child.process.stdin is not None
-        self._number += 1
-        number = self._number
-        answer = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answer
-        try:
-            child.process.stdin.write(json.dumps({"id": number, **command}).encode() + b"\n")
-            async with asyncio.timeout(10.0):
-                result: dict[str, Any] = await answer
-        except TimeoutError as exc:
-            raise LocalError("the relay does not answer; is it frozen?") from exc
-        finally:
-            self._waiting.pop(number, None)
-        if not result.get("ok"):
-            raise LocalError(str(result.get("error")))
-        return result
-
-    async def _listen(self, child: Child) -> None:
-        assert isinstance(child.process, Process)
-        assert child.process.stdout is not None
-        while line := await child.process.stdout.readline():
-            message = json.loads(line)
-            if message.get("ready"):
-                self._ready.set()
-            elif (waiting := self._waiting.get(message.get("id"))) is not None and not waiting.done():
-                waiting.set_result(message)
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(LocalError("the relay ended"))
 
 
 async def together(*work: Coroutine[Any, Any, None]) -> None:
@@ -598,49 +448,6 @@ async def together(*work: Coroutine[Any, Any, None]) -> None:
     failures = [exc for task in tasks if not task.cancelled() and (exc := task.exception()) is not None]
     if failures:
         raise failures[0]
-
-
-async def answers(url: str) -> bool:
-    """Whether a GET is answered with 200."""
-    return await fetch(url) is not None
-
-
-async def fetch(url: str, fields: Mapping[str, str] | None = None, within_s: float = 2.0) -> bytes | None:
-    """The body of a 200; None for any other answer, and for none. `fields`: of the request, beside Host."""
-    host, _, path = url.removeprefix("http://").partition("/")
-    name, _, port = host.partition(":")
-    try:
-        async with asyncio.timeout(within_s):
-            reader, writer = await asyncio.open_connection(name, int(port))
-            try:
-                # HTTP/1.0: the answer ends with the connection, and comes in one piece.
-                lines = [f"GET /{path} HTTP/1.0", f"Host: {host}", *(f"{n}: {v}" for n, v in (fields or {}).items())]
-                writer.write("\r\n".join((*lines, "", "")).encode())
-                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-            finally:
-                writer.close()
-    except (OSError, TimeoutError):
-        return None
-    return body if head.split(b" ")[1:2] == [b"200"] else None
-
-
-def _digest_of_migrations() -> str:
-    spec = importlib.util.find_spec("origin")
-    assert spec is not None
-    digest = hashlib.sha256()
-    for location in spec.submodule_search_locations or ():
-        for path in sorted((Path(location) / "migrations").rglob("*")):
-            if path.suffix in {".py", ".sql"}:
-                digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
-def _how_to_call() -> str:
-    """The command as somebody in this checkout would type it."""
-    here = Path(__file__).parents[2] / "dev"
-    if not here.exists():
-        return "nearshelf"
-    return "./dev" if here.parent == Path.cwd() else str(here)
 
 
 def _allow_many_connections() -> None:

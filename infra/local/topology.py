@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from infra.local.errors import LocalError
 
@@ -35,6 +35,10 @@ class Options:
     """Of the demo catalog, which is made when the catalog is empty; 0: none is made."""
     seed: int = 1
     """Of the demo catalog: the same seed, the same catalog."""
+    failover: Literal["auto", "hand"] | None = None
+    """Whether a lost primary is replaced without being asked; None: where the databases are ours."""
+    accept_loss: bool = False
+    """Start with a primary that may lack acknowledged changes, where no other can be had."""
 
     def __post_init__(self) -> None:
         for name, value, lowest, highest in (
@@ -144,6 +148,11 @@ class Topology:
             "console": f"{self.origin_url}/console",
             "admin": {edge.name: [worker.admin_url for worker in edge.workers] for edge in self.edges},
         }
+
+    def questions(self) -> dict[str, str]:
+        """Where each edge asks its questions, and `origin`, to which these all lead."""
+        ways = {edge.name: f"http://{HOST}:{edge.questions_port}" for edge in self.edges}
+        return {"origin": f"http://{HOST}:{self.questions_port}", **ways}
 
     def relay_plan(self) -> list[dict[str, Any]]:
         """The argument of infra.local.relay."""

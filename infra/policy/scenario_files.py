@@ -16,7 +16,7 @@ from typing import Any
 
 from cache_policies.kinds import COUNTRY, DURATION, NAME, SIZE, Field, choice, meant_name, only, whole_number
 from cache_policies.market_values import UNKNOWN_COUNTRY
-from cache_policies.positions import PurgeKind
+from cache_policies.positions import ORDERED_KINDS, PurgeKind
 from cache_policies.reading import Fault, Place, Refused, Value, closest, did_you_mean, read_document
 from edge.core.policy import PolicySet
 from infra.policy.expectations import Check, read_expectations
@@ -292,9 +292,10 @@ def _part(value: Value, text: str) -> Value:
     return Value(value.place, value.path, text, value.faults, value.quoted)
 
 
+_PURGE_KIND = choice(PurgeKind, ORDERED_KINDS)
 PURGE_FIELDS: tuple[Field[Any], ...] = (
     Field("tags", TAGS, "list of tags", "required", 'what it names; `"*"` is everything'),
-    Field("kind", choice(PurgeKind), "`hard`, `soft`", "`hard`", "soft: still shown while it is refreshed"),
+    Field("kind", _PURGE_KIND, "`hard`, `soft`", "`hard`", "soft: still shown while it is refreshed"),
 )
 
 

@@ -13,6 +13,7 @@ BENCHES = {
     "handlers": "sizes of the Functions and Lambda packages, and what the handlers cost",
     "hit_metrics": "what a hit costs in the process, and what counting it adds",
     "hits": "hits on one core, beside nginx, Varnish and HAProxy",
+    "hot_tag": "a tag of ten thousand pages purged under a thousand viewers",
     "memory": "memory an object, beside Varnish",
     "misses": "requests passed through, beside nginx",
     "purge": "a tag on a million entries",

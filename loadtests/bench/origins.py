@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from cache_policies.feed import FEED_PATH, HOLD_S, Answer, Question
+from cache_policies.feed import FEED_PATH, HOLD_S, LEAVE_PATH, Answer, Question
 from cache_policies.positions import Position, PurgeEntry, PurgeKind
 
 _EPOCH = 1
@@ -57,10 +57,16 @@ class BenchOrigin:
         self.page_for = page_for
         self.delay_s = delay_s
         self.fetches: Counter[str] = Counter()
+        self.most_under_way = 0
+        """Requests for pages that were here at once, at the most."""
+        self._under_way = 0
         self.port = 0
         self.loop = asyncio.new_event_loop()
         self.reported_s: dict[Position, float] = {}
         """By entry: how long after it was put a worker first reported it applied, in seconds."""
+        self.reports: Counter[Position] = Counter()
+        """By entry: how many workers have reported it applied."""
+        self._heard: set[tuple[str, Position]] = set()
         self._put_at: dict[Position, float] = {}
         self._entries: list[PurgeEntry] = []
         self._grown = asyncio.Event()
@@ -104,11 +110,18 @@ class BenchOrigin:
                 target = head.split(" ", 2)[1]
                 if target == FEED_PATH:
                     page = Page(await self._feed(body), "application/x-ndjson")
+                elif target == LEAVE_PATH:
+                    page = Page(b"")
                 else:
                     self.fetches[target] += 1
-                    if self.delay_s:
-                        await asyncio.sleep(self.delay_s)
-                    page = self.page_for(target, head)
+                    self._under_way += 1
+                    self.most_under_way = max(self.most_under_way, self._under_way)
+                    try:
+                        if self.delay_s:
+                            await asyncio.sleep(self.delay_s)
+                        page = self.page_for(target, head)
+                    finally:
+                        self._under_way -= 1
                 writer.write(_rendered(page))
                 await writer.drain()
                 if "connection: close" in head.lower() or "http/1.0" in head.lower():
@@ -120,9 +133,13 @@ class BenchOrigin:
 
     async def _feed(self, body: bytes) -> bytes:
         """The answer to a question, held while there is nothing to tell (docs/wire.md)."""
-        after = Question.from_json(body).after if body else None
+        question = Question.from_json(body) if body else None
+        after = None if question is None else question.after
         if after in self._put_at and after not in self.reported_s:
             self.reported_s[after] = time.perf_counter() - self._put_at[after]
+        if question is not None and after is not None and (question.worker, after) not in self._heard:
+            self._heard.add((question.worker, after))
+            self.reports[after] += 1
         start = (Position(_EPOCH, 1), _id_at(Position(_EPOCH, 1))) if after is None else None
         if after == self.position:
             grown = self._grown

@@ -60,6 +60,8 @@ class AuditFilter:
     action: str = ""
     subject: str = ""
     """Part of a subject, of any case."""
+    purge_id: str = ""
+    """Of a purge-log entry: what was done in its transaction."""
 
 
 async def write(
@@ -98,14 +100,27 @@ async def entries(
         query = query.where(or_(audit.c.action == wanted.action, audit.c.action.startswith(wanted.action + ".")))
     if wanted.subject:
         query = query.where(audit.c.subject.icontains(wanted.subject, autoescape=True))
+    if wanted.purge_id:
+        query = query.where(audit.c.purge_id == wanted.purge_id)
     if before_id is not None:
         query = query.where(audit.c.id < before_id)
     return [AuditEntry(**row._mapping) for row in await connection.execute(query)]
 
 
-async def entry_of_purge(connection: AsyncConnection, purge_id: str) -> AuditEntry | None:
-    """The entry written together with the purge-log entry of this id."""
-    row = (
-        await connection.execute(select(audit).where(audit.c.purge_id == purge_id).order_by(audit.c.id).limit(1))
-    ).one_or_none()
-    return None if row is None else AuditEntry(**row._mapping)
+async def entries_of_purge(
+    connection: AsyncConnection, purge_id: str, *, actor: str, limit: int
+) -> tuple[list[AuditEntry], int]:
+    """Up to `limit` of the entries written together with the purge-log entry of this id, in their order, those of
+    `actor` before the others; and how many there are."""
+    together = audit.c.purge_id == purge_id
+    query = select(audit).where(together).order_by(audit.c.actor != actor, audit.c.id).limit(limit)
+    found = [AuditEntry(**row._mapping) for row in await connection.execute(query)]
+    if len(found) < limit:
+        return found, len(found)
+    return found, (await connection.execute(select(func.count()).select_from(audit).where(together))).scalar_one()
+
+
+async def is_noted(connection: AsyncConnection, *, actor: str, action: str, subject: str) -> bool:
+    """Whether `actor` has done exactly this."""
+    query = select(audit.c.id).where(audit.c.actor == actor, audit.c.action == action, audit.c.subject == subject)
+    return (await connection.execute(query.limit(1))).one_or_none() is not None

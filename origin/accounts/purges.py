@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from cache_policies.feed import PurgeWish
 from cache_policies.markets import Market
-from cache_policies.positions import MAX_TAG_CHARACTERS, MAX_TAGS_PER_ENTRY, Position, PurgeKind
+from cache_policies.positions import MAX_TAG_CHARACTERS, MAX_TAGS_PER_ENTRY, PurgeKind
 from cache_policies.tags import EVERYTHING, category_prices_tag, category_tag, product_tag
-from origin.accounts import audit
 from origin.accounts.model import Role, Staff, require
+from origin.accounts.orders import Order, Purged
 from origin.catalog import service as catalog
 from origin.errors import Invalid
-from origin.events.messages import TagsPurged
 from origin.pricing.model import UnknownSku
 from origin.pricing.service import market_of, similar_skus
 
@@ -44,16 +43,6 @@ class PurgeOrder:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Purged:
-    """A committed purge."""
-
-    position: Position
-    purge_id: str
-    kind: PurgeKind
-    tags: tuple[str, ...]
-
-
 class BadPurge(Invalid):
     """A purge that names nothing, too much, or something that cannot be a tag."""
 
@@ -72,20 +61,9 @@ async def purge(shop: Shop, staff: Staff, order: PurgeOrder) -> Purged:
     order = replace(order, tags=checked_tags(order.tags))
     if EVERYTHING in order.tags and order.kind is PurgeKind.HARD:
         require(staff, Role.ADMIN, "a hard purge of everything")
-    async with shop.database.unit_of_work(actor=staff.email, cause="purge by hand") as work:
-        tags = await _tags_of(shop, work.connection, order)
-        work.record(TagsPurged(tags, order.kind))
-        await audit.write(
-            work.connection,
-            actor=staff.email,
-            action="purge",
-            subject=_subject(order),
-            after={"kind": order.kind.value, "tags": list(tags)},
-            reason=order.reason,
-            purge_id=work.purge_id,
-        )
-    assert work.position is not None
-    return Purged(work.position, work.purge_id, order.kind, tags)
+    async with shop.database.writes.connect() as connection:
+        tags = await _tags_of(shop, connection, order)
+    return await shop.purges.enter(Order(order.kind, tags, staff.email, "purge by hand", _subject(order), order.reason))
 
 
 async def purge_for_edge(shop: Shop, wish: PurgeWish) -> Purged:
@@ -94,20 +72,9 @@ async def purge_for_edge(shop: Shop, wish: PurgeWish) -> Purged:
     Raises BadPurge for what cannot be a tag.
     """
     order = PurgeOrder(wish.kind, checked_tags(wish.tags))
-    actor = f"edge {wish.edge}"
-    async with shop.database.unit_of_work(actor=actor, cause="purge through an edge") as work:
-        work.record(TagsPurged(order.tags, order.kind))
-        await audit.write(
-            work.connection,
-            actor=actor,
-            action="purge",
-            subject=_subject(order),
-            after={"kind": order.kind.value, "tags": list(order.tags)},
-            reason=wish.reason,
-            purge_id=work.purge_id,
-        )
-    assert work.position is not None
-    return Purged(work.position, work.purge_id, order.kind, order.tags)
+    return await shop.purges.enter(
+        Order(order.kind, order.tags, f"edge {wish.edge}", "purge through an edge", _subject(order), wish.reason)
+    )
 
 
 async def _tags_of(shop: Shop, connection: AsyncConnection, order: PurgeOrder) -> tuple[str, ...]:

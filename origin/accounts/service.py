@@ -21,6 +21,7 @@ from origin.accounts.model import (
     checked_role,
 )
 from origin.accounts.passwords import Passwords
+from origin.db import Durability
 
 if TYPE_CHECKING:
     from origin.db import Database
@@ -81,7 +82,7 @@ async def sign_in(
     """
     email = email.strip().lower()
     account, place = f"account {_digest_text(email)}", f"address {_network(address)}"
-    async with database.unit_of_work(actor="sign-in", cause="attempt") as work:
+    async with database.unit_of_work(actor="sign-in", cause="attempt", durability=Durability.LOCAL) as work:
         # Counted before the password is looked at, so that attempts sent side by side are counted as well. An
         # address that is over its limit counts no accounts: one visitor cannot fill the table.
         attempts, left_s = await tables.count_attempt(work.connection, place, LOGIN_WINDOW_S)
@@ -127,8 +128,8 @@ async def sign_out(database: Database, token: str, session: Session) -> None:
 
 async def session_of(database: Database, token: str, kind: Literal["browser", "token"]) -> Session | None:
     """The session of this kind that `token` opens, unless it has ended."""
-    async with database.unit_of_work(actor="session", cause="look-up") as work:
-        session = await tables.session_of(work.connection, _digest(token))
+    async with database.writes.connect() as connection:
+        session = await tables.session_of(connection, _digest(token))
     return session if session is not None and session.kind == kind else None
 
 

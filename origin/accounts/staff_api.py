@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from cache_policies.markets import Market
-from cache_policies.positions import MAX_TAGS_PER_ENTRY, PurgeKind
+from cache_policies.positions import MAX_TAGS_PER_ENTRY, WireError, ordered_kind
 from origin.accounts import audit
 from origin.accounts.http import client_address, token_session
 from origin.accounts.model import Role, Session, require
@@ -24,6 +24,7 @@ from origin.catalog import service as catalog
 from origin.errors import Invalid
 from origin.inventory.service import bands, set_stock
 from origin.money import amount_text
+from origin.pricing.batch import NewPrice, change_prices
 from origin.pricing.model import PriceFacts, PriceVersionConflict, UnknownSku
 from origin.pricing.service import (
     Changed,
@@ -61,6 +62,18 @@ class _Login(_Body):
 class _Price(_Body):
     amount: Annotated[str, Field(max_length=100)]
     expected_version: _Version | None = None
+    reason: _Reason = ""
+
+
+class _PriceOf(_Body):
+    sku: Annotated[str, Field(max_length=300)]
+    market: Annotated[str, Field(max_length=40)]
+    amount: Annotated[str, Field(max_length=100)]
+    expected_version: _Version | None = None
+
+
+class _Prices(_Body):
+    prices: list[_PriceOf]
     reason: _Reason = ""
 
 
@@ -183,6 +196,17 @@ def routes(shop: Shop) -> list[BaseRoute]:
             return _conflict(conflict)
         return _changed(changed, market)
 
+    async def set_prices(request: Request, session: Session) -> Response:
+        require(session.staff, Role.EDITOR, "a price change")
+        body = await _body(request, _Prices)
+        wanted = [NewPrice(each.sku, each.market, each.amount, each.expected_version) for each in body.prices]
+        try:
+            changed = await change_prices(shop, session.staff.email, wanted, body.reason)
+        except PriceVersionConflict as conflict:
+            return _conflict(conflict)
+        prices = [{**price_json(price, market), "version": price.version} for market, price in changed.prices]
+        return _json({"position": str(changed.position), "purge_id": changed.purge_id, "prices": prices})
+
     async def drop_price(request: Request, session: Session) -> Response:
         require(session.staff, Role.EDITOR, "a price change")
         market, body = market_of(shop.markets, request.path_params["market"]), await _body(request, _Removal)
@@ -220,8 +244,8 @@ def routes(shop: Shop) -> list[BaseRoute]:
     async def order_purge(request: Request, session: Session) -> Response:
         body = await _body(request, _Purge)
         try:
-            kind = PurgeKind(body.kind)
-        except ValueError as exc:
+            kind = ordered_kind(body.kind)
+        except WireError as exc:
             raise BadRequest("a purge is hard or soft", {"kind": f"{body.kind[:20]!r} is not hard or soft"}) from exc
         order = PurgeOrder(kind, tuple(body.tags), body.product, body.category, body.market, body.reason)
         purged = await purge(shop, session.staff, order)
@@ -238,7 +262,13 @@ def routes(shop: Shop) -> list[BaseRoute]:
     async def change(request: Request, session: Session) -> Response:
         wait_s = _number(request, "wait_s", 0.0, MAX_WAIT_S)
         read_back = request.query_params.get("read_back", "no") == "yes"
-        progress = await progress_of(shop, request.path_params["position"], wait_s=wait_s, read_back=read_back)
+        progress = await progress_of(
+            shop,
+            request.path_params["position"],
+            asked_by=session.staff.email,
+            wait_s=wait_s,
+            read_back=read_back,
+        )
         return _json(progress.to_json())
 
     async def audit_list(request: Request, session: Session) -> Response:
@@ -246,7 +276,7 @@ def routes(shop: Shop) -> list[BaseRoute]:
         if before is not None and not (before.isascii() and before.isdigit() and len(before) < 19):
             raise BadRequest("before is the id of an entry", {"before": f"{before[:40]!r} is not an id"})
         wanted = audit.AuditFilter(
-            *(request.query_params.get(name, "").strip()[:200] for name in ("actor", "action", "subject"))
+            *(request.query_params.get(name, "").strip()[:200] for name in ("actor", "action", "subject", "purge_id"))
         )
         async with shop.database.writes.connect() as connection:
             entries = await audit.entries(
@@ -267,6 +297,7 @@ def routes(shop: Shop) -> list[BaseRoute]:
         Route(f"{PREFIX}/login", login, methods=["POST"]),
         Route(f"{PREFIX}/logout", logout, methods=["POST"]),
         Route(f"{PREFIX}/products", signed_in(find), methods=["GET"]),
+        Route(f"{PREFIX}/prices", signed_in(set_prices), methods=["PUT"]),
         Route(f"{PREFIX}/products/{{sku:path}}/prices/{{market}}", signed_in(set_price), methods=["PUT"]),
         Route(f"{PREFIX}/products/{{sku:path}}/prices/{{market}}", signed_in(drop_price), methods=["DELETE"]),
         Route(f"{PREFIX}/products/{{sku:path}}/stock", signed_in(put_stock), methods=["PUT"]),
@@ -304,7 +335,7 @@ def _conflict(conflict: PriceVersionConflict) -> Response:
             "amount": None if conflict.wanted is None else amount_text(conflict.wanted),
             "expected_version": conflict.expected_version,
         },
-        "theirs": facts_json(conflict.facts),
+        "theirs": {"sku": conflict.facts.sku, **facts_json(conflict.facts)},
     }
     return uncached(orjson.dumps(document), "application/problem+json", 409)
 

@@ -25,6 +25,7 @@ from cache_policies.tags import (
     asset_tag,
     category_prices_tag,
     category_tag,
+    department_tag,
     home_tag,
     list_tag,
     navigation_tag,
@@ -189,7 +190,9 @@ class Storefront:
             product = await service.product_by_slug(snapshot.connection, slug)
             if product is None:
                 what = "We no longer have this product, or never had it."
-                return self._not_found(request, snapshot, market, tree, what, [slug_tag(market.id, slug)])
+                # `l:` as well, for what lists so many products at once that it names none of them.
+                tags = [slug_tag(market.id, slug), list_tag(market.id)]
+                return self._not_found(request, snapshot, market, tree, what, tags)
             related = await service.related_to(snapshot.connection, product, RELATED_SHOWN)
             skus = [product.sku, *(variant.sku for variant in product.variants), *(card.sku for card in related)]
             offers = await self._offers(snapshot.connection, market, skus)
@@ -315,7 +318,7 @@ class Storefront:
                 for variant in product.variants
             ],
         }
-        tags = [product_tag(market.id, product.sku), navigation_tag(market.id), *_rates(market, offers)]
+        tags = [*_product_tags(market, [product.card]), navigation_tag(market.id), *_rates(market, offers)]
         return _json(document, snapshot, tags)
 
     # Files.
@@ -416,7 +419,9 @@ def by_price(skus: Sequence[str], prices: dict[str, Price], *, descending: bool)
 
 
 def _product_tags(market: Market, cards: Iterable[Card]) -> list[str]:
-    return [product_tag(market.id, card.sku) for card in cards]
+    shown = list(cards)
+    departments = dict.fromkeys(department_tag(market.id, card.category_path) for card in shown if card.category_path)
+    return [*(product_tag(market.id, card.sku) for card in shown), *departments]
 
 
 def _rates(market: Market, offers: Offers) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -18,6 +18,8 @@ MAX_CATEGORIES: Final = 20
 MAX_VARIANTS: Final = 500
 MAX_LEVEL: Final = 8
 MAX_INT: Final = 2**31 - 1
+DEFAULT_QUANTITY: Final = 100
+"""Pieces on hand of a product whose source does not say."""
 
 # What a SKU may be made of: it stands in addresses and in cache tags, which have room for 256 characters.
 _SKU: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._+:~-]*[A-Za-z0-9._+:~-])?")
@@ -284,3 +286,41 @@ def kind_of(value: object) -> str:
             return "a list"
         case _:
             return "an object"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A product on its way into the tables."""
+
+    record: Mapping[str, Any]
+    slug: str
+    digest: bytes
+
+    def _priced(self) -> Iterator[tuple[str, Sequence[tuple[str, int]]]]:
+        """Each SKU with its prices; a variant without prices has the product's."""
+        yield self.record["sku"], self.record["prices"]
+        for variant in self.record["variants"]:
+            yield variant["sku"], variant["prices"] or self.record["prices"]
+
+    def base_prices(self) -> Iterator[tuple[str, str, int]]:
+        for sku, prices in self._priced():
+            currency, minor_units = prices[0]
+            yield sku, currency, minor_units
+
+    def market_prices(self, markets: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str, str, int]]:
+        """Prices after the first are the own prices of the markets that sell in their currency."""
+        for sku, prices in self._priced():
+            for currency, minor_units in prices[1:]:
+                for market_currency, market in markets:
+                    if market_currency == currency:
+                        yield sku, market, currency, minor_units
+
+    def stock(self) -> Iterator[tuple[str, int]]:
+        quantities = [variant["quantity"] for variant in self.record["variants"]]
+        own = self.record["quantity"]
+        if own is None:
+            known = [quantity for quantity in quantities if quantity is not None]
+            own = sum(known) if known else DEFAULT_QUANTITY
+        yield self.record["sku"], min(own, MAX_INT)
+        for variant, quantity in zip(self.record["variants"], quantities, strict=True):
+            yield variant["sku"], own if quantity is None else quantity

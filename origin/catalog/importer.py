@@ -1,4 +1,4 @@
-"""`nearshelf catalog import`: JSON lines into the catalog, every fault named, all of it or nothing.
+"""JSON lines into the catalog, every fault named, all of it or nothing.
 
 Two passes. The first reads the files line by line, checks each row by itself and against the rows before it,
 and puts good products aside in a temporary file; what it keeps in memory is categories, SKUs and ids. The
@@ -8,86 +8,47 @@ back when anything was wrong (unless `keep_valid`). The rows and their rules: do
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
-import secrets
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import IO, Any, Final
 
 import orjson
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cache_policies.markets import Markets, load_markets
+from cache_policies.markets import Markets
 from origin.accounts import audit
+from origin.catalog import service as catalog
 from origin.catalog import tables
-from origin.catalog.demo import demo_catalog
-from origin.catalog.import_files import Fault, FileSource, Place, RowSource, Source
+from origin.catalog.import_files import Fault, Place, Source
+from origin.catalog.import_purges import Changed
+from origin.catalog.import_report import Outcome, Reporter, counted
 from origin.catalog.import_rows import (
     CATEGORY_FIELDS,
-    MAX_INT,
     MAX_LEVEL,
     PRODUCT_FIELDS,
     CategoryRow,
+    Prepared,
     RowReader,
     kind_of,
     skus_of,
 )
 from origin.catalog.import_shop import StoredCatalog
 from origin.catalog.text import tidy_name
-from origin.db import Database, UnitOfWork
-from origin.events.messages import CatalogReplaced
+from origin.db import Database, Durability, UnitOfWork
 from origin.inventory import service as inventory
 from origin.pricing import service as pricing
 
-DEFAULT_QUANTITY: Final = 100
-"""Pieces on hand of a product whose source does not say."""
 _BATCH: Final = 1_000
 _SPOOL_BYTES: Final = 32 * 1_048_576
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What an import did. With faults and without `keep_valid` nothing was written: `committed` is False."""
-
-    products: int = 0
-    """Good product rows read."""
-    categories: int = 0
-    added: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    rejected: int = 0
-    faults: int = 0
-    warnings: int = 0
-    committed: bool = False
-    position: str = ""
-    """Of the purge-log entry; empty when nothing had changed."""
-    seconds: float = 0.0
-
-
-class Reporter(Protocol):
-    """Who is told how an import goes."""
-
-    def fault(self, fault: Fault) -> None: ...
-
-    def warning(self, fault: Fault) -> None: ...
-
-    def read(self, file: str, rows: int, done_bytes: int, total_bytes: int) -> None: ...
-
-    def finished(self, file: str, rows: int) -> None: ...
-
-    def written(self, rows: int, of: int) -> None: ...
 
 
 @dataclass(slots=True)
@@ -132,6 +93,7 @@ class Importer:
         self._read = _Read()
         self._shop = StoredCatalog.empty()
         self._lacking: Mapping[str, list[str]] = {}
+        self._changed = Changed()
         self.outcome = Outcome()
 
     async def run(self, sources: Sequence[Source]) -> Outcome:
@@ -145,12 +107,14 @@ class Importer:
             self._check_parents()
             self._make_missing()
             for name, count in sorted(self._read.unknown_fields.items()):
-                text = f"not a field of docs/catalog-import.md, ignored in {_count(count, 'row')}"
+                text = f"not a field of docs/catalog-import.md, ignored in {counted(count, 'row')}"
                 self._warn(Place(sources[0].name, 1), name, text)
             self.outcome.categories = len(self._read.categories)
             if not self.outcome.faults or self._keep_valid:
                 with contextlib.suppress(_Rejected, _NothingChanged):
-                    async with self._database.unit_of_work(actor=self._actor, cause="catalog import") as work:
+                    async with self._database.unit_of_work(
+                        actor=self._actor, cause="catalog import", durability=Durability.LOCAL
+                    ) as work:
                         await self._write(work, [Path(source.name).name for source in sources], spool)
                     self.outcome.position = str(work.position)
                 self.outcome.committed = not self.outcome.faults or self._keep_valid
@@ -314,7 +278,7 @@ class Importer:
         shop = await StoredCatalog.load(connection)
         rates_added = await pricing.ensure_rates(connection, self._markets, self._actor)
         changed_categories = await self._write_categories(connection, shop)
-        batch: list[_Prepared] = []
+        batch: list[Prepared] = []
         done = 0
         for place, record, line in _spooled(spool):
             done += 1
@@ -331,7 +295,7 @@ class Importer:
                     self.outcome.added += known is None
                     self.outcome.updated += known is not None
                     slug = known.slug if known is not None else shop.new_slug(record)
-                    batch.append(_Prepared(record, slug, digest))
+                    batch.append(Prepared(record, slug, digest))
             if len(batch) >= _BATCH:
                 await self._write_batch(connection, shop, batch)
                 batch.clear()
@@ -356,7 +320,8 @@ class Importer:
             },
             purge_id=work.purge_id,
         )
-        work.record(CatalogReplaced())
+        for event in self._changed.events(beside=bool(changed_categories or rates_added)):
+            work.record(event)
 
     async def _lacking_rates(self, connection: AsyncConnection) -> dict[str, list[str]]:
         """By the currency of a base price, the markets' currencies without a rate; one without any is absent."""
@@ -415,7 +380,28 @@ class Importer:
         await connection.execute(statement, rows)
         return len(rows)
 
-    async def _write_batch(self, connection: AsyncConnection, shop: StoredCatalog, batch: Sequence[_Prepared]) -> None:
+    async def _write_batch(self, connection: AsyncConnection, shop: StoredCatalog, batch: Sequence[Prepared]) -> None:
+        before = await self._skus_so_far(connection, batch)
+        paths_before = await catalog.category_paths_of_all(connection, before.values())
+        await self._put_batch(connection, shop, batch)
+        paths_after = await catalog.category_paths_of_all(connection, [each.record["sku"] for each in batch])
+        for each in batch:
+            sku = each.record["sku"]
+            shown_as = [(sku, paths_after[sku])]
+            if (old := before.get(each.record["id"])) is not None:
+                shown_as.append((old, paths_before[old]))
+            self._changed.add(each.slug, shown_as)
+
+    async def _skus_so_far(self, connection: AsyncConnection, batch: Sequence[Prepared]) -> dict[str, str]:
+        """By id of the file: the SKUs of those products that the shop has."""
+        rows = await connection.execute(
+            select(tables.product.c.external_id, tables.product.c.sku).where(
+                tables.product.c.external_id.in_([each.record["id"] for each in batch])
+            )
+        )
+        return {row.external_id: row.sku for row in rows}
+
+    async def _put_batch(self, connection: AsyncConnection, shop: StoredCatalog, batch: Sequence[Prepared]) -> None:
         products, variants, members, changed = [], [], [], []
         for each in batch:
             record, product_id = each.record, tables.product_id_of(each.record["id"])
@@ -486,215 +472,8 @@ class Importer:
             self._rejects.write(line + b"\n")
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A product on its way into the tables."""
-
-    record: Mapping[str, Any]
-    slug: str
-    digest: bytes
-
-    def _priced(self) -> Iterator[tuple[str, Sequence[tuple[str, int]]]]:
-        """Each SKU with its prices; a variant without prices has the product's."""
-        yield self.record["sku"], self.record["prices"]
-        for variant in self.record["variants"]:
-            yield variant["sku"], variant["prices"] or self.record["prices"]
-
-    def base_prices(self) -> Iterator[tuple[str, str, int]]:
-        for sku, prices in self._priced():
-            currency, minor_units = prices[0]
-            yield sku, currency, minor_units
-
-    def market_prices(self, markets: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str, str, int]]:
-        """Prices after the first are the own prices of the markets that sell in their currency."""
-        for sku, prices in self._priced():
-            for currency, minor_units in prices[1:]:
-                for market_currency, market in markets:
-                    if market_currency == currency:
-                        yield sku, market, currency, minor_units
-
-    def stock(self) -> Iterator[tuple[str, int]]:
-        quantities = [variant["quantity"] for variant in self.record["variants"]]
-        own = self.record["quantity"]
-        if own is None:
-            known = [quantity for quantity in quantities if quantity is not None]
-            own = sum(known) if known else DEFAULT_QUANTITY
-        yield self.record["sku"], min(own, MAX_INT)
-        for variant, quantity in zip(self.record["variants"], quantities, strict=True):
-            yield variant["sku"], own if quantity is None else quantity
-
-
 def _spooled(spool: IO[bytes]) -> Iterator[tuple[Place, dict[str, Any], bytes]]:
     spool.seek(0)
     while head := spool.readline():
         line, _, name = head.rstrip(b"\n").partition(b" ")
         yield Place(name.decode(), int(line)), orjson.loads(spool.readline()), spool.readline().rstrip(b"\n")
-
-
-def _count(number: int, noun: str) -> str:
-    many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else many}"
-
-
-# The command, and the demo catalog by the same road.
-
-
-class Plain:
-    """Says how an import goes in plain lines on standard error: for pipes, logs and tests."""
-
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self._write = write
-        self._written = 0
-
-    def fault(self, fault: Fault) -> None:
-        self._write(str(fault))
-
-    def warning(self, fault: Fault) -> None:
-        self._write(f"{fault} (warning)")
-
-    def read(self, file: str, rows: int, done_bytes: int, total_bytes: int) -> None: ...
-
-    def finished(self, file: str, rows: int) -> None:
-        self._write(f"read {file}: {_count(rows, 'row')}")
-
-    def written(self, rows: int, of: int) -> None:
-        if rows != self._written and (rows >= of or rows - self._written >= 10_000):
-            self._written = rows
-            self._write(f"checked and wrote {rows:,} of {of:,} products")
-
-
-class Bars:
-    """The same with a bar for each step, on a terminal."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeElapsedColumn(),
-            console=console,
-        )  # fmt: skip
-        self._tasks: dict[str, Any] = {}
-
-    def fault(self, fault: Fault) -> None:
-        self._console.print(str(fault), style="red", markup=False, highlight=False, soft_wrap=True)
-
-    def warning(self, fault: Fault) -> None:
-        self._console.print(f"{fault} (warning)", style="yellow", markup=False, highlight=False, soft_wrap=True)
-
-    def read(self, file: str, rows: int, done_bytes: int, total_bytes: int) -> None:
-        self._show(f"reading {Path(file).name}", done_bytes, total_bytes, _count(rows, "row"))
-
-    def finished(self, file: str, rows: int) -> None:
-        self._show(f"reading {Path(file).name}", 1, 1, _count(rows, "row"))
-
-    def written(self, rows: int, of: int) -> None:
-        self._show("writing products", rows, of, f"{rows:,} of {of:,}")
-
-    def _show(self, step: str, done: int, of: int, told: str) -> None:
-        if step not in self._tasks:
-            self._tasks[step] = self.progress.add_task(step, total=max(of, 1), told=told)
-        self.progress.update(self._tasks[step], total=max(of, 1), completed=done if of else 1, told=told)
-
-
-class Silent:
-    """Shows no progress. Rows that we made ourselves have no faults: one is a broken promise."""
-
-    def fault(self, fault: Fault) -> None:
-        raise AssertionError(f"the demo catalog is at fault: {fault}")
-
-    def warning(self, fault: Fault) -> None:
-        raise AssertionError(f"the demo catalog is at fault: {fault}")
-
-    def read(self, file: str, rows: int, done_bytes: int, total_bytes: int) -> None: ...
-
-    def finished(self, file: str, rows: int) -> None: ...
-
-    def written(self, rows: int, of: int) -> None: ...
-
-
-def command(files: list[Path], *, keep_valid: bool, rejects: Path | None, dsn: str) -> int:
-    """`nearshelf catalog import`. Exit code 0: imported; 2: something was wrong and nothing was changed.
-
-    With `keep_valid` the good rows are imported (exit code 0 as well) and the others go to `rejects`, line by line as
-    they were, so that they can be mended and imported by themselves. Raises what the database raises.
-    """
-    console = Console(stderr=True)
-    plain = Plain(lambda line: print(line, file=sys.stderr))
-    for file in files if rejects is not None else ():
-        with contextlib.suppress(OSError):
-            if rejects is not None and rejects.samefile(file):
-                plain.fault(Fault(Place(str(rejects), 1), "", "rejected rows cannot be written to a file that is read"))
-                return 2
-    bars = Bars(console) if console.is_terminal else None
-    with contextlib.ExitStack() as stack:
-        kept: IO[bytes] | None = None
-        if keep_valid and rejects is not None:
-            try:
-                kept = stack.enter_context(_appearing_whole(rejects))
-            except OSError as exc:
-                plain.fault(Fault(Place(str(rejects), 1), "", f"rejected rows cannot be written here: {exc.strerror}"))
-                return 2
-        if bars is not None:
-            stack.enter_context(bars.progress)
-        outcome = asyncio.run(_import(files, dsn, bars or plain, keep_valid=keep_valid, rejects=kept))
-    for line in summary(outcome, rejects if keep_valid else None):
-        print(line, file=sys.stderr)
-    return 0 if outcome.committed else 2
-
-
-@contextlib.contextmanager
-def _appearing_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that is there once all of it is: until then, and after an exception, `path` is as it was.
-
-    A device or a pipe is written as it is. Raises OSError.
-    """
-    target = path.resolve()
-    if target.exists() and not target.is_file():
-        with target.open("wb") as file:
-            yield file
-        return
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    with partial.open("xb") as file:
-        try:
-            yield file
-            file.close()
-            partial.replace(target)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-
-
-def summary(outcome: Outcome, rejects: Path | None = None) -> list[str]:
-    """What to say at the end."""
-    faults, rows = _count(outcome.faults, "fault"), _count(outcome.rejected, "row")
-    if not outcome.committed:
-        return [f"{faults} in {rows}: nothing was changed. Mend them, or import the rest with --keep-valid."]
-    good = f"{_count(outcome.products, 'product')} and {_count(outcome.categories, 'category')}"
-    done = f"{outcome.added:,} added, {outcome.updated:,} updated, {outcome.unchanged:,} unchanged"
-    lines = [f"{good} in {outcome.seconds:.1f} s: {done}."]
-    if outcome.faults:
-        where = f"they are in {rejects}" if rejects is not None else "name a file with --rejects to keep them"
-        lines.append(f"{faults} in {rows} that were not imported; {where}.")
-    if outcome.position:
-        lines.append(f"Live pages follow from position {outcome.position}.")
-    return lines
-
-
-async def _import(
-    files: Sequence[Path], dsn: str, report: Reporter, *, keep_valid: bool, rejects: IO[bytes] | None
-) -> Outcome:
-    markets = load_markets()
-    database = Database(dsn, markets=markets, statement_timeout_s=0)
-    try:
-        importer = Importer(database, markets, report, actor="catalog import", keep_valid=keep_valid, rejects=rejects)
-        return await importer.run([FileSource(path) for path in files])
-    finally:
-        await database.close()
-
-
-async def seed(database: Database, *, products: int = 5_000, seed: int = 1) -> Outcome | None:
-    """Loads the demo catalog, if the shop has no product at all; None when it has some."""
-    async with database.writes.connect() as connection:
-        if await connection.scalar(select(tables.product.c.id).limit(1)) is not None:
-            return None
-    importer = Importer(database, database.markets, Silent(), actor="demo catalog")
-    return await importer.run([RowSource(f"demo catalog, seed {seed}", demo_catalog(products, seed))])

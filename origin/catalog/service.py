@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -180,6 +180,33 @@ async def category_paths_of(connection: AsyncConnection, sku: str) -> tuple[str,
     return with_ancestors(list(rows.scalars()))
 
 
+async def category_paths_of_all(connection: AsyncConnection, skus: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """The same for each of `skus`, which are those of products."""
+    rows = await connection.execute(
+        select(product.c.sku, category.c.path)
+        .join(product_category, product_category.c.product_id == product.c.id)
+        .join(category, category.c.id == product_category.c.category_id)
+        .where(product.c.sku.in_(skus))
+        .order_by(product.c.sku, product_category.c.position, category.c.path)
+    )
+    paths: dict[str, list[str]] = {sku: [] for sku in skus}
+    for row in rows:
+        paths[row.sku].append(row.path)
+    return {sku: with_ancestors(of_one) for sku, of_one in paths.items()}
+
+
+async def products_of(connection: AsyncConnection, skus: Collection[str]) -> dict[str, FoundProduct]:
+    """By SKU: the product that has it, or one of whose variants has it; taken down ones too, without unknown ones."""
+    own = select(product.c.sku.label("asked"), product.c.sku, product.c.name, product.c.slug)
+    of_variant = select(variant.c.sku.label("asked"), product.c.sku, product.c.name, product.c.slug).join(
+        product, product.c.id == variant.c.product_id
+    )
+    rows = await connection.execute(
+        own.where(product.c.sku.in_(skus)).union_all(of_variant.where(variant.c.sku.in_(skus)))
+    )
+    return {row.asked: FoundProduct(row.sku, row.name, row.slug) for row in rows}
+
+
 async def product_of(connection: AsyncConnection, sku: str) -> FoundProduct | None:
     """The product whose SKU, or one of whose variants' SKUs, is `sku`; taken down ones too."""
     row = (
@@ -192,21 +219,21 @@ async def product_of(connection: AsyncConnection, sku: str) -> FoundProduct | No
     return None if row is None else FoundProduct(row.sku, row.name, row.slug)
 
 
-async def keep_in_place(connection: AsyncConnection, sku: str, *, changing: bool = False) -> None:
-    """Until the transaction ends, an import waits that would move the product of `sku` (or of the variant).
+async def keep_in_place(connection: AsyncConnection, *skus: str, changing: bool = False) -> None:
+    """Until the transaction ends, an import waits that would move the product of one of `skus` (or of the variant).
 
     That goes for the categories that it is in as well. An import that has moved them already is waited for.
     Call it before `category_paths_of` where the paths decide what is purged. Categories come first, as in an import.
-    `changing`: the product's own row will be written.
+    `changing`: the products' own rows will be written.
     """
     wanted = select(product.c.id).where(
-        or_(product.c.sku == sku, product.c.id.in_(select(variant.c.product_id).where(variant.c.sku == sku)))
+        or_(product.c.sku.in_(skus), product.c.id.in_(select(variant.c.product_id).where(variant.c.sku.in_(skus))))
     )
     members = select(product_category.c.category_id).where(product_category.c.product_id.in_(wanted))
     await connection.execute(
         select(category.c.id).where(category.c.id.in_(members)).order_by(category.c.id).with_for_update(read=True)
     )
-    await connection.execute(wanted.with_for_update(read=not changing))
+    await connection.execute(wanted.order_by(product.c.id).with_for_update(read=not changing))
 
 
 async def set_listed(shop: Shop, actor: str, sku: str, listed: bool, reason: str = "") -> ListingSet:

@@ -69,7 +69,11 @@ ACTIONS = {
     "price.remove": "went back to the converted price",
     "rate.set": "set a rate",
     "stock.set": "set stock",
+    "product.takedown": "took down",
+    "product.list": "listed",
     "purge": "purged",
+    "market.refresh": "refreshed a market",
+    "catalog.import": "imported",
     "staff.add": "added staff",
     "staff.change": "changed staff",
     "login": "signed in",
@@ -251,7 +255,13 @@ class _Console:
         part = params.get("part") == "progress"
         # The page itself comes at once; only the script waits, so that it need not ask so often.
         wait_s = min(_seconds(params.get("wait_s", "")), MAX_WAIT_S) if part else 0.0
-        progress = await progress_of(self._shop, visit.request.path_params["position"], wait_s=wait_s, read_back=True)
+        progress = await progress_of(
+            self._shop,
+            visit.request.path_params["position"],
+            asked_by=visit.session.staff.email,
+            wait_s=wait_s,
+            read_back=True,
+        )
         values: dict[str, Any] = {"progress": progress, "edges": _by_edge(progress), "longest_ms": _longest(progress)}
         if part:
             return self._render("progress.html", visit, **values)
@@ -292,7 +302,7 @@ class _Console:
 
     async def audit(self, visit: Visit) -> Response:
         params = visit.request.query_params
-        given = {name: params.get(name, "").strip()[:200] for name in ("actor", "action", "subject")}
+        given = {name: params.get(name, "").strip()[:200] for name in ("actor", "action", "subject", "purge_id")}
         before = params.get("before", "")
         before_id = int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None
         async with self._shop.database.writes.connect() as connection:

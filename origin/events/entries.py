@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cache_policies.positions import Position, PurgeEntry, PurgeKind
 
 _AT = text(
-    "SELECT epoch, cv, id::text AS id, kind, tags, cause, actor, at FROM events.purge_log"
+    "SELECT epoch, cv, id::text AS id, kind, tags, fork_cv, cause, actor, at FROM events.purge_log"
     " WHERE epoch = :epoch AND cv = :cv"
 )
 _BY_ID = text("SELECT epoch, cv, id::text AS id FROM events.purge_log WHERE id::text = ANY(CAST(:ids AS text[]))")
@@ -33,7 +33,7 @@ async def entry_at(connection: AsyncConnection, position: Position) -> LoggedPur
     row = (await connection.execute(_AT, {"epoch": position.epoch, "cv": position.cv})).one_or_none()
     if row is None:
         return None
-    entry = PurgeEntry(Position(row.epoch, row.cv), row.id, PurgeKind(row.kind), tuple(row.tags))
+    entry = PurgeEntry(Position(row.epoch, row.cv), row.id, PurgeKind(row.kind), tuple(row.tags), row.fork_cv)
     return LoggedPurge(entry, row.cause, row.actor, row.at)
 
 

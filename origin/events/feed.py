@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cache_policies.feed import HOLD_S, Answer, Question
 from cache_policies.positions import ZERO
-from origin.db import Database
+from origin.db import LOCALLY, Database
 from origin.errors import Unavailable
 from origin.events.purge_log import LogPage, LogTail, read_after, read_ends
 
@@ -72,8 +72,10 @@ async def note_contact(database: Database, connection: AsyncConnection, question
     }
     if (await connection.execute(_CONTACT, values)).rowcount:
         return
-    # `writes` waits for the disk, `log` does not: a lost contact costs a moment, a lost registration the promise.
+    # `writes` waits for the disk, `log` does not: a lost contact costs a moment, a lost registration the promise. One
+    # that is lost with the primary is waited out: nothing is live for a while after a promotion.
     async with database.writes.begin() as durable:
+        await durable.execute(LOCALLY)
         await durable.execute(_REGISTER, values)
     await connection.execute(_CONTACT, values)
 
@@ -81,6 +83,7 @@ async def note_contact(database: Database, connection: AsyncConnection, question
 async def leave(database: Database, worker: str) -> None:
     """End the registration of a worker that serves nothing more, for good."""
     async with database.writes.begin() as connection:
+        await connection.execute(LOCALLY)
         await connection.execute(_FORGET_LEFT)
         await connection.execute(_LEAVE, {"worker": worker})
 
@@ -116,13 +119,15 @@ class Feed:
                 page = await read_ends(connection)
             else:
                 page = await read_after(connection, question.after, question.after_id or "")
+        if page.head.epoch < self._tail.head.epoch:
+            raise Unavailable(f"the database that was asked is at {page.head}, and its epoch has ended")
         # The connection is back in its pool: how fast an edge takes its lines is no matter of the database.
         if question.after is None:
             yield _line(Answer((), page.head, page.head_id, (page.oldest, page.oldest_id)))
             if page.oldest != page.head:
                 return
         else:
-            yield _line(Answer(page.entries, page.head, page.head_id, flush=not page.known))
+            yield _line(Answer(page.entries, page.head, page.head_id, flush=not page.known, rewind=page.rewind))
             if not page.reaches_head:
                 return
         async for line in self._lines_after(page, started + self._hold_s):

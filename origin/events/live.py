@@ -1,46 +1,29 @@
-"""Is this change live? Registered workers, their applied positions and leases, and what standbys hold (rule 6).
+"""Is this change live? Registered workers, their applied positions and leases, and what standbys hold (rule 6). Pure.
 
 Only evidence counts: a worker has *acknowledged* when it asked from the change's position or beyond; otherwise its
-lease has *run out* when its contact number has stood still for L x 1.01 on this observer's own monotonic clock.
+lease has *run out* when its contact number has stood still for L x 1.01 on this observer's own monotonic clock. After
+a promotion nothing is live until the leases that the primary before could still give are certainly over (rule 8).
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Self
-from urllib.parse import quote
-
-import httpx
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from typing import Self
 
 from cache_policies.feed import LEASE_S
 from cache_policies.positions import Position
-from origin.db import Committed, Database
 
 RUN_OUT_S = LEASE_S * 1.01
 """A contact number that stood still for so long belongs to a lease that is over, whichever clock runs fast by 1 %."""
-FORGET_S = 60.0
-"""A registration whose contact number stood still for so long is removed: until then reports still name it."""
-POLL_S = 0.01
-"""Pause between looks at the registry while somebody waits."""
-IDLE_S = 0.2
-"""The same while nobody does: goes on, so that a dead worker's lease is already over when a change comes."""
-WATCH_S = 60.0
-"""A change that is not live after so long is no longer watched; asking for its report begins again."""
-READ_BACK_TIMEOUT_S = 3.0
-KEPT_REPORTS = 256
-
-_log = logging.getLogger(__name__)
+SUPERVISOR_LEASE_S = 2.0
+"""How long a server stays in charge after its supervisor's last word, at most (`events.renew_supervisor_lease`)."""
+QUIET_S = (SUPERVISOR_LEASE_S + LEASE_S) * 1.01
+"""Nothing is live before an epoch has been seen for so long: the primary before it may have answered a worker, which is
+not registered here, as long as it was in charge."""
 
 
 class Outcome(StrEnum):
@@ -61,6 +44,8 @@ class LiveState(StrEnum):
     """Shown everywhere, not yet replicated: every worker is done; losing the primary could undo the change."""
     LIVE = "live"
     """Every worker is done, and every standby that may be promoted has flushed the change."""
+    LOST = "lost"
+    """The primary was lost before the change had reached the standby that was promoted: nobody has it any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,21 +115,6 @@ class LiveReport:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadBack:
-    """The price that one edge shows, asked from outside."""
-
-    edge: str
-    url: str
-    status: int
-    """0: no answer."""
-    amount: str | None
-    cache_status: str | None
-    ms: float
-    as_expected: bool
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Contact:
     """A row of the registry."""
 
@@ -173,6 +143,24 @@ class View:
     """How far the primary's own log is on disk, in bytes: everything committed before the statement is below it."""
     contacts: tuple[Contact, ...]
     standbys: tuple[Standby, ...]
+    epoch: int = 1
+    settled: bool = True
+    """Whether somebody has seen this epoch for as long as nothing may be live in it."""
+    lost: frozenset[Position] = frozenset()
+    """Of the changes that were asked about: those whose entry the purge log does not have, though it reaches back
+    beyond them. Their history ended before they had left it."""
+
+
+class Epochs:
+    """Since when each epoch has been seen, by the clock of whoever calls."""
+
+    def __init__(self) -> None:
+        self._since: dict[int, float] = {}
+
+    def is_settled(self, view: View, now: float) -> bool:
+        """Whether nothing of the primary before the one of `view`, read at `now`, can be in force any more."""
+        since = self._since.setdefault(view.epoch, now)
+        return view.settled or now - since >= QUIET_S
 
 
 class Leases:
@@ -210,10 +198,20 @@ class Leases:
 class Watch:
     """One change, followed until it is live. Feed it every view that was read after the change's commit."""
 
-    def __init__(self, position: Position, committed_at: float, standbys: Sequence[str] = ()) -> None:
-        """`committed_at`: on the clock of the `now` of `judge`. `standbys`: those that may be promoted; none: all."""
+    def __init__(
+        self,
+        position: Position,
+        entry_id: str,
+        committed_at: float,
+        standbys: Sequence[str] = (),
+        give_up_at: float = math.inf,
+    ) -> None:
+        """`entry_id`: of its entry in the purge log. `committed_at`, `give_up_at`: as the `now` of `judge` counts.
+        `standbys`: those that may be promoted; none: all."""
         self.position = position
+        self.entry_id = entry_id
         self.committed_at = committed_at
+        self.give_up_at = give_up_at
         self._promotable = tuple(standbys)
         self._workers: dict[str, WorkerReport] | None = None
         self._target = 0
@@ -234,9 +232,15 @@ class Watch:
     def _names(self) -> set[str]:
         return {standby.name for standby in self.report.standbys}
 
-    def judge(self, view: View, leases: Leases, now: float) -> bool:
-        """Take `view`, read after the commit, into account. True when the report says something new."""
+    def judge(self, view: View, leases: Leases, now: float, settled: bool = True) -> bool:
+        """Take `view`, read after the commit, into account. True when the report says something new.
+
+        `settled`: whether anything may be live in the epoch of `view`.
+        """
         ms = round((now - self.committed_at) * 1000, 1)
+        if self.position in view.lost:
+            self.report = LiveReport(self.position, LiveState.LOST, ms)
+            return True
         if self._workers is None:
             # Who is registered now is who counts: a worker that registers later reads this change before it serves.
             self._target = view.flushed
@@ -255,7 +259,7 @@ class Watch:
             if not self._promotable or standby.name in self._promotable
         )
         workers = tuple(sorted(self._workers.values(), key=lambda report: (report.edge, report.worker)))
-        state = self._state(workers, standbys)
+        state = self._state(workers, standbys) if settled else LiveState.WAITING
         before = self.report
         self.report = LiveReport(
             self.position,
@@ -289,275 +293,3 @@ class Watch:
         if not standbys or not all(name in names for name in self._promotable):
             return LiveState.SHOWN
         return LiveState.LIVE if all(standby.flushed for standby in standbys) else LiveState.SHOWN
-
-
-_VIEW = text(
-    """
-    SELECT (SELECT system_identifier FROM pg_control_system())::text
-             || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8)
-             || '/' || pg_postmaster_start_time()::text AS instance,
-           (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint AS flushed,
-           (SELECT coalesce(json_agg(json_build_array(worker, edge, contact, applied_epoch, applied_cv, public_url)),
-                            '[]') FROM events.contact WHERE left_at IS NULL)::text AS contacts,
-           (SELECT coalesce(json_agg(json_build_array(name, flushed)), '[]') FROM events.standbys())::text AS standbys
-    """
-)
-_FORGET = text("DELETE FROM events.contact WHERE worker = :worker AND contact = :contact")
-_WRITE_PROGRESS = text(
-    """
-    INSERT INTO events.progress AS known (epoch, cv, state, report) VALUES (:epoch, :cv, :state, CAST(:report AS jsonb))
-    ON CONFLICT (epoch, cv) DO UPDATE SET state = excluded.state, report = excluded.report, written_at = now()
-     WHERE known.state <> 'live'
-    """
-)
-_READ_PROGRESS = text(
-    """
-    SELECT progress.report::text AS report,
-           extract(epoch FROM clock_timestamp() - purge_log.at)::float8 AS age_s
-      FROM events.purge_log LEFT JOIN events.progress USING (epoch, cv)
-     WHERE epoch = :epoch AND cv = :cv
-    """
-)
-
-
-async def read_view(connection: AsyncConnection) -> View:
-    """The registry and the standbys now: one statement. Fails on a server in recovery."""
-    row = (await connection.execute(_VIEW)).one()
-    return View(
-        row.instance,
-        row.flushed,
-        tuple(
-            Contact(worker, edge, contact, Position(epoch, cv), url)
-            for worker, edge, contact, epoch, cv, url in json.loads(row.contacts)
-        ),
-        tuple(Standby(name, flushed) for name, flushed in json.loads(row.standbys)),
-    )
-
-
-class Observer:
-    """One per origin worker: follows every change until it is live, and tells whoever waits.
-
-    All watched changes share one statement per look. What is found is kept in `events.progress`, so that any worker
-    can tell it, also later.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        standbys: Sequence[str] = (),
-        clock: Callable[[], float] = time.monotonic,
-        acknowledged: Callable[[str, float], None] = lambda edge, seconds: None,
-    ) -> None:
-        """`acknowledged` hears, once for each worker that applied a change which was committed here, of its edge and
-        of the seconds since the commit."""
-        self._acknowledged = acknowledged
-        self._heard: dict[Position, set[str]] = {}
-        """Of changes that were committed here: the workers of which it has heard."""
-        self._database = database
-        self._standbys = tuple(standbys)
-        self._clock = clock
-        self._leases = Leases()
-        self._watches: dict[Position, Watch] = {}
-        self._reports: OrderedDict[Position, LiveReport] = OrderedDict()
-        self._unwritten: dict[Position, LiveReport] = {}
-        self._wanted = asyncio.Event()
-        self._written = asyncio.Event()
-        self._news = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._client: httpx.AsyncClient | None = None
-
-    async def start(self) -> None:
-        # Read-backs go to our own edges, whose addresses are in the registry: no proxy from the environment.
-        self._client = httpx.AsyncClient(timeout=READ_BACK_TIMEOUT_S, trust_env=False, follow_redirects=False)
-        self._tasks = [
-            asyncio.create_task(self._look(), name="live"),
-            asyncio.create_task(self._write(), name="live progress"),
-        ]
-
-    async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
-
-    def watch(self, committed: Committed) -> None:
-        """Follow a change that has just been committed here; for `Database.on_commit`."""
-        if self._tasks:
-            self._heard[committed.position] = set()
-            self._follow(committed.position, committed.at)
-
-    async def wait_live(self, position: Position, timeout_s: float = 10.0) -> LiveReport:
-        """The report on the change at `position` when it is live, or cannot come further, or `timeout_s` are over.
-
-        `position` is one that has been committed. The state says what has been reached: `waiting` after a time-out.
-        """
-        report = await self.report(position)
-        if report is None:
-            report = LiveReport(position, LiveState.WAITING, 0.0)
-        give_up_at = self._clock() + timeout_s
-        while (watch := self._watches.get(position)) is not None and watch.can_come_further:
-            left = give_up_at - self._clock()
-            if left <= 0:
-                return watch.report
-            try:
-                async with asyncio.timeout(left):
-                    await self._news.wait()
-            except TimeoutError:
-                return watch.report
-        if watch is not None:
-            return watch.report
-        return self._reports.get(position, report)
-
-    async def report(self, position: Position) -> LiveReport | None:
-        """What is known now of the change at `position`; None when the purge log has no such position.
-
-        One that is not live and that nobody here follows is followed from now on. Raises what the database raises.
-        """
-        if (watch := self._watches.get(position)) is not None:
-            return watch.report
-        known = self._reports.get(position)
-        if known is not None and known.state is LiveState.LIVE:
-            return known
-        async with self._database.log.connect() as connection:
-            row = (await connection.execute(_READ_PROGRESS, {"epoch": position.epoch, "cv": position.cv})).one_or_none()
-        if row is None:
-            return None
-        report = None if row.report is None else LiveReport.from_json(row.report)
-        if report is not None and report.state is LiveState.LIVE:
-            return report
-        watch = self._follow(position, self._clock() - row.age_s)
-        return report or watch.report
-
-    async def read_back(self, report: LiveReport, market: str, sku: str, amount: str) -> list[ReadBack]:
-        """The price of `sku` in `market` as each edge of `report` shows it to the world, all asked at once.
-
-        `amount`: what it should be, as `12.00`. An edge that does not answer within 3 s has status 0 and an error.
-        """
-        edges = {worker.edge: worker.public_url for worker in report.workers}
-        return list(
-            await asyncio.gather(
-                *(self._read_one(edge, url, market, sku, amount) for edge, url in sorted(edges.items()))
-            )
-        )
-
-    async def _read_one(self, edge: str, public_url: str, market: str, sku: str, amount: str) -> ReadBack:
-        assert self._client is not None
-        url = httpx.URL(public_url).join(f"/api/v1/{market}/prices/{quote(sku, safe='')}")
-        started = time.monotonic()
-        try:
-            response = await self._client.get(url)
-        except httpx.HTTPError as exc:
-            ms = round((time.monotonic() - started) * 1000, 1)
-            return ReadBack(edge, str(url), 0, None, None, ms, False, str(exc) or type(exc).__name__)
-        ms = round((time.monotonic() - started) * 1000, 1)
-        shown: Any = None
-        with suppress(ValueError, AttributeError):
-            shown = response.json().get("amount")
-        return ReadBack(
-            edge,
-            str(url),
-            response.status_code,
-            None if shown is None else str(shown),
-            response.headers.get("cache-status"),
-            ms,
-            response.status_code == 200 and shown == amount,
-        )
-
-    def _follow(self, position: Position, committed_at: float) -> Watch:
-        watch = self._watches.get(position)
-        if watch is None:
-            watch = self._watches[position] = Watch(position, committed_at, self._standbys)
-            self._wanted.set()
-        return watch
-
-    async def _look(self) -> None:
-        """Look at the registry again and again, over one connection; begin anew whenever it breaks."""
-        while True:
-            try:
-                async with self._database.log.connect() as connection:
-                    while True:
-                        await self._look_once(connection)
-                        await self._pause()
-            except (SQLAlchemyError, OSError) as exc:
-                _log.warning("the registry of edge workers cannot be read, trying again: %s", exc)
-            self._leases.start_over()
-            for watch in self._watches.values():
-                watch.start_over()
-            await asyncio.sleep(IDLE_S)
-
-    async def _pause(self) -> None:
-        if any(watch.report.state is LiveState.WAITING or watch.can_come_further for watch in self._watches.values()):
-            await asyncio.sleep(POLL_S)
-            return
-        self._wanted.clear()
-        try:
-            async with asyncio.timeout(IDLE_S):
-                await self._wanted.wait()
-        except TimeoutError:
-            pass
-
-    async def _look_once(self, connection: AsyncConnection) -> None:
-        # Fixed before the statement is sent: each of these was committed before the registry is read.
-        watches = list(self._watches.values())
-        view = await read_view(connection)
-        now = self._clock()
-        if not self._leases.see(view, now):
-            for watch in watches:
-                watch.start_over()
-        news = False
-        for watch in watches:
-            if watch.judge(view, self._leases, now):
-                news = True
-                self._keep(watch.report)
-                self._tell(watch.report)
-            if watch.report.state is LiveState.LIVE or now - watch.committed_at > WATCH_S:
-                self._watches.pop(watch.position, None)
-                self._heard.pop(watch.position, None)
-                news = True
-        if news:
-            self._news.set()
-            self._news = asyncio.Event()
-        for row in view.contacts:
-            if self._leases.still_for_s(row, now) >= FORGET_S:
-                # On the number that was seen: a worker that has asked since then stays registered.
-                await connection.execute(_FORGET, {"worker": row.worker, "contact": row.contact})
-
-    def _tell(self, report: LiveReport) -> None:
-        heard = self._heard.get(report.position)
-        if heard is None:
-            return
-        for worker in report.workers:
-            if worker.outcome is Outcome.ACKNOWLEDGED and worker.worker not in heard:
-                heard.add(worker.worker)
-                self._acknowledged(worker.edge, worker.ms / 1000)
-
-    def _keep(self, report: LiveReport) -> None:
-        self._reports[report.position] = report
-        self._reports.move_to_end(report.position)
-        while len(self._reports) > KEPT_REPORTS:
-            self._reports.popitem(last=False)
-        self._unwritten[report.position] = report
-        self._written.set()
-
-    async def _write(self) -> None:
-        while True:
-            await self._written.wait()
-            self._written.clear()
-            while self._unwritten:
-                position, report = self._unwritten.popitem()
-                try:
-                    async with self._database.log.connect() as connection:
-                        await connection.execute(
-                            _WRITE_PROGRESS,
-                            {
-                                "epoch": position.epoch,
-                                "cv": position.cv,
-                                "state": report.state.value,
-                                "report": report.to_json(),
-                            },
-                        )
-                except (SQLAlchemyError, OSError) as exc:
-                    _log.warning("progress of %s was not kept: %s", position, exc)

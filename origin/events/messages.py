@@ -55,8 +55,24 @@ class ProductTakenDown:
 
 
 @dataclass(frozen=True, slots=True)
+class ProductsReplaced:
+    """So many products changed at once, or came to be (an import), that they are not named one by one."""
+
+    departments: tuple[str, ...]
+    """A path for each department that the first category of one of them is or was in."""
+    category_paths: tuple[str, ...]
+    """Of all categories that one of them is or was in."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarketsReplaced:
+    """So much changed at once (an import that moves categories) that whatever any market shows may be otherwise, and
+    every picture."""
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogReplaced:
-    """So much changed at once (an import, a release that renders otherwise) that everything is purged."""
+    """So much changed at once (a release that renders otherwise) that everything is purged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,4 +83,14 @@ class TagsPurged:
     kind: PurgeKind
 
 
-Event = PriceChanged | RateChanged | StockBandChanged | ProductListed | ProductTakenDown | CatalogReplaced | TagsPurged
+Event = (
+    PriceChanged
+    | RateChanged
+    | StockBandChanged
+    | ProductListed
+    | ProductTakenDown
+    | ProductsReplaced
+    | MarketsReplaced
+    | CatalogReplaced
+    | TagsPurged
+)

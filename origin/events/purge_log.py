@@ -11,7 +11,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cache_policies.feed import PAGE_ENTRIES
 from cache_policies.positions import ZERO, Position, PurgeEntry, PurgeKind
 from cache_policies.tags import EVERYTHING
-from origin.db import Committed, Database
+from origin.db import Committed, Database, NotInCharge
 from origin.events.wake import Wake
 
 POLL_S = 0.05
@@ -37,16 +37,25 @@ _log = logging.getLogger(__name__)
 
 _READ_AFTER = text(
     """
-    (SELECT 'head' AS what, epoch, cv, id::text AS id, kind, NULL::text[] AS tags
-       FROM events.purge_log ORDER BY epoch DESC, cv DESC LIMIT 1)
+    (SELECT 'head' AS what, epoch, cv, id::text AS id, kind, NULL::text[] AS tags, fork_cv
+       FROM events.purge_log WHERE (SELECT events.in_charge()) ORDER BY epoch DESC, cv DESC LIMIT 1)
     UNION ALL
-    (SELECT 'oldest', epoch, cv, id::text, kind, NULL FROM events.purge_log ORDER BY epoch, cv LIMIT 1)
+    (SELECT 'oldest', epoch, cv, id::text, kind, NULL, fork_cv FROM events.purge_log ORDER BY epoch, cv LIMIT 1)
     UNION ALL
-    (SELECT 'known', epoch, cv, id::text, kind, NULL FROM events.purge_log
+    (SELECT 'known', epoch, cv, id::text, kind, NULL, fork_cv FROM events.purge_log
       WHERE epoch = :epoch AND cv = :cv AND id::text = :id)
     UNION ALL
-    (SELECT 'entry', epoch, cv, id::text, kind, tags FROM events.purge_log
+    (SELECT 'entry', epoch, cv, id::text, kind, tags, fork_cv FROM events.purge_log
       WHERE (epoch, cv) > (:epoch, :cv) ORDER BY epoch, cv LIMIT :limit)
+    """
+)
+# What the history of a lost position shares with this log ends at the newest row of its epoch or of those before, if
+# not earlier: whoever asked can tell by the id of that row.
+_SHARED = text(
+    """
+    SELECT epoch, cv, id FROM (
+      SELECT epoch, cv, id::text AS id FROM events.purge_log WHERE epoch <= :epoch ORDER BY epoch DESC, cv DESC LIMIT 1
+    ) AS newest WHERE cv < :cv
     """
 )
 _TRIM = text("SELECT events.trim_purge_log(:keep)")
@@ -63,6 +72,9 @@ class LogPage:
     head_id: str
     oldest: Position
     oldest_id: str
+    rewind: tuple[Position, str] | None = None
+    """The position is of a history that ended: this entry of the log, and its id, is the newest that both may share,
+    and `entries` are those after it."""
 
     @property
     def reaches_head(self) -> bool:
@@ -71,14 +83,32 @@ class LogPage:
 
 
 async def read_after(connection: AsyncConnection, after: Position, after_id: str, limit: int = PAGE_ENTRIES) -> LogPage:
-    """The entries after `after`, oldest first, at most `limit`, with head and oldest: one statement, one snapshot."""
+    """The entries after `after`, oldest first, at most `limit`, with head and oldest: one statement, one snapshot.
+
+    Where `after` was lost with an earlier primary: those after the newest entry that its history may share (`rewind`).
+    Raises NotInCharge on a server that may not answer questions.
+    """
+    page = await _read_page(connection, after, after_id, limit)
+    if page.known or after.epoch >= page.head.epoch:
+        return page
+    shared = (await connection.execute(_SHARED, {"epoch": after.epoch, "cv": after.cv})).one_or_none()
+    if shared is None:
+        return page
+    place = Position(shared.epoch, shared.cv), shared.id
+    found = await _read_page(connection, *place, limit)
+    return replace(found, rewind=place) if found.known else page
+
+
+async def _read_page(connection: AsyncConnection, after: Position, after_id: str, limit: int) -> LogPage:
     rows = (
         await connection.execute(_READ_AFTER, {"epoch": after.epoch, "cv": after.cv, "id": after_id, "limit": limit})
     ).all()
     marks = {row.what: row for row in rows if row.what != "entry"}
+    if "head" not in marks:
+        raise NotInCharge
     head, oldest, known = marks["head"], marks["oldest"], "known" in marks
     entries = [
-        PurgeEntry(Position(row.epoch, row.cv), row.id, PurgeKind(row.kind), tuple(row.tags))
+        PurgeEntry(Position(row.epoch, row.cv), row.id, PurgeKind(row.kind), tuple(row.tags), row.fork_cv)
         for row in rows
         if row.what == "entry"
     ]
@@ -94,7 +124,7 @@ async def read_after(connection: AsyncConnection, after: Position, after_id: str
 
 async def read_ends(connection: AsyncConnection) -> LogPage:
     """The head and the oldest row, for whoever knows no position yet."""
-    return await read_after(connection, ZERO, "", 1)
+    return await _read_page(connection, ZERO, "", 1)
 
 
 async def trim(connection: AsyncConnection, keep: int = KEEP_ENTRIES) -> int:
@@ -169,8 +199,9 @@ class LogTail:
         return True
 
     def entries_after(self, position: Position) -> tuple[PurgeEntry, ...] | None:
-        """The entries after `position`, up to `head`; None when the tail does not reach back so far."""
-        if position < self._base:
+        """The entries after `position`, up to `head`; None when the tail does not hold that: it does not reach back so
+        far, or an earlier primary took it along."""
+        if position not in self._ids:
             return None
         return tuple(entry for entry in self._entries if entry.position > position)
 
@@ -205,7 +236,9 @@ class LogTail:
             while True:
                 began = time.monotonic()
                 page = await read_after(connection, self.head, self.head_id)
-                if not page.known:
+                if page.head.epoch < self.head.epoch:
+                    raise ConnectionError(f"the database asked is at {page.head}, and its epoch has ended: {self.head}")
+                if not page.known or (page.rewind is not None and not self._go_back(*page.rewind)):
                     # At the start, or when the log is another one: held questions end and are asked again.
                     self._begin_at(page.head, page.head_id)
                 elif page.entries:
@@ -224,6 +257,18 @@ class LogTail:
         self._committed = ZERO
         self._base = self.head = position
         self.head_id = id_
+
+    def _go_back(self, shared: Position, shared_id: str) -> bool:
+        """Forget what is beyond `shared`, which another primary did not inherit. False: that is not known here."""
+        if self._ids.get(shared) != shared_id:
+            return False
+        while self.head > shared:
+            del self._ids[self.head]
+            self._entries.pop()
+            self.head = self._entries[-1].position if self._entries else self._base
+        self.head_id = shared_id
+        self._floors = {tag: entry.position for entry in self._entries for tag in entry.tags}
+        return True
 
     def _append(self, entries: tuple[PurgeEntry, ...]) -> None:
         for entry in entries:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from cache_policies.markets import Market
-from cache_policies.tags import list_tag, product_tag
+from cache_policies.tags import department_tag, list_tag, product_tag
 from origin.caching import CacheHints
 from origin.catalog import service as catalog
 from origin.inventory.service import bands
@@ -36,15 +36,17 @@ def routes(shop: Shop) -> list[BaseRoute]:
     async def read(request: Request, market: Market, sku: str) -> Rendered:
         async with shop.readthrough.snapshot(request) as snapshot:
             product = await catalog.product_of(snapshot.connection, sku)
-            listed = product is not None and bool(await catalog.cards(snapshot.connection, [product.sku]))
+            cards = [] if product is None else await catalog.cards(snapshot.connection, [product.sku])
             band = (await bands(snapshot.connection, [sku]))[sku]
-        if product is None or not listed:
+        if product is None or not cards:
             # `l:` because a variant is listed under its product's SKU.
-            tags = (product_tag(market.id, product.sku if product else sku), list_tag(market.id))
+            unknown = (product_tag(market.id, product.sku if product else sku), list_tag(market.id))
             body = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": f"no product {sku[:80]!r}"}
-            hints = CacheHints(NOT_FOUND_FRESH_S, 0, 0, tags, snapshot.position, shows_price=True)
+            hints = CacheHints(NOT_FOUND_FRESH_S, 0, 0, unknown, snapshot.position, shows_price=True)
             return Rendered(orjson.dumps(body), "application/problem+json", hints, 404)
-        hints = CacheHints(FRESH_S, 0, 0, (product_tag(market.id, product.sku),), snapshot.position, shows_price=True)
+        departments = (department_tag(market.id, card.category_path) for card in cards if card.category_path)
+        tags = (product_tag(market.id, product.sku), *departments)
+        hints = CacheHints(FRESH_S, 0, 0, tags, snapshot.position, shows_price=True)
         return Rendered(orjson.dumps({"sku": sku, "band": band.value}), "application/json", hints)
 
     return [Route("/api/v1/{market}/stock/{sku:path}", show, methods=["GET"], name="stock")]

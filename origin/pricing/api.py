@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from cache_policies.markets import Market
-from cache_policies.tags import list_tag, product_tag, rates_tag
+from cache_policies.tags import department_tag, list_tag, product_tag, rates_tag
 from origin.caching import CacheHints
 from origin.catalog import service as catalog
 from origin.pricing.service import checked_sku, market_of, price_json, prices
@@ -36,7 +36,8 @@ def routes(shop: Shop) -> list[BaseRoute]:
         async with shop.readthrough.snapshot(request) as snapshot:
             product = await catalog.product_of(snapshot.connection, sku)
             # A product that was taken down has no price that anybody could pay.
-            listed = product is not None and bool(await catalog.cards(snapshot.connection, [product.sku]))
+            cards = [] if product is None else await catalog.cards(snapshot.connection, [product.sku])
+            listed = bool(cards)
             price = (await prices(snapshot.connection, shop.markets, market, [sku])).get(sku) if listed else None
         if product is None or price is None:
             # A rate, a price or a listing may make it known; `l:` because a variant is listed under its product's SKU.
@@ -51,7 +52,8 @@ def routes(shop: Shop) -> list[BaseRoute]:
             hints = CacheHints(NOT_FOUND_FRESH_S, 0, 0, tags, snapshot.position, shows_price=True)
             return Rendered(orjson.dumps(body), "application/problem+json", hints, 404)
         converted = (rates_tag(market.id),) if price.source == "converted" else ()
-        tags = (product_tag(market.id, product.sku), *converted)
+        departments = (department_tag(market.id, card.category_path) for card in cards if card.category_path)
+        tags = (product_tag(market.id, product.sku), *departments, *converted)
         hints = CacheHints(FRESH_S, 0, 0, tags, snapshot.position, shows_price=True)
         return Rendered(orjson.dumps(price_json(price, market)), "application/json", hints)
 

@@ -25,6 +25,7 @@ from sqlalchemy import (
     bindparam,
     func,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -131,6 +132,20 @@ async def lock(connection: AsyncConnection, sku: str, market: str, currency: str
     )
     await connection.execute(
         select(price.c.version).where(price.c.sku == sku, price.c.market == market).with_for_update()
+    )
+
+
+async def lock_all(connection: AsyncConnection, rows: Sequence[tuple[str, str, str]], actor: str) -> None:
+    """The same for many (sku, market, currency), always in the same order, so that two batches never wait for each
+    other."""
+    values = [
+        {"sku": sku, "market": market, "currency": currency, "minor_units": None, "version": 0, "updated_by": actor}
+        for sku, market, currency in sorted(rows)
+    ]
+    await connection.execute(insert(price).values(values).on_conflict_do_nothing())
+    held = tuple_(price.c.sku, price.c.market).in_([(sku, market) for sku, market, _ in rows])
+    await connection.execute(
+        select(price.c.version).where(held).order_by(price.c.sku, price.c.market).with_for_update()
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache_policies.positions import Position, PurgeKind
+from cache_policies.positions import ORDERED_KINDS, Position, PurgeKind
 from edge.core.floors import Floors, Lease
 from edge.core.policy import Auth, OnLeaseLapse
 from edge.core.reuse import Absent, Fresh, FwdReason, MustValidate, Stale, Why, decide_reuse, on_error
@@ -267,7 +267,7 @@ _TAG = st.sampled_from(["p:eu-eur:boot", "h:eu-eur", "*", "else"])
 
 
 @given(
-    st.lists(st.tuples(_POSITION, _TAG, st.sampled_from(PurgeKind)), max_size=6),
+    st.lists(st.tuples(_POSITION, _TAG, st.sampled_from(ORDERED_KINDS)), max_size=6),
     st.lists(st.tuples(_POSITION, st.sampled_from([("p:eu-eur:boot",), ("h:eu-eur", "else")])), min_size=1, max_size=3),
     st.floats(90, 2_000),
     st.booleans(),

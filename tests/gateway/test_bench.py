@@ -16,6 +16,7 @@ from loadtests.bench import measuring
 from loadtests.bench.hits import Shop
 from loadtests.bench.measuring import BenchError, Row, Run, Verdict
 from loadtests.bench.origins import BenchOrigin, Page, running
+from loadtests.bench.stampede import tier_program
 
 pytestmark = pytest.mark.alone
 
@@ -74,6 +75,20 @@ def test_a_round_of_what_goes_to_the_origin_gives_a_table_and_a_verdict(bench, r
     assert found.returncode in {0, 1}, found.stderr
     assert row in found.stdout
     assert "met: requests a second of" in found.stdout.lower()
+
+
+@pytest.mark.skipif(tier_program() is None, reason="needs a valkey-server or redis-server")
+def test_a_hot_tag_is_purged_and_every_page_fetched_once_for_each_site():
+    found = run("hot_tag", "--keys", "60", "--viewers", "20", "--sites", "2", "--cap", "20", "--only", "1")
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "| cap 20, deadline 30 s | 120 | 120 |" in found.stdout
+
+
+@pytest.mark.skipif(tier_program() is None, reason="needs a valkey-server or redis-server")
+def test_beyond_the_deadline_there_is_503_and_nothing_else():
+    found = run("hot_tag", "--keys", "400", "--viewers", "200", "--sites", "1", "--cap", "20", "--only", "3")
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "met: cap 2, deadline 1 s: answers that are neither 200 nor 503 with Retry-After: 0.00" in found.stdout
 
 
 def ran(cpu_us: float, foreign: float = 0.0) -> Run:

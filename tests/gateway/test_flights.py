@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -97,6 +98,31 @@ async def test_a_flight_that_was_left_behind_does_not_end_the_one_beside_it(sky)
     await sky.sent(3)
     sky.land(2)
     assert await third == "flight 2"
+
+
+@pytest.mark.parametrize("turns", [0, 3])
+async def test_nobody_asks_beside_a_flight_whose_answer_came_while_the_process_was_held_up(sky, turns):
+    """It is there when the process goes on, some turns of the loop from being read, and so is the end of the wait."""
+    asked = replace(errand(demand_head=False), applied=BEFORE)
+    first = asyncio.create_task(sky.flights.forward(asked))
+    await sky.sent(1)
+    follower = asyncio.create_task(sky.flights.forward(asked))
+    await turn()
+    loop = asyncio.get_running_loop()
+
+    def read(left: int) -> None:
+        if left:
+            loop.call_soon(read, left - 1)
+        else:
+            sky.land(0)
+
+    # This is what is tried: a process that does nothing for so long, while its timers run out.
+    time.sleep(3 * WAIT_S)
+    read(turns)
+    async with asyncio.timeout(5):
+        assert isinstance((await first).landed, Failed)
+        assert (await follower).landed == (await first).landed
+    assert len(sky.landings) == 1
 
 
 async def test_stopping_starts_no_wave_and_tells_everybody(sky):

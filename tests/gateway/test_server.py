@@ -25,6 +25,8 @@ class Echo:
 
     def __init__(self) -> None:
         self.seen: list[Parsed] = []
+        self.moments: list[float] = []
+        """As of which each was answered."""
         self.release = asyncio.Event()
         self.refused: list[Refusal] = []
 
@@ -33,6 +35,7 @@ class Echo:
 
     def at_once(self, parsed: Parsed, now: float) -> bytes | Callable[[], Awaitable[None]]:
         self.seen.append(parsed)
+        self.moments.append(now)
         if parsed.target.startswith(b"/slow"):
             return lambda: self._slow(parsed)
         if parsed.target == b"/body":
@@ -321,6 +324,20 @@ async def test_a_viewer_that_does_not_read_is_hung_up_on(served):
                 await asyncio.sleep(0)
         # Only what fitted into the buffers was ever answered; the rest was not even started.
         assert len(served.echo.seen) < 8
+
+
+async def test_what_waited_behind_a_slow_reader_is_answered_as_of_then(served):
+    async with await served.viewer() as viewer:
+        for _ in range(8):
+            viewer.get("/big", "shop")
+        while not (served.server.connections and next(iter(served.server.connections))._write_paused):
+            await asyncio.sleep(0)
+        before, began = len(served.echo.seen), served.clock()
+        served.clock.advance(60)
+        for _ in range(8):
+            await viewer.response()
+        assert served.echo.moments == [began] * before + [began + 60] * (8 - before)
+        assert before < 8
 
 
 async def test_one_connection_too_many_is_told_so(served):

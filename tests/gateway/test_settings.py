@@ -135,9 +135,11 @@ def test_an_origin_may_have_several_addresses():
 def test_what_an_origin_is_given_has_defaults():
     settings = GatewaySettings.from_env(GOOD)
     assert (settings.origin_caps, settings.origin_health, settings.origin_ca) == (Caps(64, 128, 1.0), "", None)
-    told = {"CONNECTIONS": "8", "QUEUE": "0", "QUEUE_S": "0.25", "HEALTH": "/healthz?deep=1"}
+    assert settings.refresh_hottest == 100
+    told = {"CONNECTIONS": "8", "TAG_CONNECTIONS": "4", "QUEUE": "0", "QUEUE_S": "0.25", "HEALTH": "/healthz?deep=1"}
     settings = GatewaySettings.from_env(GOOD | {f"NEARSHELF_ORIGIN_{name}": value for name, value in told.items()})
-    assert (settings.origin_caps, settings.origin_health) == (Caps(8, 0, 0.25), "/healthz?deep=1")
+    assert (settings.origin_caps, settings.origin_health) == (Caps(8, 0, 0.25, 4), "/healthz?deep=1")
+    assert GatewaySettings.from_env(GOOD | {"NEARSHELF_REFRESH_HOTTEST": "0"}).refresh_hottest == 0
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ RECORD = encode(PAGE)
         STORED,
         STORED + b"null\nx",
         STORED + RECORD[:50],
-        STORED + RECORD.replace(b'"v":3', b'"v":2'),
+        STORED + RECORD.replace(b'"v":4', b'"v":3'),
         DROPPED,
         DROPPED + RECORD[:50],
         STORED + key_record(PAGE.key),

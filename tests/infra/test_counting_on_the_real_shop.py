@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.servers import Stack
 
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, pytest.mark.alone]
 
 
 def fetches(stack: Stack, path: str) -> list[dict[str, object]]:

@@ -7,7 +7,7 @@ import json
 import httpx
 import pytest
 
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, pytest.mark.alone]
 PAGE = "/eu-eur/"
 
 

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 import redis
 
-from infra.local.services import PRIMARY_PORT, STANDBY_PORT
+from infra.local.postgres import PRIMARY_PORT, STANDBY_PORT
 
 
 @pytest.fixture

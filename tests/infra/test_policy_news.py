@@ -12,7 +12,7 @@ import pytest
 
 from edge.policy_files import PACKAGED_POLICIES, load_policies
 from infra.local.policies import PATIENCE_S, PolicyNews, Said
-from infra.local.supervisor import Voice
+from infra.local.voice import Voice
 from tests.support.clock import ManualClock
 from tests.support.servers import Stack
 
@@ -173,6 +173,7 @@ def until(statement: Callable[[], object], within_s: float = 30.0) -> None:
 
 
 @pytest.mark.database
+@pytest.mark.alone
 def test_a_shop_takes_good_policies_refuses_bad_ones_and_says_so_once(shop, folder):
     """Meanwhile a viewer asks for a page again and again over one connection, and is answered each time."""
     catalog = folder / "catalog.yaml"

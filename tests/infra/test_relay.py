@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from infra.local.relay import QUEUE_BYTES, Channel, Relay
+from infra.local.relay import Channel, Relay
+from infra.local.relayed import QUEUE_BYTES
+from infra.local.spoiling import LONGEST_ANSWER, spoiler
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -194,9 +196,222 @@ async def test_a_stall_keeps_connections_and_passes_nothing_until_it_heals():
         writer.close()
 
 
+async def test_a_slowed_channel_answers_later_and_what_is_asked_travels_as_ever():
+    heard: list[float] = []
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            heard.append(time.monotonic())
+            writer.write(line)
+
+    async with relayed(note, rtt_ms=2) as (relay, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await exchange(reader, writer, b"before\n")
+        assert (await relay.obey({"do": "slow", "edge": "eu", "channel": "fills", "ms": 150}))["ok"]
+        assert relay.listeners[0].status()["condition"] == "slowed by 150 ms"
+        sent = time.monotonic()
+        assert await exchange(reader, writer, b"during\n") >= 0.150
+        assert heard[1] - sent < 0.150
+        writer.close()
+
+
+async def test_what_is_under_way_on_a_slowed_channel_arrives_when_it_heals():
+    async with relayed(echo, rtt_ms=2) as (relay, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await exchange(reader, writer, b"before")
+        await relay.obey({"do": "slow", "edge": "eu", "channel": "fills", "ms": 60_000})
+        writer.write(b"during")
+        await until(lambda: relay.listeners[0].held_bytes() == 6)
+        await relay.obey({"do": "heal"})
+        assert await asyncio.wait_for(reader.readexactly(6), 5) == b"during"
+        writer.close()
+
+
+async def test_a_limited_channel_lets_so_many_bytes_through_and_all_of_them_in_order():
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(bytes(range(200)))
+
+    async with relayed(send, rtt_ms=0) as (relay, port):
+        await relay.obey({"do": "slow", "edge": "eu", "channel": "fills", "bytes_per_s": 1_000})
+        assert relay.listeners[0].status()["condition"] == "slowed to 1000 bytes a second"
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await until(lambda: bool(relay.listeners[0].connections))
+        for connection in relay.listeners[0].connections:
+            connection.back.due -= 60.0  # nothing has come for a minute: that saves nothing up
+        began = time.monotonic()
+        writer.write(b"go\n")
+        assert await reader.readexactly(200) == bytes(range(200))
+        assert time.monotonic() - began >= 0.2
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "felt"),
+    [
+        pytest.param({"do": "cut"}, 1, id="reset"),
+        pytest.param({"do": "garble"}, 1, id="reset before garbage"),
+        pytest.param({"do": "stall"}, 0, id="stalled, and nothing came"),
+        pytest.param({"do": "slow", "ms": 1}, 0, id="slow, and nothing came"),
+        pytest.param({"do": "truncate", "seed": 5}, 0, id="cut short, and nothing came"),
+    ],
+)
+async def test_a_fault_is_felt_by_whom_it_changes_something_for(fault, felt):
+    async with relayed(echo, rtt_ms=0) as (relay, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await exchange(reader, writer, b"before")
+        assert (await relay.obey({**fault, "edge": "eu", "channel": "fills"}))["felt"] == felt
+        assert (await relay.obey({"do": "heal", "edge": "eu", "channel": "fills"}))["felt"] == felt
+        # The next fault is another.
+        assert (await relay.obey({"do": "slow", "ms": 1, "edge": "eu", "channel": "all"}))["felt"] == 0
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param({"do": "stall"}, id="held"),
+        pytest.param({"do": "slow", "ms": 50}, id="delayed"),
+        pytest.param({"do": "slow", "bytes_per_s": 10_000}, id="limited"),
+        pytest.param({"do": "truncate", "seed": 5}, id="cut short"),
+        pytest.param({"do": "garble", "seed": 5}, id="garbled"),
+    ],
+)
+async def test_what_comes_while_a_fault_is_in_force_is_felt_once_for_each_connection(fault):
+    async with relayed(echo, rtt_ms=0) as (relay, port):
+        await relay.obey({**fault, "edge": "eu", "channel": "fills"})
+        writers = []
+        for _ in range(2):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writers.append((reader, writer))
+            for _ in range(2):
+                writer.write(b"x" * LONGEST_ANSWER)
+        fills, questions = relay.listeners
+        await until(lambda: fills.felt == 2)
+        assert questions.felt == 0
+        assert (await relay.obey({"do": "heal", "edge": "eu"}))["felt"] == 2
+        for _, writer in writers:
+            writer.close()
+
+
+async def test_a_truncated_channel_ends_each_connection_in_good_order_somewhere():
+    whole = bytes(range(256)) * 200
+
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(whole)
+        await writer.drain()
+
+    async with relayed(send, rtt_ms=0) as (relay, port):
+        open_before = await asyncio.open_connection("127.0.0.1", port)
+        await until(lambda: bool(relay.listeners[0].connections))
+        await relay.obey({"do": "truncate", "edge": "eu", "channel": "fills", "seed": 5})
+        lengths = []
+        for reader, writer in (open_before, *[await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]):
+            writer.write(b"go\n")
+            found = await asyncio.wait_for(reader.read(), 5)
+            assert whole.startswith(found)
+            lengths.append(len(found))
+            writer.close()
+        assert min(lengths) > 0
+        assert max(lengths) <= LONGEST_ANSWER
+        assert len(set(lengths)) > 1
+        await relay.obey({"do": "heal"})
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"go\n")
+        assert await reader.readexactly(len(whole)) == whole
+        writer.close()
+
+
+def test_connections_are_truncated_in_short_answers_and_in_long_ones():
+    whole = bytes(LONGEST_ANSWER + 1)
+    lengths = [len(spoiler("truncate", 5, number).take(whole)[0]) for number in range(400)]
+    assert all(1 <= length <= LONGEST_ANSWER for length in lengths)
+    for lowest in (1, 10, 100, 1_000):
+        assert sum(lowest <= length < lowest * 10 for length in lengths) > 60
+
+
+async def test_a_garbled_channel_resets_what_is_open_and_answers_with_nonsense():
+    """Never with the beginning of an answer and then nonsense: that could be taken for a whole one."""
+    async with relayed(echo, rtt_ms=0) as (relay, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await exchange(reader, writer, b"before")
+        await relay.obey({"do": "garble", "edge": "eu", "channel": "fills", "seed": 5})
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+        told = []
+        for _ in range(2):
+            again, other = await asyncio.open_connection("127.0.0.1", port)
+            other.write(b"HTTP/1.1 200 OK")
+            told.append(await again.readexactly(15))
+            other.close()
+        assert b"HTTP" not in told[0] + told[1]
+        assert told[0] != told[1]
+        await relay.obey({"do": "heal"})
+        healed = await asyncio.open_connection("127.0.0.1", port)
+        await exchange(*healed, b"after")
+        healed[1].close()
+        writer.close()
+
+
+async def test_the_latest_fault_of_a_channel_is_in_force():
+    async with relayed(echo, rtt_ms=0) as (relay, port):
+        for do, condition in (
+            ({"do": "stall"}, "stalled"),
+            ({"do": "slow", "ms": 5}, "slowed by 5 ms"),
+            ({"do": "cut"}, "cut"),
+            ({"do": "garble"}, "garbled"),
+            ({"do": "truncate"}, "truncated"),
+            ({"do": "heal"}, "open"),
+        ):
+            assert (await relay.obey({**do, "edge": "eu", "channel": "fills"}))["ok"]
+            assert relay.listeners[0].status()["condition"] == condition
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await exchange(reader, writer, b"open")
+        writer.close()
+
+
+async def test_a_channel_may_lead_from_one_unix_socket_to_another(tmp_path):
+    closed = 0
+
+    async def echo_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal closed
+        with contextlib.suppress(ConnectionError):
+            await echo(reader, writer)
+        writer.close()
+        closed += 1
+
+    server = await asyncio.start_unix_server(echo_and_close, str(tmp_path / "target"))
+    here = tmp_path / "here"
+    relay = Relay([Channel("replication", "replication", 0, 0, 0.0, str(here), str(tmp_path / "target"))])
+    await relay.start()
+    reader, writer = await asyncio.open_unix_connection(str(here))
+    await exchange(reader, writer, b"hello")
+    await relay.obey({"do": "cut", "edge": "replication"})
+    with contextlib.suppress(ConnectionResetError):
+        assert await reader.read() == b""
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_unix_connection(str(here))
+    await relay.obey({"do": "heal", "edge": "replication"})
+    again = await asyncio.open_unix_connection(str(here))
+    await exchange(*again, b"again")
+    for stream in (writer, again[1]):
+        stream.close()
+    await until(lambda: not relay.listeners[0].connections)
+    await until(lambda: closed == 2)
+    relay.stop()
+    server.close()
+    await server.wait_closed()
+
+
 @pytest.mark.parametrize(
     ("command", "word"),
     [
+        pytest.param({"do": "slow", "edge": "eu"}, "by how much", id="slow, and not by how much"),
+        pytest.param({"do": "slow", "edge": "eu", "ms": -1}, "ms", id="faster than before"),
+        pytest.param({"do": "slow", "edge": "eu", "bytes_per_s": 0}, "bytes_per_s", id="nothing at all"),
+        pytest.param({"do": "garble", "edge": "eu", "seed": None}, "seed", id="no seed"),
+        pytest.param({"do": "truncate", "edge": "eu", "seed": "7"}, "seed", id="a seed in words"),
         pytest.param({"do": "cut", "edge": "mars"}, "mars", id="an edge that is not there"),
         pytest.param({"do": "cut", "edge": "eu", "channel": "gossip"}, "gossip", id="a channel that is not there"),
         pytest.param({"do": "dance"}, "dance", id="a command that is not there"),

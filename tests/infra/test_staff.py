@@ -280,6 +280,7 @@ def test_a_change_is_watched_until_it_is_live(signed_in, api):
             "not live after 0 s: 1 of 3 workers, waiting for ap ap-wor, eu eu-wor",
             id="time is up",
         ),
+        pytest.param(report("lost") | {"verdict": "lost: it was"}, "10", 4, "lost: it was; make it again", id="lost"),
     ],
 )
 def test_the_last_line_and_the_exit_code_say_how_it_went(signed_in, api, last, timeout, code, verdict):
@@ -408,18 +409,66 @@ def test_a_product_is_shown_with_where_its_prices_come_from(signed_in, api):
     assert json.loads(signed_in("price", "show", "LAMP-1", "--json").stdout)["name"] == "Brass Lamp"
 
 
-# --- on a real shop ---
+# --- many prices at once ---
+
+SALE = "sku,market,amount\nLAMP-1,eu-eur,8.00\nMUG-1,jp-jpy,1500\n"
 
 
-def test_on_a_real_shop_a_price_becomes_live_on_every_worker_and_is_read_back(stack):
-    found = httpx.get(f"{stack.origin}/api/v1/eu-eur/products", trust_env=False).json()
-    sku = found["products"][0]["sku"]
-    done = stack.nearshelf("price", "set", sku, "--market", "eu-eur", "12.34", "--reason", "a test", "--wait", "--json")
-    document = json.loads(done.stdout)
-    assert document["report"]["state"] == "live"
-    assert sorted(worker["edge"] for worker in document["report"]["workers"]) == ["ap", "ap", "eu", "eu", "us", "us"]
-    assert {read["edge"]: read["amount"] for read in document["report"]["read_back"]} == dict.fromkeys(
-        ("ap", "eu", "us"), "12.34"
-    )
-    refused = stack.nearshelf("price", "set", sku, "--market", "eu-eur", "12,34", check=False)
-    assert refused.returncode == 2
+def test_prices_in_a_file_are_one_change(signed_in, api, tmp_path):
+    api.on("PUT", "/prices", {"position": "1.7", "purge_id": "a-b", "prices": []})
+    api.on("GET", "/changes/1.7", report())
+    (tmp_path / "sale.csv").write_text(SALE)
+    done = signed_in("price", "batch", "sale.csv", "--reason", "sale")
+    assert done.exit_code == 0, done.output
+    rows = [
+        {"sku": "LAMP-1", "market": "eu-eur", "amount": "8.00"},
+        {"sku": "MUG-1", "market": "jp-jpy", "amount": "1500"},
+    ]
+    assert api.asked[0][:3] == ("PUT", "/prices", {"prices": rows, "reason": "sale"})
+    assert done.stdout.splitlines()[0] == "2 prices in eu-eur, jp-jpy; saved at 1.7"
+    assert done.stdout.splitlines()[-1] == "live in 231 ms: 3 of 3 workers"
+    api.asked.clear()
+    piped = signed_in("price", "batch", "-", "--no-wait", typed='{"sku": "MUG-1", "market": "jp-jpy", "amount": 1500}')
+    assert (piped.exit_code, api.asked[0][2]["prices"]) == (0, rows[1:])
+    assert piped.stdout.startswith("1 price in jp-jpy; saved at 1.7")
+
+
+def test_faults_of_a_file_are_told_by_line_and_nothing_is_sent(signed_in, api, tmp_path):
+    (tmp_path / "sale.csv").write_text("sku,market,amount\nLAMP-1,eu-eur\n,eu-eur,1\n")
+    done = signed_in("price", "batch", "sale.csv")
+    assert (done.exit_code, api.asked) == (2, [])
+    assert done.stderr.splitlines() == [
+        "error: 2 faults, nothing was changed",
+        "sale.csv:2:14: amount: missing",
+        "sale.csv:3:1: sku: missing",
+    ]
+    nowhere = signed_in("price", "batch", "nowhere.csv")
+    assert (nowhere.exit_code, nowhere.stderr) == (2, "error: nowhere.csv cannot be read: No such file or directory\n")
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "said"),
+    [
+        pytest.param(
+            422,
+            {
+                "detail": "nothing was changed",
+                "errors": [{"pointer": "prices.1.amount", "detail": "JPY has no digits"}],
+            },
+            "sale.csv:3:14: amount: JPY has no digits",
+            id="a fault",
+        ),
+        pytest.param(
+            409,
+            {"detail": "version 2 by now", "theirs": {"sku": "LAMP-1", "market": "eu-eur"}},
+            "sale.csv:2:1: expected_version: version 2 by now",
+            id="somebody was quicker",
+        ),
+        pytest.param(403, {"detail": "viewers may not"}, "error: viewers may not", id="not about the file"),
+    ],
+)
+def test_what_the_origin_refuses_is_told_by_line(signed_in, api, tmp_path, status, answer, said):
+    api.on("PUT", "/prices", answer, status=status)
+    (tmp_path / "sale.csv").write_text(SALE)
+    done = signed_in("price", "batch", "sale.csv")
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (2, said)

@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 
 from infra.local import ports
-from infra.local.services import PRIMARY_PORT, STANDBY_PORT
+from infra.local.postgres import PRIMARY_PORT, STANDBY_PORT
 from tests.support.servers import Stack
 
 pytestmark = [
     pytest.mark.database,
+    pytest.mark.alone,
     pytest.mark.skipif(sys.platform != "linux", reason="looks for leftover processes in /proc"),
 ]
 
@@ -74,7 +75,7 @@ def sql(shop: Stack, port: int, statement: str) -> object:
     import asyncpg
 
     async def ask() -> object:
-        folder = shop.env["ADMIN_DATABASE_URL"].split("host=")[1].split("&")[0]
+        folder = shop.env["ADMIN_DATABASE_URL"].split("host=")[1].partition(":")[0]
         connection = await asyncpg.connect(host=folder, port=port, user="postgres", database="nearshelf")
         try:
             return await connection.fetchval(statement)
@@ -123,7 +124,7 @@ def test_ctrl_c_leaves_nothing_behind_and_the_next_start_finds_the_data(shop):
     assert shop.stop(signal.SIGTERM) == 0
 
 
-@pytest.mark.parametrize("log", ["databases.log", "standby.log", "us-1.log"])
+@pytest.mark.parametrize("log", ["databases.log", "pg-2.log", "us-1.log"])
 def test_a_signal_while_it_starts_stops_what_was_started(shop, log):
     """The appearance of a log is the moment at which that process is started."""
     command = [sys.executable, "-c", "from infra.cli import main; main()", "up", "--port-base", "0", "--products", "0"]
@@ -189,6 +190,10 @@ def test_a_taken_port_is_named_before_anything_is_started(stack, tmp_path):
 
 @pytest.mark.parametrize("name", ["eu-1", "origin-2", "relay", "valkey", "standby", "primary"])
 def test_what_dies_is_started_again_and_that_is_said(faults, name):
+    # A server keeps its name; who is the primary may have changed, and does when the primary dies.
+    processes = faults.ask("status")["processes"]
+    name = next((one["name"] for one in processes if one["role"] == name), name)
+
     def process():
         return next(one for one in faults.ask("status")["processes"] if one["name"] == name)
 
@@ -196,7 +201,7 @@ def test_what_dies_is_started_again_and_that_is_said(faults, name):
     faults.ask("kill", name=name)
     until(lambda: process()["restarts"] == before["restarts"] + 1 and process()["condition"] == "running")
     assert process()["pid"] != before["pid"]
-    assert f"{name} ended (killed by SIGKILL); starting it again" in faults.output.read_text()
+    assert f"{name} ended (killed by SIGKILL)" in faults.output.read_text()
     until(lambda: get(f"{faults.origin}/readyz") == 200)
     until(lambda: faults.ask("status")["replication"]["state"] == "streaming")
     until(lambda: all(get(f"{url}/readyz") == 200 for urls in faults.admin.values() for url in urls))

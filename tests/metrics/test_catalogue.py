@@ -23,7 +23,7 @@ BASE_UNITS = ("_seconds", "_bytes")
 NO_UNITS = re.compile(
     r"(requests|coalesced|stale_served|fetches|failovers|viewers|connections|flights|log_lines_lost|objects|keys"
     r"|evictions|refused|messages|purges|flushes|epoch|position|floors|held|workers|restarts|snapshots|readthrough"
-    r"|changes|open|statements|in_use|max|fds)$"
+    r"|changes|open|statements|in_use|max|fds|moves|charge|standbys|refreshed)$"
 )
 """What is counted or is the case without a unit, by how its name ends."""
 WRONG_UNITS = re.compile(r"_(ms|milliseconds|us|micros|minutes|kb|mb|megabytes|percent|ratio|rate)(_|$)")

@@ -23,7 +23,7 @@ def test_a_response_bears_its_labels():
     response = cached(request(), b"body", "text/html", HINTS)
     assert response.status_code == 200
     assert response.headers["catalog-version"] == "1.7"
-    assert response.headers["cache-tag"] == "p:eu-eur:a, n:eu-eur"
+    assert response.headers["cache-tag"] == "p:eu-eur:a, n:eu-eur, m:eu-eur"
     assert response.headers["cdn-cache-control"] == "max-age=300, stale-while-revalidate=600, stale-if-error=86400"
     assert response.headers["etag"] == etag_of(b"body")
     assert response.headers["content-length"] == "4"
@@ -40,13 +40,13 @@ def test_a_response_bears_its_labels():
         ),
         pytest.param(
             replace(HINTS, fresh_s=60, stale_while_revalidate_s=0, stale_if_error_s=0),
-            "max-age=60, stale-if-error=0",
+            "max-age=60, stale-while-revalidate=0, stale-if-error=0",
             "public, max-age=0, s-maxage=60, stale-if-error=0",
             id="a price: never stale on an error, and CloudFront is told so",
         ),
         pytest.param(
             replace(HINTS, fresh_s=31_536_000, stale_while_revalidate_s=0, immutable=True),
-            "max-age=31536000, stale-if-error=86400, immutable",
+            "max-age=31536000, stale-while-revalidate=0, stale-if-error=86400, immutable",
             "public, max-age=31536000, immutable",
             id="a picture by its digest",
         ),
@@ -126,9 +126,23 @@ def test_several_lines_of_if_none_match_are_one_list():
 
 def test_many_tags_give_way_to_the_one_that_stands_for_them():
     tags = ["n:eu-eur", "rates:eu-eur", "l:eu-eur", "many:jp-jpy", *(f"p:eu-eur:{number}" for number in range(60))]
-    assert fit(tags) == ("n:eu-eur", "rates:eu-eur", "l:eu-eur", "many:jp-jpy", "many:eu-eur")
-    exactly = [f"p:eu-eur:{number}" for number in range(MAX_TAGS_PER_RESPONSE)]
-    assert fit([*exactly, exactly[0]]) == tuple(exactly)
+    markets = ("m:eu-eur", "m:jp-jpy")
+    assert fit(tags) == ("n:eu-eur", "rates:eu-eur", "l:eu-eur", "many:jp-jpy", *markets, "many:eu-eur")
+    exactly = [f"p:eu-eur:{number}" for number in range(MAX_TAGS_PER_RESPONSE - 1)]
+    assert fit([*exactly, exactly[0]]) == (*exactly, "m:eu-eur")
+    assert fit(fit(tags)) == fit(tags)
+
+
+def test_whatever_is_shown_in_a_market_carries_its_tag_and_each_picture_that_of_all():
+    assert fit(["pic:a", "p:eu-eur:a", "h:jp-jpy"]) == (
+        "pic:a",
+        "p:eu-eur:a",
+        "h:jp-jpy",
+        "pics",
+        "m:eu-eur",
+        "m:jp-jpy",
+    )
+    assert fit(["file:style.css"]) == ("file:style.css",)
 
 
 def test_what_nothing_can_stand_for_is_refused():

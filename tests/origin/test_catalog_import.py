@@ -14,9 +14,11 @@ import pytest
 from sqlalchemy import text
 
 from cache_policies.markets import load_markets
-from origin.catalog import importer
+from origin.catalog import import_command
 from origin.catalog.import_files import Fault, FileSource, RowSource
-from origin.catalog.importer import Importer, Outcome
+from origin.catalog.import_purges import MOST_NAMED
+from origin.catalog.import_report import Outcome
+from origin.catalog.importer import Importer
 from origin.db import Database
 from tests.support.servers import DatabaseUrls
 
@@ -285,10 +287,31 @@ async def test_an_import_is_one_entry_of_the_purge_log_and_the_same_again_is_non
     first = await shelf.take(rows)
     assert (first.added, first.updated, first.unchanged) == (2, 0, 0)
     assert await shelf.head() == before + 1
-    assert await shelf.rows("SELECT kind, tags FROM events.purge_log ORDER BY cv DESC LIMIT 1") == [("hard", ["*"])]
+    # Categories are new as well: whatever any market shows, and every picture.
+    [(kind, tags)] = await shelf.rows("SELECT kind, tags FROM events.purge_log ORDER BY cv DESC LIMIT 1")
+    assert (kind, set(tags)) == ("hard", {"pics", *(f"m:{market.id}" for market in load_markets().all)})
     again = await shelf.take(rows)
     assert (again.added, again.updated, again.unchanged, again.position) == (0, 0, 2, "")
     assert await shelf.head() == before + 1
+
+
+async def test_a_few_changed_products_are_named_and_many_are_not(shelf: Shelf):
+    await shelf.take([TOOLS, category("knives", "tools", "Knives"), *(product(number) for number in range(1, 60))])
+    moved = product(1, sku="SKU-NEW", category_ids=["knives"])
+    await shelf.take([moved, product(60)])
+    [(kind, tags)] = await shelf.rows("SELECT kind, tags FROM events.purge_log ORDER BY cv DESC LIMIT 1")
+    assert kind == "hard"
+    # What was there before the change, what is there after it, and every list that either is in.
+    named = ["p:eu-eur:sku-1", "p:eu-eur:sku-new", "p:eu-eur:sku-60", "c:eu-eur:tools", "c:eu-eur:tools%2fknives"]
+    assert set(named) | {"l:eu-eur", "h:eu-eur", "many:eu-eur", "pic:sku-1"} <= set(tags)
+    assert not {"p:eu-eur:sku-2", "m:eu-eur", "*"} & set(tags)
+    await shelf.take([product(number, name="New name") for number in range(2, MOST_NAMED + 3)])
+    [(kind, tags)] = await shelf.rows("SELECT kind, tags FROM events.purge_log ORDER BY cv DESC LIMIT 1")
+    patterns = ("d:M:tools", "c:M:tools", "cp:M:tools", "cp:M:", "l:M", "h:M", "many:M")
+    assert set(tags) == {
+        "pics",
+        *(pattern.replace("M", market.id) for pattern in patterns for market in load_markets().all),
+    }
 
 
 async def test_a_changed_row_updates_in_place_and_keeps_its_address(shelf: Shelf):
@@ -459,10 +482,10 @@ async def test_unknown_fields_are_told_once(shelf: Shelf):
 
 
 async def test_the_demo_is_loaded_once(shelf: Shelf):
-    outcome = await importer.seed(shelf.database, products=60, seed=1)
+    outcome = await import_command.seed(shelf.database, products=60, seed=1)
     assert outcome is not None
     assert (outcome.added, outcome.faults, outcome.warnings) == (60, 0, 0)
-    assert await importer.seed(shelf.database, products=60, seed=1) is None
+    assert await import_command.seed(shelf.database, products=60, seed=1) is None
 
 
 @pytest.mark.parametrize("keep_valid", [False, True])
@@ -471,7 +494,7 @@ async def test_the_command(database: DatabaseUrls, tmp_path: Path, capfd: pytest
     good.write_bytes(orjson.dumps(TOOLS) + b"\n" + orjson.dumps(product(1)))
     bad.write_bytes(orjson.dumps(product(2, name=...)))
     status = await asyncio.to_thread(
-        importer.command, [good, bad], keep_valid=keep_valid, rejects=rejects, dsn=database.primary
+        import_command.command, [good, bad], keep_valid=keep_valid, rejects=rejects, dsn=database.primary
     )
     said = capfd.readouterr().err
     assert f"{bad}:1: name: missing, expected text\n" in said
@@ -492,7 +515,9 @@ def test_rejected_rows_never_replace_what_is_read(tmp_path: Path, capfd: pytest.
     rows.write_bytes(b"{}\n")
     if linked:
         rejects.symlink_to(rows)
-    assert importer.command([rows], keep_valid=True, rejects=rejects, dsn="postgresql+asyncpg://nobody@/none") == 2
+    assert (
+        import_command.command([rows], keep_valid=True, rejects=rejects, dsn="postgresql+asyncpg://nobody@/none") == 2
+    )
     assert "rejected rows cannot be written to a file that is read" in capfd.readouterr().err
     assert rows.read_bytes() == b"{}\n"
 
@@ -504,11 +529,11 @@ def test_an_import_that_breaks_off_leaves_the_rejected_rows_of_the_one_before(
         rejects.write(b"half\n")
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(importer, "_import", broken)
+    monkeypatch.setattr(import_command, "_import", broken)
     rows, rejects = tmp_path / "rows.jsonl", tmp_path / "rejects.jsonl"
     rows.write_bytes(b"{}\n")
     rejects.write_bytes(b"earlier\n")
     with pytest.raises(ConnectionRefusedError):
-        importer.command([rows], keep_valid=True, rejects=rejects, dsn="unused")
+        import_command.command([rows], keep_valid=True, rejects=rejects, dsn="unused")
     assert rejects.read_bytes() == b"earlier\n"
     assert sorted(tmp_path.iterdir()) == [rejects, rows]

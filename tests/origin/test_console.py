@@ -1,5 +1,6 @@
 """The console without JavaScript: what each page says, and which forms it refuses."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from html import unescape
@@ -9,11 +10,15 @@ import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import text
 
+from cache_policies.positions import PurgeKind
 from origin.accounts import passwords
+from origin.accounts.orders import Order, PurgeOrders
 from origin.accounts.service import LOGINS_PER_ACCOUNT
+from origin.progress import MOST_CHANGES
 from origin.shop import Shop
+from tests.support.epochs import raise_epoch
 from tests.support.servers import DatabaseUrls
-from tests.support.small_shop import ORIGIN, PASSWORD, client_of, small_shop, staff_of
+from tests.support.small_shop import ORIGIN, PASSWORD, client_of, small_shop, staff_of, token_of
 
 PRICE = "/console/products/LAMP-1/prices/eu-eur"
 
@@ -189,6 +194,20 @@ async def test_a_change_leads_to_its_live_view_which_tells_how_far_it_is(shop):
         assert (await client.get("/console/changes/nonsense")).status_code == 404
 
 
+async def test_a_change_that_went_down_with_its_primary_is_called_lost_to_who_asks_afterwards(shop, database):
+    await raise_epoch(database)
+    async with client_of(shop) as client:
+        await signed_in(shop, client)
+        view = await client.get("/console/changes/1.9999")
+        assert view.status_code == 200
+        assert "It is shown nowhere: make it again." in words_in(view)
+        assert 'id="progress" data-more="no"' in view.text
+        client.headers.update(await token_of(client, "editor@example.com"))
+        told = (await client.get("/api/staff/v1/changes/1.9999?read_back=yes")).json()
+        assert (told["state"], told["final"], told["purge"], told["changes"]) == ("lost", True, None, [])
+        assert (await client.get("/api/staff/v1/changes/2.9999")).status_code == 404
+
+
 async def test_an_amount_that_cannot_be_is_shown_again_with_the_reason(shop):
     async with client_of(shop) as client:
         token = await signed_in(shop, client)
@@ -277,6 +296,34 @@ async def test_the_audit_list_tells_who_did_what_and_can_be_filtered(shop):
         assert "autumn sale" not in words_in(await client.get("/console/audit?action=login"))
         assert "Nothing here that fits the filter" in words_in(await client.get("/console/audit?subject=LAMP-2"))
         assert "LAMP-1 in Europe €8.60 (converted) → €12.00" in words_in(await client.get("/console?q="))
+
+
+async def test_what_was_done_together_is_told_with_whom(shop):
+    others = PurgeOrders(shop.database, merge_s=600.0)
+    await others.enter(Order(PurgeKind.HARD, ("z",), "anna@example.com", "purge by hand", "z", ""))
+    together = [
+        asyncio.create_task(others.enter(Order(PurgeKind.SOFT, tags, actor, "purge by hand", tags[0], reason)))
+        for tags, actor, reason in (
+            *((("a",), "anna@example.com", "a typo"), (("b",), "editor@example.com", "")),
+            *(((f"t{number}",), "edge eu", "") for number in range(MOST_CHANGES)),
+        )
+    ]
+    await asyncio.sleep(0)
+    await others.close()
+    purged = await together[0]
+    async with client_of(shop) as client:
+        await signed_in(shop, client)
+        page = await client.get(f"/console/changes/{purged.position}")
+        words = words_in(page)
+        assert "Purged: b editor@example.com" in words
+        assert f"Done together, at this position: {MOST_CHANGES + 2} you purged: b" in words
+        assert "anna@example.com purged: a : “a typo”" in words
+        everything = re.search(r'href="(/console/audit\?purge_id=[^"]+)"', page.text)
+        assert everything
+        listed = words_in(await client.get(everything[1]))
+        assert "These are what was done at one position" in listed
+        assert "a typo" in listed
+        assert "purged: z" not in listed
 
 
 async def test_the_audit_list_is_paged(shop):

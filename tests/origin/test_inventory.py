@@ -118,7 +118,7 @@ async def test_the_stock_api_tells_the_band_and_nothing_else(shop):
         answer = await client.get("/api/v1/eu-eur/stock/LAMP-1-RED")
         missing = await client.get("/api/v1/eu-eur/stock/NOBODY")
     assert answer.json() == {"sku": "LAMP-1-RED", "band": "low"}
-    assert answer.headers["cache-tag"] == "p:eu-eur:lamp-1"
+    assert answer.headers["cache-tag"] == "p:eu-eur:lamp-1, d:eu-eur:lighting, m:eu-eur"
     assert answer.headers["catalog-version"]
     assert missing.status_code == 404
-    assert set(missing.headers["cache-tag"].split(", ")) == {"p:eu-eur:nobody", "l:eu-eur"}
+    assert set(missing.headers["cache-tag"].split(", ")) == {"p:eu-eur:nobody", "l:eu-eur", "m:eu-eur"}

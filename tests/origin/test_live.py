@@ -12,23 +12,23 @@ from sqlalchemy import text
 from cache_policies.positions import Position, PurgeKind
 from origin.db import Database
 from origin.events.live import (
-    FORGET_S,
+    QUIET_S,
     RUN_OUT_S,
     Contact,
+    Epochs,
     Leases,
     LiveReport,
     LiveState,
-    Observer,
     Outcome,
-    ReadBack,
     Standby,
     StandbyReport,
     View,
     Watch,
     WorkerReport,
-    read_view,
 )
 from origin.events.messages import TagsPurged
+from origin.events.observer import Observer, ReadBack, read_view
+from tests.support.epochs import raise_epoch
 from tests.support.origin import FakeWorker, running_shop, settings_of, until, without_standbys
 
 CHANGE = Position(1, 10)
@@ -51,16 +51,18 @@ class Story:
 
     def __init__(self, committed_at: float = 100.0, standbys: tuple[str, ...] = ()) -> None:
         self.leases = Leases()
-        self.watch = Watch(CHANGE, committed_at, standbys)
+        self.epochs = Epochs()
+        self.watch = Watch(CHANGE, "its id", committed_at, standbys)
 
     def before(self, now: float, seen: View) -> None:
-        """A look before the commit: leases only."""
+        """A look before the commit: leases and epochs only."""
         self.leases.see(seen, now)
+        self.epochs.is_settled(seen, now)
 
     def look(self, now: float, seen: View) -> LiveReport:
         if not self.leases.see(seen, now):
             self.watch.start_over()
-        self.watch.judge(seen, self.leases, now)
+        self.watch.judge(seen, self.leases, now, self.epochs.is_settled(seen, now))
         return self.watch.report
 
 
@@ -113,6 +115,37 @@ def test_a_worker_that_comes_back_after_its_lease_ran_out_is_named_acknowledged(
     assert outcomes(report)["eu-1"] is Outcome.LEASE_RAN_OUT  # it asked after the change: it was answered with it
     report = story.look(100.6, view(contact("eu-1", 7, CHANGE), other))
     assert outcomes(report)["eu-1"] is Outcome.ACKNOWLEDGED
+
+
+def test_nothing_is_live_until_the_leases_of_the_primary_before_are_over():
+    """A worker that only the old primary knew may hold a lease that nobody here has heard of."""
+    story = Story()
+    young = replace(view(contact("eu-1", 5, CHANGE)), epoch=2, settled=False)
+    story.before(99.0, young)
+    assert story.look(99.0 + QUIET_S - 0.001, young).state is LiveState.WAITING
+    assert story.look(99.001 + QUIET_S, young).state is LiveState.LIVE
+    # Two leases, each as long as the slower of two clocks may make it.
+    assert pytest.approx((2.0 + 2.0) * 1.01) == QUIET_S
+
+
+def test_an_observer_that_begins_later_need_not_wait_once_more():
+    young = replace(view(contact("eu-1", 5, CHANGE)), epoch=2, settled=True)
+    assert Story().look(100.01, young).state is LiveState.LIVE
+
+
+def test_a_broken_connection_does_not_begin_the_wait_anew():
+    story = Story()
+    young = replace(view(contact("eu-1", 5, CHANGE)), epoch=2, settled=False)
+    story.before(95.0, young)
+    story.leases.start_over()
+    story.watch.start_over()
+    assert story.look(95.001 + QUIET_S + 5.0, young).state is LiveState.LIVE
+
+
+def test_a_change_whose_entry_is_gone_is_lost_whoever_is_beyond_it():
+    seen = replace(view(contact("eu-1", 5, Position(3, 12))), epoch=3, lost=frozenset({CHANGE}))
+    assert Story().look(100.01, seen).state is LiveState.LOST
+    assert Story().look(100.01, replace(seen, lost=frozenset({Position(2, 10)}))).state is LiveState.LIVE
 
 
 def test_a_worker_that_leaves_is_done():
@@ -266,14 +299,14 @@ async def test_the_registry_is_read_after_the_commit(origin, monkeypatch):
     sent, go_on = asyncio.Event(), asyncio.Event()
     gate_open = False
 
-    async def held(connection):
-        seen = await read_view(connection)
+    async def held(connection, watches):
+        seen = await read_view(connection, watches)
         if not gate_open:
             sent.set()
             await go_on.wait()
         return seen
 
-    monkeypatch.setattr("origin.events.live.read_view", held)
+    monkeypatch.setattr("origin.events.observer.read_view", held)
     await sent.wait()  # this look saw an empty registry
     worker = FakeWorker(client, "worker-1")
     await worker.ask()
@@ -286,6 +319,25 @@ async def test_the_registry_is_read_after_the_commit(origin, monkeypatch):
     assert (report.state, outcomes(report)) == (LiveState.WAITING, {"worker-1": Outcome.WAITING})
 
 
+async def test_what_is_lost_is_what_the_log_has_not_whatever_its_number(origin, database):
+    """Epoch 2 was given up: its changes are nowhere, though the log that goes on has inherited more than their `cv`."""
+    shop, _ = origin
+    kept, after = await purge(shop.database), await purge(shop.database)
+    assert await raise_epoch(database, above=2) == Position(3, after.cv + 1)
+    async with shop.database.log.connect() as connection:
+        of_kept = text("SELECT id::text FROM events.purge_log WHERE (epoch, cv) = (:epoch, :cv)")
+        entry_id = (await connection.execute(of_kept, kept._asdict())).scalar_one()
+
+        async def lost(*watches: Watch) -> frozenset[Position]:
+            return (await read_view(connection, watches)).lost
+
+        given_up, trimmed = Position(2, kept.cv), Position(1, 0)
+        watches = [Watch(position, entry_id, 0.0) for position in (kept, given_up, trimmed)]
+        assert await lost(*watches) == {given_up}
+        assert await lost(Watch(kept, "of another history", 0.0)) == {kept}
+        assert await lost() == frozenset()
+
+
 async def test_progress_can_be_told_by_another_worker_and_later(origin, database):
     shop, client = origin
     worker = FakeWorker(client, "worker-1")
@@ -295,17 +347,13 @@ async def test_progress_can_be_told_by_another_worker_and_later(origin, database
     report = await shop.observer.wait_live(position, 10)
     assert report.state is LiveState.LIVE
     await until(lambda: not shop.observer._unwritten)
-    other = Observer(shop.database)  # not started: knows only what is written
 
-    async def told() -> LiveReport | None:
-        return await other.report(position)
+    async def is_told() -> bool:
+        # Not started: it knows only what is written.
+        return await Observer(shop.database).report(position) == report
 
-    async with asyncio.timeout(5):
-        while (known := await told()) != report:
-            other = Observer(shop.database)
-            await asyncio.sleep(0.005)
-    assert known == report
-    assert await other.report(Position(1, 999)) is None
+    await until(is_told, what="the same report by another worker")
+    assert await Observer(shop.database).report(Position(1, 999)) is None
 
 
 async def test_a_change_made_elsewhere_is_followed_when_somebody_asks(origin, database):
@@ -322,49 +370,6 @@ async def test_a_change_made_elsewhere_is_followed_when_somebody_asks(origin, da
     await worker.catch_up()
     report = await shop.observer.wait_live(position, 10)
     assert (report.state, report.done) == (LiveState.LIVE, 1)
-
-
-async def test_a_registration_that_stood_still_is_removed_only_at_that_number(origin):
-    shop, _ = origin
-    now = 1000.0
-    observer = Observer(shop.database, clock=lambda: now)
-    async with shop.database.log.connect() as connection:
-        insert = text("INSERT INTO events.contact VALUES (:worker, 'eu', 7, 0, 0, 'http://127.0.0.1:9')")
-        for worker in ("dead-worker", "late-worker"):
-            await connection.execute(insert, {"worker": worker})
-        await observer._look_once(connection)
-        now += FORGET_S - 0.1
-        await observer._look_once(connection)
-        query = text("SELECT worker FROM events.contact ORDER BY worker")
-        assert (await connection.execute(query)).scalars().all() == ["dead-worker", "late-worker"]
-        now += 0.2
-        seen = await read_view(connection)
-        await connection.execute(text("UPDATE events.contact SET contact = 8 WHERE worker = 'late-worker'"))
-
-        async def stale(_):
-            return seen
-
-        patch = pytest.MonkeyPatch()
-        patch.setattr("origin.events.live.read_view", stale)
-        try:
-            await observer._look_once(connection)
-        finally:
-            patch.undo()
-        assert (await connection.execute(query)).scalars().all() == ["late-worker"]
-
-
-async def test_a_restarted_observer_connection_starts_over(origin, database):
-    shop, client = origin
-    await FakeWorker(client, "worker-1").catch_up()
-    await until(lambda: shop.observer._leases._since)
-    first_seen = shop.observer._leases._since["worker-1"][1]
-    async with shop.database.writes.connect() as connection:
-        kill = (
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE pid <> pg_backend_pid() AND usename = current_user AND datname = current_database()"
-        )
-        await connection.execute(text(kill))
-    await until(lambda: shop.observer._leases._since.get("worker-1", (0, first_seen))[1] > first_seen)
 
 
 class Edges(httpx.AsyncBaseTransport):

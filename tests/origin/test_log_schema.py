@@ -153,6 +153,9 @@ BENT = [
     "SELECT events.log_purge('hard', ARRAY['a', NULL], '', '')",
     "SELECT events.log_purge('warm', ARRAY['a'], '', '')",
     "SELECT events.log_purge('hard', array_fill('x'::text, ARRAY[1001]), '', '')",
+    "SELECT events.log_purge('epoch', ARRAY[]::text[], '', '')",
+    "SELECT events.log_purge('epoch', ARRAY['a'], '', '')",
+    "SELECT events.raise_epoch(NULL)",
 ]
 
 
@@ -171,6 +174,7 @@ FORBIDDEN = [
     "ALTER TABLE shown DISABLE TRIGGER USER",
     "SET session_replication_role = replica",
     "SELECT events.watch('public.shown')",
+    "SELECT events.raise_epoch('me')",
 ]
 
 

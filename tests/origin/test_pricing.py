@@ -33,6 +33,7 @@ from origin.pricing.service import (
     set_rate,
 )
 from origin.shop import Shop
+from tests.support.origin import until
 from tests.support.servers import DatabaseUrls
 from tests.support.small_shop import client_of, small_shop
 
@@ -134,9 +135,12 @@ async def test_a_price_changed_during_an_import_that_moves_its_product_purges_th
             await work.connection.execute(text(statement))
         work.record(CatalogReplaced())
         change = asyncio.create_task(change_price(shop, ANNA, "LAMP-1", "eu-eur", "12.00"))
-        async with asyncio.timeout(10), shop.database.log.connect() as connection:
-            while not change.done() and not await connection.scalar(waiting):
-                await asyncio.sleep(0.005)
+        async with shop.database.log.connect() as connection:
+
+            async def it_waits() -> bool:
+                return change.done() or bool(await connection.scalar(waiting))
+
+            await until(it_waits, 10.0, "a change that waits for the import")
     purge = await purge_at(shop, (await change).position)
     assert "cp:eu-eur:moved" in purge.tags
 
@@ -316,11 +320,11 @@ async def test_the_price_api_shows_labels_and_sources(shop):
         "amount_minor": 1200,
         "source": "explicit",
     }
-    assert own.headers["cache-tag"] == "p:eu-eur:lamp-1"
+    assert own.headers["cache-tag"] == "p:eu-eur:lamp-1, d:eu-eur:lighting, m:eu-eur"
     assert own.headers["catalog-version"]
     assert "stale-if-error=0" in own.headers["cdn-cache-control"]
     assert (converted.json()["amount"], converted.json()["source"]) == ("9.46", "converted")
-    assert converted.headers["cache-tag"] == "p:eu-eur:lamp-1, rates:eu-eur"
+    assert converted.headers["cache-tag"] == "p:eu-eur:lamp-1, d:eu-eur:lighting, rates:eu-eur, m:eu-eur"
 
 
 @pytest.mark.parametrize(
@@ -332,7 +336,7 @@ async def test_a_missing_price_is_a_404_that_a_later_price_purges(shop, sku, tag
     assert missing.status_code == 404
     assert missing.headers["content-type"] == "application/problem+json"
     assert missing.headers["catalog-version"]
-    assert {tag, "l:eu-eur", "rates:eu-eur"} == set(missing.headers["cache-tag"].split(", "))
+    assert {tag, "l:eu-eur", "rates:eu-eur", "m:eu-eur"} == set(missing.headers["cache-tag"].split(", "))
 
 
 async def test_what_cannot_be_a_sku_is_a_404_that_is_not_kept(shop):

@@ -30,6 +30,7 @@ from origin.pricing.service import change_price
 from origin.readthrough import ReadThrough, Rendered, Result, Value, judge
 from origin.shelf import Shelf, in_order
 from origin.shop import Shop, open_shop
+from tests.support.epochs import raise_epoch
 from tests.support.origin import until
 from tests.support.scripted_redis import ScriptedRedis
 from tests.support.servers import DatabaseUrls, EmbeddedServers
@@ -421,6 +422,17 @@ async def test_a_database_made_anew_beside_an_old_redis_is_another_history(postg
     assert len(set(amounts.values())) == 1, "the point of this test: one position, two histories"
 
 
+async def test_what_was_read_before_an_epoch_began_is_given_after_it(worker, database):
+    """A failover that lost nothing costs no database a read."""
+    amount, position = await worker.price()
+    began = await raise_epoch(database)
+    await until(lambda: worker.shop.tail.head == began)
+    assert await worker.price() == (amount, position)
+    assert worker.results() == {"absent": 1, "hit": 1}
+    assert (await worker.price(began))[1] == began
+    assert worker.results()["behind"] == 1
+
+
 # --- purges by hand ---
 
 
@@ -486,7 +498,8 @@ FIVE = (Position(1, 5), "p:eu-eur:a")
         pytest.param([FIVE, (Position(1, 6), "path:/a")], None, Result.OVERTAKEN, id="its address"),
         pytest.param([], None, Result.UNKNOWN, id="not there yet"),
         pytest.param([(Position(2, 5), "x")], None, Result.UNKNOWN, id="the same number in another epoch"),
-        pytest.param([FIVE, (Position(2, 6), "x")], None, Result.UNKNOWN, id="a later epoch began"),
+        pytest.param([FIVE, (Position(2, 6), "x")], None, Result.HIT, id="a later epoch goes on with it"),
+        pytest.param([FIVE, (Position(2, 6), "p:eu-eur:a")], None, Result.OVERTAKEN, id="which changed its product"),
     ],
 )
 def test_what_may_be_given(entries, minimum, expected):
@@ -502,6 +515,27 @@ def test_before_the_tail_begins_nothing_is_known():
 def test_an_entry_of_the_same_position_with_another_id_is_another_history():
     other = replace(VALUE, id="somebody else's")
     assert judge(other, HINTS.tags, None, tail_of(FIVE), 100.5, 0.0) is Result.UNKNOWN
+
+
+def test_what_another_primary_did_not_inherit_is_not_given():
+    tail = tail_of(FIVE, (Position(1, 6), "p:eu-eur:a"), (Position(1, 7), "n:eu-eur"))
+    lost = Value(replace(VALUE.rendered, hints=replace(HINTS, position=Position(1, 7))), "id-of-1.7")
+    assert judge(lost, HINTS.tags, None, tail, 100.5, 0.0) is Result.HIT
+    assert tail._go_back(Position(1, 5), "id-of-1.5")
+    tail._append((PurgeEntry(Position(2, 6), "id-of-2.6", PurgeKind.EPOCH, (), 5),))
+    assert judge(lost, HINTS.tags, None, tail, 100.5, 0.0) is Result.UNKNOWN
+    assert judge(VALUE, HINTS.tags, None, tail, 100.5, 0.0) is Result.HIT, "what had overtaken it never happened"
+
+
+def test_a_tail_goes_back_to_what_it_knows_and_nowhere_else():
+    tail = tail_of(FIVE, (Position(1, 6), "x"))
+    for position, entry_id in ((Position(1, 5), "another"), (Position(1, 3), "id-of-1.3"), (Position(2, 5), "x")):
+        assert not tail._go_back(position, entry_id)
+    assert tail.head == Position(1, 6)
+    assert tail._go_back(Position(1, 4), "id-of-1.4"), "where it begins"
+    assert (tail.head, tail.head_id, tail.entries_after(FOUR)) == (FOUR, "id-of-1.4", ())
+    assert tail.floor_of(["x", "p:eu-eur:a"]) == ZERO
+    assert tail.id_at(Position(1, 5)) is None
 
 
 def test_past_its_hard_end_it_is_not_given():

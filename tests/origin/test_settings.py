@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -77,3 +79,27 @@ def test_what_is_no_address_is_refused(listen):
 
 def test_the_secret_is_not_printed():
     assert "sixteen" not in repr(OriginSettings.from_env(ENOUGH))
+
+
+def test_markets_are_refreshed_at_the_midnight_of_their_own_zone():
+    assert OriginSettings.from_env(ENOUGH).midnight == {}
+    told = {"NEARSHELF_MIDNIGHT": "eu-eur=Europe/Berlin, us-usd = UTC", "NEARSHELF_MIDNIGHT_JITTER": "0"}
+    settings = OriginSettings.from_env(ENOUGH | told | {"NEARSHELF_MIDNIGHT_WARM": "20"})
+    assert settings.midnight == {"eu-eur": ZoneInfo("Europe/Berlin"), "us-usd": UTC}
+    assert (settings.midnight_jitter_s, settings.midnight_warm) == (0.0, 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("NEARSHELF_MIDNIGHT", "eu-eur"),
+        ("NEARSHELF_MIDNIGHT", "eu-eur=Europe/Atlantis"),
+        ("NEARSHELF_MIDNIGHT", "eu-eur=../../etc/passwd"),
+        ("NEARSHELF_MIDNIGHT_JITTER", "3601"),
+        ("NEARSHELF_MIDNIGHT_JITTER", "1.5"),
+        ("NEARSHELF_MIDNIGHT_WARM", "-1"),
+    ],
+)
+def test_a_midnight_that_cannot_be_is_named(name, value):
+    with pytest.raises(SettingsError, match=name):
+        OriginSettings.from_env(ENOUGH | {name: value})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -12,9 +13,12 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from origin.app import _told_of_moves
+from origin.db import Database
 from tests.support.servers import DatabaseUrls
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +75,7 @@ def test_two_workers_share_a_port_and_stop_cleanly(database, port):
             assert worker.stderr is not None
             while "Application startup complete" not in (line := worker.stderr.readline()):
                 assert line, "the worker ended"
+            worker.send_signal(signal.SIGUSR1)  # a supervisor's word that the primary has moved: no reason to stop
             worker.send_signal(number)
         for worker in workers:
             _, errors = worker.communicate(timeout=30)
@@ -81,6 +86,26 @@ def test_two_workers_share_a_port_and_stop_cleanly(database, port):
             if worker.poll() is None:
                 worker.kill()
                 worker.communicate()
+
+
+async def test_word_of_a_move_does_not_end_a_worker_that_commits_its_last_orders():
+    """It looks no more then, and what the signal does by itself is to end the process."""
+    looked = asyncio.Event()
+
+    class Places:
+        async def look_again(self) -> None:
+            looked.set()
+
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        with _told_of_moves(cast(Database, Places())):
+            signal.raise_signal(signal.SIGUSR1)
+            async with asyncio.timeout(5):
+                await looked.wait()
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR1)
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_port_that_is_taken_is_named(database):

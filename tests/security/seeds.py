@@ -84,15 +84,17 @@ FORWARD_SEEDS = (
     b"Host: evil\nForwarded: host=evil\nNearshelf-Country: US",
 )  # fmt: skip
 RECORD = (
-    b'{"v":3,"key":["shop.example","/a",[["page","2"]],"eu-eur"],"policy":"p","status":200,"headers":[["etag","x"]],"length":4,'
+    b'{"v":4,"key":["shop.example","/a",[["page","2"]],"eu-eur"],"policy":"p","status":200,"headers":[["etag","x"]],"length":4,'
     b'"vary":[["x",null]],"etag":"\\"a\\"","position":"1.5","tags":["a"],"no_cache":false,"times":[0,1,2,3,4,5,6]}\nbody'
 )
 RECORD_SEEDS = (RECORD, key_record(CacheKey("shop.example", "/a", (), "")), RECORD.replace(b"3", b"2", 1))
-RECORD_PIECES = (b"{", b"}", b"[", b"]", b'"v":3', b'"key":', b",", b"null", b"1e9", b'"a"', b"\n")
+RECORD_PIECES = (b"{", b"}", b"[", b"]", b'"v":4', b'"key":', b",", b"null", b"1e9", b'"a"', b"\n")
 _ENTRY = b'{"v": 1, "position": "1.6", "id": "x", "kind": "hard", "tags": ["a"]}'
+_EPOCH = b'{"v": 2, "position": "2.6", "id": "x", "kind": "epoch", "tags": [], "fork_cv": 5}'
 FEED_SEEDS = (
     b'{"entries": [' + _ENTRY + b'], "head": "1.6", "head_id": "x", "start": null, "flush": false}',
     b'{"entries": [], "head": "1.5", "head_id": "y", "start": ["1.1", "z"], "flush": true}',
+    b'{"entries": [' + _EPOCH + b'], "head": "2.6", "head_id": "x", "flush": false, "rewind": ["1.5", "y"]}',
 )
 FEED_PIECES = (b"{", b"}", b'"entries":', b"[]", b'"head":', b'"1.5"', b",", b"null", b"true")
 TARGETS = tuple(path + b"?" + query for path in PATHS for query in QUERIES[:3])

@@ -110,7 +110,7 @@ def test_whatever_stands_in_a_member_the_record_is_read_or_refused(member, value
     ("member", "value"),
     [
         ("v", 2),
-        ("v", 4),
+        ("v", 5),
         ("key", ["shop.example", "/", []]),
         ("key", ["shop.example", "/", [["q"]], "eu-eur"]),
         ("status", 101),

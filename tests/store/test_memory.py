@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from cache_policies.positions import Position, PurgeKind
+from cache_policies.positions import ORDERED_KINDS, Position
 from edge.core.floors import Floors
 from edge.core.key import CacheKey
 from edge.core.stored import Form
@@ -293,7 +293,7 @@ class StoreUnderLoad(RuleBasedStateMachine):
         self.store.drop(key(name))
         assert self.store.peek(key(name)) == ()
 
-    @rule(cv=st.integers(1, 6), tag=st.sampled_from(["p:eu-eur:boot", "*"]), kind=st.sampled_from(PurgeKind))
+    @rule(cv=st.integers(1, 6), tag=st.sampled_from(["p:eu-eur:boot", "*"]), kind=st.sampled_from(ORDERED_KINDS))
     def purge(self, cv, tag, kind):
         self.floors.raise_to(Position(1, cv), (tag,), kind)
 

@@ -140,6 +140,18 @@ async def test_age_is_counted_for_the_worse_where_clocks_disagree(site, wrong_by
     assert 100.0 - age_s - 5.0 < found.stored_at <= 100.0 - age_s + 1e-3
 
 
+async def test_what_was_long_on_its_way_to_the_server_is_as_old_as_it_is(site):
+    """Behind a cut, say; and then its edge's wall clock is set back by as much."""
+    one = await site.machine()
+    # What the server does now it was told when its clock showed half a minute less.
+    one.tier._server_ahead_s -= 30.0
+    one.tier.keep(stored())
+    await one.written()
+    two = await site.machine(clock=130.0, wall=WALL)
+    (found,) = await two.find()
+    assert 30.0 <= 130.0 - found.stored_at < 35.0
+
+
 async def test_what_was_decided_by_another_policy_counts_as_absent(site):
     machine = await site.machine()
     machine.tier.keep(stored(policy_version="of other policies"))
@@ -226,7 +238,7 @@ OTHER_KEY = encode(stored(key=KEY._replace(path="/eu-eur/products/shoe")), ahead
         pytest.param(b"0 0 0 {}", id="no record"),
         pytest.param(b"0 x y " + encode(stored()), id="no times"),
         pytest.param(b"0 nan inf " + encode(stored()), id="times that are no numbers"),
-        pytest.param(b"0 0 0 " + encode(stored()).replace(b'"v":3', b'"v":4'), id="another version"),
+        pytest.param(b"0 0 0 " + encode(stored()).replace(b'"v":4', b'"v":3'), id="another version"),
         pytest.param(b"0 0 0 " + OTHER_KEY, id="another key"),
         pytest.param(b"0 0 0 " + encode(stored())[:-1], id="cut short"),
     ],

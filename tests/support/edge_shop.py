@@ -121,6 +121,16 @@ class EdgeShop:
         self.tell(Answer((PurgeEntry(self.position, entry_id, kind, tags),), self.position, entry_id))
         return self.position
 
+    def fail_over(self, lost: int = 0) -> Position:
+        """The record of a new epoch is applied: another primary goes on, without the last `lost` entries."""
+        shared = Position(self.position.epoch, self.position.cv - lost)
+        self.position = Position(shared.epoch + 1, shared.cv + 1)
+        entry_id = f"id-{self.position}"
+        record = PurgeEntry(self.position, entry_id, PurgeKind.EPOCH, (), shared.cv)
+        rewind = (shared, f"id-{shared}") if lost else None
+        self.tell(Answer((record,), self.position, entry_id, rewind=rewind))
+        return self.position
+
     def later(self, seconds: float, *, lease: bool = True) -> None:
         """Turn the clock; with `lease` the follower hears that nothing is new at the end of it."""
         self.clock.advance(seconds)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from inspect import isawaitable
 
 import httpx
 
@@ -100,11 +101,14 @@ class FakeWorker:
         assert response.status_code == 204, response.text
 
 
-async def until(condition, within_s: float = 5.0) -> None:
-    """Wait until `condition()` is true."""
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(0.002)
+async def until(condition, within_s: float = 5.0, what: str = "what was waited for") -> None:
+    """Wait until `condition()` is true, or what it awaits is. `what`: what never came about, in a few words."""
+    try:
+        async with asyncio.timeout(within_s):
+            while not (await found if isawaitable(found := condition()) else found):
+                await asyncio.sleep(0.002)
+    except TimeoutError as exc:
+        raise AssertionError(f"{what} did not come about within {within_s:g} s") from exc
 
 
 def without_standbys(settings: OriginSettings) -> OriginSettings:

@@ -18,11 +18,14 @@ import time
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
+from infra.failover.sql import STANDBY
 from infra.local import control
+from infra.local.binaries import NotInstalled, find_binaries
+from infra.local.postgres import PRIMARY_PORT, STANDBY_PORT
 from infra.local.processes import Tether
-from infra.local.services import PRIMARY_PORT, STANDBY, STANDBY_PORT, NotInstalled, Servers, find_binaries
+from infra.local.services import Servers
 from infra.local.state import State
 from infra.local.supervisor import ADMIN_EMAIL
 
@@ -77,7 +80,7 @@ class EmbeddedServers:
         self._tether: Tether
         self.servers: Servers
 
-    def __enter__(self) -> EmbeddedServers:
+    def __enter__(self) -> Self:
         self._state = self._stack.enter_context(self._state)
         self._thread.start()
         self._tether = Tether(self._state.runtime, self._state.descriptor)
@@ -104,6 +107,10 @@ class EmbeddedServers:
         """Primary and standby, with the origin's tables."""
         self.run(self.servers.start_primary())
         self.run(self.servers.start_standby())
+        self.migrate()
+
+    def migrate(self) -> None:
+        """Make the origin's tables."""
         environment = {
             "DATABASE_URL": self.servers.database_url,
             "ADMIN_DATABASE_URL": self.servers.admin_database_url,

@@ -225,7 +225,7 @@ class Records:
         found = []
         for value in await cast("Awaitable[list[bytes]]", self._redis.hvals(name)):
             with contextlib.suppress(Unreadable):
-                found.append(decode(value.split(b" ", 3)[3]))
+                found.append(decode(value.split(b" ", 4)[4]))
         return found
 
     async def has(self, path: str) -> None:
@@ -244,7 +244,7 @@ class Records:
         seconds, microseconds = await self._redis.time()
         epoch, cv = stored.position
         moment = f"{seconds}.{microseconds:06d}"
-        head = f"{epoch:09d}.{cv:018d} {moment} {moment} ".encode()
+        head = f"{epoch:09d}.{cv:018d} {moment} {moment} {moment} ".encode()
         variant = hashlib.sha256(b"[]").digest()
         value = head + (encode(stored) if record is None else record)
         await self._redis.hset(name, mapping={variant: value})

@@ -17,8 +17,12 @@ from sqlalchemy import text
 
 from cache_policies.positions import MAX_TAGS_PER_RESPONSE, Position, PurgeKind
 from cache_policies.tags import EVERYTHING
-from origin.catalog import importer
+from origin.catalog import import_command
 from origin.catalog import service as catalog
+from origin.catalog.demo import demo_catalog
+from origin.catalog.import_files import RowSource
+from origin.catalog.import_report import Silent
+from origin.catalog.importer import Importer
 from origin.catalog.model import PAGE_SIZE, Sort
 from origin.events.messages import CatalogReplaced, Event, TagsPurged
 from origin.inventory.service import set_stock
@@ -100,7 +104,7 @@ class Site:
 @pytest.fixture
 async def site(database) -> AsyncIterator[Site]:
     async with running_shop(settings_of(database, replicas=False)) as (shop, client):
-        await importer.seed(shop.database, products=PRODUCTS, seed=5)
+        await import_command.seed(shop.database, products=PRODUCTS, seed=5)
         site = Site(shop, client)
         await site.explore()
         yield site
@@ -184,7 +188,24 @@ async def take_down(site: Site, rng: random.Random) -> Position | None:
     return (await catalog.set_listed(site.shop, "anna@example.com", sku, not listed)).position
 
 
-CHANGES: tuple[Change, ...] = (a_price, no_price, a_rate, stock, take_down)
+async def an_import(site: Site, rng: random.Random) -> Position | None:
+    """Products become others: names, prices, how popular they are, the categories that they are in."""
+    rows = [row for row in demo_catalog(PRODUCTS, 5) if row.get("sku") in {sku for sku, _ in site.products}]
+    changed = []
+    for row in rng.sample(rows, 3):
+        shelf = rng.choice(rows)["category_ids"]
+        price = [{"currency": "USD", "amount": f"{rng.randrange(1, 900)}.00"}]
+        name = f"{row['name']} {rng.randrange(99)}"
+        changed.append(
+            {**row, "name": name, "popularity": rng.randrange(10**6), "category_ids": shelf, "prices": price}
+        )
+    database = site.shop.database
+    importing = Importer(database, database.markets, Silent(), actor="anna@example.com")
+    outcome = await importing.run([RowSource("rows", changed)])
+    return Position.parse(outcome.position) if outcome.position else None
+
+
+CHANGES: tuple[Change, ...] = (a_price, no_price, a_rate, stock, take_down, an_import)
 
 
 async def change_and_judge(site: Site, rounds: int, seed: int) -> None:

@@ -30,7 +30,7 @@ from tests.support.site import is_running
 from tests.support.site_stories import NEW, Stage, Story, says, staged
 from tests.support.site_viewers import WITHIN_S, until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(180)]
 
 LOG = Path("state") / "purges.log"
 
@@ -84,6 +84,8 @@ async def test_a_worker_that_is_frozen_while_a_purge_goes_round(tmp_path, valkey
             asked_before = await filling.asking(stage.other)
             await held.arrived()
             late = [await stage.viewers.another(stage.other) for _ in range(2)]
+            # Opened now: the kernel gives new connections to frozen workers, too.
+            waiting = await stage.viewers.another(stage.first)
             with frozen(await pid_of(stage, stage.other)):
                 stored.is_old_from_here_on()
                 origin.on(stored.path, stored.says_new())
@@ -97,7 +99,7 @@ async def test_a_worker_that_is_frozen_while_a_purge_goes_round(tmp_path, valkey
                 stored.live = filling.live = Position.parse(done["position"])
                 # The other worker answers at once; what the frozen one claimed, when the claim has run out.
                 assert (await stored.ask(stage.first)).body == NEW
-                waiting = await filling.asking(stage.first)
+                waiting.send(filling.path)
                 for viewer, story in zip(late, (stored, filling), strict=True):
                     viewer.send(story.path)
                 held.answer(filling.says_old())
@@ -105,6 +107,7 @@ async def test_a_worker_that_is_frozen_while_a_purge_goes_round(tmp_path, valkey
             for viewer in late:
                 assert (await viewer.response()).body == NEW
             assert (await asked_before.response()).status == 200
+        await until(partial(a_new_hit, stored, stage.other), f"{stage.other} has its lease again")
         for story in (stored, filling):
             await story.is_new_everywhere()
 

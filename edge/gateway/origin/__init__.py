@@ -8,7 +8,8 @@ from edge.gateway.origin.address import is_origin_url, tls_context
 from edge.gateway.origin.connection import OnInterim
 from edge.gateway.origin.errors import EdgeKeyRefused, ErrorKind, OriginError
 from edge.gateway.origin.limits import READ_AHEAD_BYTES, Caps, Deadlines
-from edge.gateway.origin.pool import SAFE_METHODS, OriginPool
+from edge.gateway.origin.line import Rank
+from edge.gateway.origin.pool import SAFE_METHODS, OriginPool, Turn
 from edge.gateway.origin.response import OriginResponse
 from edge.gateway.origin.transport import PoolTransport
 
@@ -28,6 +29,8 @@ __all__ = [
     "OriginPool",
     "OriginResponse",
     "PoolTransport",
+    "Rank",
+    "Turn",
     "is_origin_url",
     "tls_context",
 ]

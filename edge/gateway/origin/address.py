@@ -82,7 +82,8 @@ class Address:
         self._wires = None if self._tls is not None else wires
         self._oldest_first = oldest_first
         self._idle: deque[Connection] = deque()
-        self._members: set[Connection] = set()
+        self._members: dict[Connection, None] = {}
+        """In the order in which they were made."""
         self._closing = False
         try:
             ip_address(self.host)
@@ -107,7 +108,7 @@ class Address:
             if not spent:
                 connection = self._idle[0]
             self._idle.remove(connection)
-            self._members.discard(connection)
+            self._members.pop(connection, None)
             connection.close()
             if not spent:
                 break
@@ -125,7 +126,7 @@ class Address:
             self._free()
             raise OriginError(ErrorKind.CONNECTION_TERMINATED, target)
         self.opened += 1
-        self._members.add(connection)
+        self._members[connection] = None
         connection.placed = True
         return connection
 
@@ -157,7 +158,7 @@ class Address:
             connection.idle_since = now
             self._idle.append(connection)
         else:
-            self._members.discard(connection)
+            self._members.pop(connection, None)
         if connection.placed:
             connection.placed = False
             self._free()
@@ -165,7 +166,7 @@ class Address:
     def forget(self, connection: Connection) -> None:
         """The connection is gone."""
         if connection in self._members:
-            self._members.discard(connection)
+            del self._members[connection]
             if connection in self._idle:
                 self._idle.remove(connection)
         if connection.placed:

@@ -45,6 +45,10 @@ class Caps:
     connections: int = 64
     """Requests under way at once, for each of its addresses."""
     queue: int = 128
-    """Requests that wait for one of those to end, first come, first served; one more is refused at once."""
+    """Requests that wait for one of those to end (`line.py`); one more is refused at once, and one for which something
+    is shown meanwhile when half as many wait."""
     queue_s: float = 1.0
     """How long each of them waits."""
+    tag_connections: int = 32
+    """Fills under way at once for what the purge of one tag took away, at all of its addresses together: the rest is
+    left for everything else."""

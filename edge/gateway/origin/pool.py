@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,6 +18,8 @@ from edge.gateway.origin.connection import Connection, OnInterim
 from edge.gateway.origin.errors import ErrorKind, OriginError
 from edge.gateway.origin.health import keep_checking
 from edge.gateway.origin.limits import KEEP_IDLE_S, READ_BYTES, UNSAFE_REUSE_S, Caps, Deadlines
+from edge.gateway.origin.line import EQUAL, Line, Rank, Waiting
+from edge.gateway.origin.pace import Pace
 from edge.gateway.origin.request_head import Body, render_request_head
 from edge.gateway.origin.response import OriginResponse
 from edge.gateway.wire import Wires
@@ -37,6 +39,25 @@ class Begun(NamedTuple):
     error: OriginError | None = None
 
 
+class Turn:
+    """A place at one of an origin's addresses, got before it is known whether the origin will be asked at all.
+
+    Whoever has got it hands it to `OriginPool.send`, and releases it once in the end, whatever came of it.
+    """
+
+    __slots__ = ("_pool", "address", "rank")
+
+    def __init__(self, pool: OriginPool, address: Address, rank: Rank) -> None:
+        self.address: Address | None = address
+        """None once a request has taken it."""
+        self.rank = rank
+        self._pool = pool
+
+    def release(self) -> None:
+        """What it was for has ended, or was not needed: its place is free, if no request took it, and its tag's."""
+        self._pool.released(self)
+
+
 NEW_ONLY_S = -1.0
 """In place of how long a connection may have been idle: only a new one will do."""
 
@@ -46,10 +67,10 @@ class OriginPool:
 
     `clock` gives seconds of the edge's clock. A request goes to the address with the fewest requests under way, among
     those that are up and not left alone; when all are down, to any of them, because the checks may be wrong. Beyond
-    `caps` it waits its turn, or is refused. A `patient` pool, for requests that are always asked again, never leaves an
-    origin alone, and takes the connection that has been idle longest, also for unsafe methods: so spare ones stay open,
-    and none of its requests has to wait for a connection to be made. `wired`: connections without TLS are watched by
-    `wire.Wires`, where there is epoll, else by the loop.
+    `caps` it waits its turn (`line.py`), or is refused. A `patient` pool, for requests that are always asked again,
+    never leaves an origin alone, and takes the connection that has been idle longest, also for unsafe methods: so spare
+    ones stay open, and none of its requests waits for a connection to be made. `wired`: connections without TLS are
+    watched by `wire.Wires`, where there is epoll, else by the loop.
     """
 
     def __init__(
@@ -70,6 +91,7 @@ class OriginPool:
         self.deadlines = deadlines or Deadlines()
         self.caps = caps or Caps()
         self.retries = RetryBudget()
+        self.pace = Pace()
         self.passed_on = 0
         """Requests that were sent to another address because the first could not be connected to."""
         self.turned_away = 0
@@ -77,7 +99,7 @@ class OriginPool:
         self._clock = clock
         self._patient = patient
         self._turn = 0
-        self._waiting: deque[asyncio.Future[Address | None]] = deque()
+        self._line = Line(self.caps.tag_connections)
         self._closing = False
         self._wires: Wires | None = None
 
@@ -98,12 +120,14 @@ class OriginPool:
         wait_s: float | None = None,
         on_interim: OnInterim | None = None,
         begun: Begun | None = None,
+        turn: Turn | None = None,
     ) -> OriginResponse:
         """Send one request and wait for the head of its response.
 
         `headers` hold everything but framing, which is written here: a body of bytes with its length, a streamed one
         chunked unless `headers` carry its `content-length`. `deadlines` and `wait_s` (for a free place) instead of the
         pool's. `on_interim` gets every 103 before this returns. `begun`: what `begin_read` sent, and what has failed.
+        `turn`: its place, where it was got before; one that was used already says only how urgent this is.
 
         What could not be sent at all, because there was no connection, goes to another address. A safe request without
         a body that got no head of a response is sent once more, to another address or, when a kept connection turned
@@ -113,11 +137,19 @@ class OriginPool:
         head = render_request_head(method, target, headers, body)
         repeatable = body is None and method in SAFE_METHODS
         max_idle_s = KEEP_IDLE_S if repeatable or self._patient else UNSAFE_REUSE_S
-        if begun is None:
-            self.retries.request()
-            address = self._take((), target) or await self._queue(target, wait_s)
-        else:
+        rank = EQUAL if turn is None else replace(turn.rank, tag="")
+        # Its pace was kept to when the turn was got; what is sent again with it was not allowed for.
+        allowed_for = rank.spare and turn is not None and turn.address is not None
+        if begun is not None:
             address = begun.address
+        else:
+            self.retries.request()
+            if turn is not None and turn.address is not None:
+                address, turn.address = turn.address, None
+            else:
+                address = self._take((), target) or await self._queue(target, wait_s, rank)
+            if not address.breaker.is_open:
+                self.pace.sent(self._clock(), allowed=allowed_for)
         tried: tuple[Address, ...] = ()
         while True:
             connection = address.idle(self._clock(), max_idle_s) if begun is None else begun.connection
@@ -142,7 +174,7 @@ class OriginPool:
                     repeatable = False
                 if found_dead:
                     max_idle_s = NEW_ONLY_S
-                address = self._take(tried, target) or await self._queue(target, wait_s)
+                address = self._take(tried, target) or await self._queue(target, wait_s, rank)
             else:
                 self._succeeded(address)
                 return response
@@ -155,7 +187,7 @@ class OriginPool:
         `head`: the whole request, as `render_request_head` would write it. `on_event` is called as by the connection;
         then the caller reads the response (`response`), or ends it (`end`).
         """
-        if self._waiting:
+        if self._line.first() is not None:
             return None
         candidates = self._candidates(())
         address = self._choose(candidates) if candidates else None
@@ -167,6 +199,8 @@ class OriginPool:
         address.under_way += 1
         if address.breaker.is_open:
             address.breaker.began(now)
+        else:
+            self.pace.sent(now)
         self.retries.request()
         connection.begin_told(target, head, self.deadlines.head_s, on_event, on_interim)
         return Begun(address, connection, now)
@@ -187,7 +221,17 @@ class OriginPool:
         breaker = address.breaker
         if breaker.is_open:
             logger.info("the origin at %s answers again", address.authority)
+            self._came_back()
         breaker.succeeded()
+
+    def _came_back(self) -> None:
+        """One address answers again; where none did, that is the origin itself."""
+        if self._is_away:
+            self.pace.came_back(self._clock())
+
+    @property
+    def _is_away(self) -> bool:
+        return all(address.breaker.is_open for address in self.addresses)
 
     def _may_go_on(self, connection: Connection | None, repeatable: bool, tried: tuple[Address, ...]) -> bool:
         """Whether a request that failed is sent to an address that is not in `tried`; counts it."""
@@ -208,6 +252,8 @@ class OriginPool:
                 address.authority,
                 address.breaker.FAILURES,
             )
+            if self._is_away:
+                self.pace.went_away()
 
     async def _exchange(
         self,
@@ -259,33 +305,73 @@ class OriginPool:
         best = min((*candidates[start:], *candidates[:start]), key=_under_way)
         return best if best.under_way < most else None
 
-    def _take(self, avoid: tuple[Address, ...], target: str) -> Address | None:
-        """A place at one of the addresses, at once; None when others wait or all are full. Raises OriginError when all
-        are left alone."""
+    def turn_at_once(self, target: str, rank: Rank) -> Turn | None:
+        """A place for a request of this rank, if it has not to wait for one: then `turn` is to be called. Raises
+        OriginError as `send` does, and for one that gives way."""
+        if rank.spare and not self.pace.allows(self._clock()):
+            self.turned_away += 1
+            raise OriginError(ErrorKind.CONNECTION_LIMIT_REACHED, target)
+        try:
+            address = self._take((), target, rank.tag)
+        except OriginError:
+            self._not_sent(rank)
+            raise
+        return None if address is None else Turn(self, address, rank)
+
+    async def turn(self, target: str, rank: Rank) -> Turn:
+        """A place for a request of this rank, when it is its turn. Raises OriginError when that takes too long."""
+        try:
+            address = self._take((), target, rank.tag) or await self._queue(target, None, rank)
+        except BaseException:
+            self._not_sent(rank)
+            raise
+        return Turn(self, address, rank)
+
+    def released(self, turn: Turn) -> None:
+        """For `Turn.release`."""
+        self._line.ended(turn.rank.tag)
+        address, turn.address = turn.address, None
+        if address is not None:
+            address.under_way -= 1
+            self._not_sent(turn.rank)
+        self._on_freed()
+
+    def _not_sent(self, rank: Rank) -> None:
+        """What was allowed to go (`turn_at_once`) did not."""
+        if rank.spare:
+            self.pace.not_sent()
+
+    def _take(self, avoid: tuple[Address, ...], target: str, tag: str = "") -> Address | None:
+        """A place at one of the addresses, at once; None when others wait or all are full, or what may be under way for
+        `tag` is. Raises OriginError when all are left alone."""
         candidates = self._candidates(avoid)
         if not candidates:
             raise OriginError(ErrorKind.DESTINATION_UNAVAILABLE, target)
-        if self._waiting:
+        if not self._line.has_room(tag):
+            return None
+        if self._line.first() is not None:
             # A pause may have ended since the last of them looked.
             self._on_freed()
-            if self._waiting:
+            if self._line.first() is not None:
                 return None
         address = self._choose(candidates)
         if address is not None:
             address.under_way += 1
             address.breaker.began(self._clock())
+            self._line.began(tag)
         return address
 
-    async def _queue(self, target: str, wait_s: float | None) -> Address:
+    async def _queue(self, target: str, wait_s: float | None, rank: Rank) -> Address:
         """A place at an address, when it is this request's turn. Raises OriginError."""
-        if len(self._waiting) >= self.caps.queue:
+        line = self._line
+        if len(line) >= (self.caps.queue // 2 if rank.patient else self.caps.queue):
             self.turned_away += 1
             raise OriginError(ErrorKind.CONNECTION_LIMIT_REACHED, target)
         loop = asyncio.get_running_loop()
-        place: asyncio.Future[Address | None] = loop.create_future()
-        self._waiting.append(place)
+        waiting = line.join(rank)
+        place = waiting.place
         wait_s = self.caps.queue_s if wait_s is None else wait_s
-        timer = None if wait_s == float("inf") else loop.call_later(wait_s, self._expire, place)
+        timer = None if wait_s == float("inf") else loop.call_later(wait_s, self._expire, waiting)
         try:
             address = await place
         except BaseException:
@@ -294,9 +380,10 @@ class OriginPool:
                 given = place.result()
                 if given is not None:
                     given.under_way -= 1
+                    line.ended(rank.tag)
                     self._on_freed()
-            elif place in self._waiting:
-                self._waiting.remove(place)
+            else:
+                line.leave(waiting)
             raise
         finally:
             if timer is not None:
@@ -308,25 +395,31 @@ class OriginPool:
             raise OriginError(kind, target)
         return address
 
-    def _expire(self, place: asyncio.Future[Address | None]) -> None:
-        if not place.done():
-            self._waiting.remove(place)
-            place.set_result(None)
+    def _expire(self, waiting: Waiting) -> None:
+        if not waiting.place.done():
+            self._line.leave(waiting)
+            waiting.place.set_result(None)
 
     def _on_freed(self) -> None:
-        """A place is free, or another address may be asked: hand it to whoever waits longest."""
-        while self._waiting:
+        """A place is free, or another address may be asked: hand it to whoever's turn it is."""
+        line = self._line
+        while (waiting := line.first()) is not None:
             candidates = self._candidates(())
-            address = self._choose(candidates) if candidates else None
-            if candidates and address is None:
+            if not candidates:
+                for one in line.clear():
+                    if not one.place.done():
+                        one.place.set_result(None)
                 return
-            place = self._waiting.popleft()
-            if place.done():
+            address = self._choose(candidates)
+            if address is None:
+                return
+            line.leave(waiting)
+            if waiting.place.done():
                 continue
-            place.set_result(address)
-            if address is not None:
-                address.under_way += 1
-                address.breaker.began(self._clock())
+            address.under_way += 1
+            address.breaker.began(self._clock())
+            line.began(waiting.rank.tag)
+            waiting.place.set_result(address)
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 
@@ -351,6 +444,7 @@ class OriginPool:
         if address.health.is_up:
             logger.info("the origin at %s passes its health checks again", address.authority)
             # The checks found it out first: no need to wait for the end of a pause.
+            self._came_back()
             address.breaker.succeeded()
             self._on_freed()
         else:
@@ -360,8 +454,9 @@ class OriginPool:
         """What `/status` shows of this origin."""
         return {
             "connections_opened": self.opened,
-            "left_alone": all(address.breaker.is_open for address in self.addresses),
-            "waiting": len(self._waiting),
+            "left_alone": self._is_away,
+            "held_back": self.pace.held_back,
+            "waiting": len(self._line),
             "turned_away": self.turned_away,
             "sent_again": self.retries.used,
             "not_sent_again": self.retries.refused,
@@ -376,7 +471,9 @@ class OriginPool:
             address.close()
         if self._wires is not None:
             self._wires.close()
-        self._on_freed()
+        for waiting in self._line.clear():
+            if not waiting.place.done():
+                waiting.place.set_result(None)
 
 
 def _under_way(address: Address) -> int:

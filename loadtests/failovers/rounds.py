@@ -1,0 +1,383 @@
+"""The rounds: wait until the shop is whole, take its primary away, watch, mend."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from loadtests import people
+from loadtests.discovery import discover
+from loadtests.failovers.old_primary import Addresses, OldPrimary
+from loadtests.failovers.report import Report, Round
+from loadtests.failovers.witnesses import Merchandisers, Shoppers, Write, price_at
+from loadtests.faults import Breakage, FaultsUnavailable, what_is_wrong
+from loadtests.http1 import Connection, NoAnswer
+from loadtests.oracle import PriceKey
+from loadtests.staff import StaffApi, StaffError, ask_progress, show_product
+from loadtests.target import BadTarget, Target, read_object
+
+PRODUCTS = 40
+PAGES = 60
+PRICES = 24
+MERCHANDISERS = 3
+WHOLE_WITHIN_S = 120.0
+BACK_WITHIN_S = 60.0
+"""After a loss, this long a change that is taken again is waited for."""
+GHOST_S = 2.0
+"""After a promotion, this long an edge may take to know what the new primary inherited."""
+TAIL_S = 0.7
+"""How long changes go on that the standby does not get."""
+SETTLE_S = 1.0
+"""Between a shop that is whole and its next loss, on average."""
+LOOK_S = 0.05
+FENCES: tuple[tuple[str, ...], ...] = ((), ("kill",), ("kill", "sync"), ("kill", "lease"), ("lease", "sync"))
+"""What rounds with a frozen primary go without, in turn: nothing, the kill, then all but one of the three."""
+LOOKERS = 6
+"""How many look for lost changes at once."""
+KILL_S, TAIL_ROUND_S, AFTER_FREEZE_S = 14.0, 18.0, 15.0
+"""What a round takes on two cores with nothing else to do, all in all; a freeze beside the time it is frozen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    kills: int = 50
+    freezes: int = 20
+    tails: int = 10
+    """Kills with changes at edges that the standby never had."""
+    frozen_s: float = 30.0
+    seed: int = 1
+    rate: float = 120.0
+    """Requests a second: pages and prices, half each."""
+
+    @property
+    def about_s(self) -> float:
+        """How long all of it takes, about."""
+        frozen_s = self.freezes * (self.frozen_s + AFTER_FREEZE_S)
+        return self.kills * KILL_S + self.tails * TAIL_ROUND_S + frozen_s
+
+
+class Run:
+    """One run against a running shop."""
+
+    def __init__(self, target: Target, staff: StaffApi, plan: Plan, tell: Callable[[str], None]) -> None:
+        """`tell`: hears of each round when it is over. Raises BadTarget where the shop cannot be broken from here."""
+        if target.control is None:
+            raise BadTarget(
+                "the primary of a shop can be taken away only where `nearshelf up` runs it, on this machine"
+            )
+        self.target = target
+        self.plan = plan
+        self.report = Report(seed=plan.seed)
+        self._staff = staff
+        self._tell = tell
+        self._breakage = Breakage(target.control)
+        self._rng = random.Random(f"failovers {plan.seed}")
+        self._addresses = Addresses.of(read_object(target.state / "env.json", "is the shop running?"))
+        self._keys: list[PriceKey] = []
+        self.pages: Shoppers
+        self.prices: Shoppers
+        self.merchandisers: Merchandisers
+
+    async def run(self) -> Report:
+        """All rounds, kills and freezes mixed by the seed; `report.ended_early` tells why there were not all of them.
+
+        Raises BadTarget, StaffError, NoAnswer or FaultsUnavailable when there was no round at all.
+        """
+        begun = time.monotonic()
+        await self._meet()
+        self._tell(f"{sum((self.plan.kills, self.plan.freezes, self.plan.tails))} rounds, about {about(self.plan)}")
+        kinds = ["kill"] * self.plan.kills + ["freeze"] * self.plan.freezes + ["tail"] * self.plan.tails
+        self._rng.shuffle(kinds)
+        witnesses = [
+            asyncio.ensure_future(work)
+            for work in (self.pages.run(), self.prices.run(), self.merchandisers.run(MERCHANDISERS))
+        ]
+        frozen = 0
+        try:
+            for kind in kinds:
+                await self._until_whole()
+                await asyncio.sleep(self._rng.uniform(0.5, 1.5) * SETTLE_S)
+                if kind == "kill":
+                    await self._kill()
+                elif kind == "tail":
+                    await self._lose_a_tail()
+                else:
+                    await self._freeze(FENCES[frozen % len(FENCES)])
+                    frozen += 1
+                for witness in witnesses:
+                    if witness.done():
+                        witness.result()
+        except (StaffError, NoAnswer, FaultsUnavailable, OSError) as exc:
+            if not self.report.rounds:
+                raise
+            self.report.ended_early = str(exc) or type(exc).__name__
+            self._tell(f"     no further: {self.report.ended_early}")
+        finally:
+            for witness in witnesses:
+                witness.cancel()
+            await asyncio.gather(*witnesses, return_exceptions=True)
+            with contextlib.suppress(FaultsUnavailable):
+                await self._ask({"do": "heal"})
+        try:
+            await self._until_whole()
+            await self._look_for_lost()
+        except (StaffError, NoAnswer, FaultsUnavailable, OSError) as exc:
+            self.report.ended_early = self.report.ended_early or str(exc) or type(exc).__name__
+        self._sum_up(time.monotonic() - begun)
+        return self.report
+
+    # --- before ---
+
+    async def _meet(self) -> None:
+        """Find products, and warm pages and prices that no change of ours touches: of other markets."""
+        first = next(iter(self.target.edges.values()))
+        async with Connection(first) as connection:
+            front = await discover(connection, PRODUCTS)
+            if len(front.markets) < 2 or not front.products:
+                raise BadTarget(f"{first}: needs products in two markets or more; is the shop seeded?")
+            digits = {}
+            # The last market's prices change; the others' pages are read.
+            changing, *quiet = reversed(front.markets)
+            self._keys = [PriceKey(changing, product.sku) for product in front.products[:PRICES]]
+            answer = await connection.request("GET", people.price(changing, self._keys[0].sku).target)
+            digits[changing] = len(json.loads(answer.body)["amount"].partition(".")[2])
+        pages = [people.home(market).target for market in quiet]
+        pages += [people.listing(market, category).target for market in quiet for category in front.categories[:4]]
+        pages += [people.product(market, product.slug).target for market in quiet for product in front.products]
+        prices = [people.price(market, product.sku).target for market in quiet for product in front.products]
+        seed = str(self.plan.seed)
+        rate = self.plan.rate / 2
+        self.pages = Shoppers(self.target.edges, self._some(pages), rate, f"pages {seed}")
+        self.prices = Shoppers(self.target.edges, self._some(prices), rate, f"prices {seed}")
+        self.merchandisers = Merchandisers(self._staff, self._keys, digits, f"staff {seed}")
+        await self.pages.warm_up()
+        await self.prices.warm_up()
+
+    def _some(self, targets: list[str]) -> list[str]:
+        return self._rng.sample(targets, min(PAGES, len(targets)))
+
+    # --- rounds ---
+
+    async def _kill(self) -> None:
+        status = await self._status()
+        old = str(status["failover"]["primary"])
+        pid = next(process["pid"] for process in status["processes"] if process["name"] == old)
+        whole = self._rng.random() < 0.5
+        played = Round("kill of its processes" if whole else "kill of its first process", old)
+        lost_at = time.monotonic()
+        if whole:
+            await self._ask({"do": "kill", "name": old})
+        else:
+            os.kill(pid, signal.SIGKILL)
+        await self._after_the_loss(played, lost_at, status["failover"]["moves"])
+        await self._until_whole()
+        self._over(played, lost_at)
+
+    async def _lose_a_tail(self) -> None:
+        """Killed while edges show changes that nobody else has: no promise but that they are not shown any more."""
+        await self._ask({"do": "disarm", "fence": "sync"})
+        await self._until(lambda status: status["failover"]["promotable"] is not None)
+        status = await self._status()
+        played = Round("kill with a lost tail", str(status["failover"]["primary"]))
+        self.merchandisers.giving_up = True
+        await self._ask({"do": "cut", "edge": "replication"})
+        await asyncio.sleep(TAIL_S)
+        # At once, and only what has changed: a standby that is away for 5 s is not promoted any more.
+        shown = await self._shown({write.key for write in self.merchandisers.writes if write.given_up})
+        if (await self._status())["failover"]["promotable"] is None:
+            self._tell("     a standby that was away for too long: nothing was killed")
+        else:
+            await self._promote_without(played, shown, status["failover"]["moves"])
+        await self._ask({"do": "heal"})
+        await self._until_whole()
+        self.merchandisers.giving_up = False
+
+    async def _promote_without(self, played: Round, shown: list[tuple[str, PriceKey, int]], moves: int) -> None:
+        lost_at = time.monotonic()
+        await self._ask({"do": "kill", "name": played.old})
+        await self._after_the_loss(played, lost_at, moves)
+        doubtful, truth = self.merchandisers.doubtful(), await self._truth()
+        gone = {(key, amount) for _, key, amount in shown if amount != truth[key]}
+        played.tail = len(gone & doubtful)
+        self._over(played, lost_at)
+
+    async def _freeze(self, without: tuple[str, ...]) -> None:
+        """Frozen for a while, with somebody else promoted meanwhile; then it goes on, and is asked directly."""
+        # Without that fence a change is acknowledged before the standby has it: it may be lost, and is not counted.
+        self.merchandisers.giving_up = "sync" in without
+        for fence in without:
+            await self._ask({"do": "disarm", "fence": fence})
+        await self._until(lambda status: status["failover"]["promotable"] is not None)
+        status = await self._status()
+        old = str(status["failover"]["primary"])
+        kept_by = [fence for fence in ("kill", "lease", "sync") if fence not in without]
+        played = Round(f"freeze, kept by {'+'.join(kept_by)}", old, may_answer=kept_by == ["sync"])
+        # `pg-2` is the second of the servers that an origin worker is told of.
+        asked = await OldPrimary.met(self._addresses, int(old.rpartition("-")[2]) - 1)
+        await asked.change()
+        lost_at = time.monotonic()
+        await self._ask({"do": "freeze", "name": old})
+        asked.commit()
+        await self._after_the_loss(played, lost_at, status["failover"]["moves"])
+        await asyncio.sleep(max(0.0, lost_at + self.plan.frozen_s - time.monotonic()))
+        with contextlib.suppress(FaultsUnavailable):  # it was killed, and runs again
+            await self._ask({"do": "thaw", "name": old})
+        said = await asked.asked()
+        played.acknowledged_by_old, played.answered_by_old = said.acknowledged, said.answered
+        await self._ask({"do": "heal"})
+        await self._until_whole()
+        self.merchandisers.giving_up = False
+        self._over(played, lost_at)
+
+    async def _after_the_loss(self, played: Round, lost_at: float, moves: int) -> None:
+        """Until changes are taken again; then nobody changes anything while edges are looked at for ghosts.
+
+        `moves`: failovers of this shop before this one.
+        """
+        back_at = await self.merchandisers.back_at(lost_at, BACK_WITHIN_S)
+        played.writes_back_s = None if back_at is None else round(back_at - lost_at, 3)
+        status = await self._until(lambda status: status["failover"]["moves"] > moves and _is_open(status))
+        played.new = str(status["failover"]["primary"])
+        opened_ms = status["failover"]["last"]["opened_ms"]
+        played.opened_s = round(opened_ms / 1000, 3)
+        await self.merchandisers.rest()
+        await asyncio.sleep(max(0.0, GHOST_S - (time.monotonic() - (back_at or lost_at))))
+        played.ghosts = await self._ghosts()
+        self.merchandisers.may.set()
+
+    async def _ghosts(self) -> list[str]:
+        """Prices at edges of changes that are not in the database."""
+        truth, doubtful = await self._truth(), self.merchandisers.doubtful()
+        return [
+            f"{edge}: {key.market} {key.sku} shown at {amount}, and is {truth[key]}"
+            for edge, key, amount in await self._shown(self._keys)
+            if amount != truth[key] and (key, amount) in doubtful
+        ]
+
+    async def _shown(self, keys: Iterable[PriceKey]) -> list[tuple[str, PriceKey, int]]:
+        """These prices as the edges show them: edge, price, minor units; on two connections each, for their workers."""
+        lines = [self._shown_at(edge, url, list(keys)) for edge, url in self.target.edges.items() for _ in range(2)]
+        return [each for found in await asyncio.gather(*lines) for each in found]
+
+    @staticmethod
+    async def _shown_at(edge: str, url: str, keys: Iterable[PriceKey]) -> list[tuple[str, PriceKey, int]]:
+        found = []
+        async with Connection(url) as connection:
+            for key in keys:
+                with contextlib.suppress(NoAnswer):
+                    amount = await price_at(connection, key)
+                    if amount is not None:
+                        found.append((edge, key, amount))
+        return found
+
+    async def _truth(self) -> dict[PriceKey, int]:
+        """Every price of ours as the primary has it."""
+        found = {}
+        async with self._staff.session() as session:
+            for key in self._keys:
+                prices = (await session.ask(show_product(key.sku)))["prices"]
+                found[key] = next(price["amount_minor"] for price in prices if price["market"] == key.market)
+        return found
+
+    def _over(self, played: Round, lost_at: float) -> None:
+        now = time.monotonic()
+        played.whole_s = round(now - lost_at, 3)
+        refused = [each for each in self.prices.seen.refused if each.at >= lost_at]
+        if refused:
+            played.prices_refused = len(refused)
+            played.prices_refused_s = round(refused[-1].at - refused[0].at, 3)
+            played.without_retry_after = sum(each.status == 503 and not each.retry_after for each in refused)
+        self.report.rounds.append(played)
+        back = "never" if played.writes_back_s is None else f"{played.writes_back_s:.2f} s"
+        self._tell(
+            f"{len(self.report.rounds):3}  {played.kind:32} {played.old} -> {played.new}  changes taken again after "
+            f"{back}, open after {played.opened_s or 0:.2f} s, prices refused for {played.prices_refused_s:.2f} s, "
+            f"whole after {played.whole_s:.1f} s"
+            + (f", {played.tail} lost prices had been shown" if played.tail else "")
+            + (f", GHOSTS {len(played.ghosts)}" if played.ghosts else "")
+            + (f", OLD PRIMARY ACKNOWLEDGED {played.acknowledged_by_old}" if played.acknowledged_by_old else "")
+            + (f", old primary answered {', '.join(played.answered_by_old)}" if played.answered_by_old else "")
+        )
+
+    # --- after ---
+
+    async def _look_for_lost(self) -> None:
+        """Whether every acknowledged change is in the log, under its position and as what it was."""
+        writes = iter(self.merchandisers.acknowledged())
+
+        async def look() -> None:
+            async with self._staff.session() as session:
+                for write in writes:
+                    if why := await _missing(session, write):
+                        self.report.lost.append(f"{write.key.market} {write.key.sku} at {write.position}: {why}")
+
+        await asyncio.gather(*(look() for _ in range(LOOKERS)))
+
+    def _sum_up(self, duration_s: float) -> None:
+        report, pages, prices = self.report, self.pages.seen, self.prices.seen
+        report.page_answers = pages.answers
+        report.page_failures = [
+            *pages.failed,
+            *(f"{each.edge} {each.target}: {each.status}" for each in pages.refused),
+        ]
+        report.price_statuses = dict(prices.by_status)
+        report.price_failures = prices.failed
+        report.acknowledged = len(self.merchandisers.acknowledged())
+        report.unacknowledged = len(self.merchandisers.writes) - report.acknowledged
+        report.duration_s = round(duration_s, 1)
+
+    # --- the shop ---
+
+    async def _ask(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        return await asyncio.to_thread(self._breakage.ask, command)
+
+    async def _status(self) -> dict[str, Any]:
+        return await self._ask({"do": "status"})
+
+    async def _until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The status that meets `condition`. Raises FaultsUnavailable when none does in time."""
+        give_up_at = time.monotonic() + WHOLE_WITHIN_S
+        while True:
+            status = await self._status()
+            if condition(status):
+                return status
+            if time.monotonic() > give_up_at:
+                raise FaultsUnavailable(f"the shop is not whole after {WHOLE_WITHIN_S:g} s: {status['failover']}")
+            await asyncio.sleep(LOOK_S)
+
+    async def _until_whole(self) -> None:
+        await self._until(lambda status: not what_is_wrong(status))
+
+
+def about(plan: Plan) -> str:
+    """How long it takes, in words."""
+    return f"{plan.about_s / 60:.0f} minutes" if plan.about_s > 90 else f"{plan.about_s:.0f} s"
+
+
+def _is_open(status: Mapping[str, Any]) -> bool:
+    last = status["failover"]["last"]
+    return last is not None and last["opened_ms"] is not None
+
+
+async def _missing(session: Any, write: Write) -> str | None:
+    """Why an acknowledged change counts as lost; None: it is there."""
+    assert write.position is not None
+    try:
+        known = await session.ask(ask_progress(write.position, 0.0))
+    except StaffError as exc:
+        return str(exc)
+    change = known.get("change") or {}
+    if known.get("state") == "lost":
+        return "lost"
+    if change.get("subject") != f"{write.key.market}/{write.key.sku}":
+        return f"it is a change of {change.get('subject')!r} now"
+    set_to = (change.get("after") or {}).get("amount")
+    return None if set_to == write.text else f"it set {set_to}, and was acknowledged as {write.text}"

@@ -1,0 +1,1 @@
+"""The interleavings that put an old price back, played against ours, Varnish and nginx, one table for all of them."""
