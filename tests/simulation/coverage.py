@@ -53,5 +53,5 @@ class Coverage:
 
 def needed(serves: int) -> tuple[int, int]:
     """How often each fault must have struck, and each invariant been checked, in a run of so many checked serves: a
-    hundred times and a thousand times from ten million on, in proportion below, and once at least."""
-    return max(1, min(100, serves // 100_000)), max(1, min(1_000, serves // 10_000))
+    hundred times from twenty million on and a thousand from ten million on, in proportion below, at least once."""
+    return max(1, min(100, serves // 200_000)), max(1, min(1_000, serves // 10_000))

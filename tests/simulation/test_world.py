@@ -74,8 +74,8 @@ def test_the_promise_is_kept_in_some_worlds():
     assert all(totals.coverage.invariants[name.value] for name in (Invariant.PROMISE, Invariant.EVIDENCE))
 
 
-@pytest.mark.long
-@pytest.mark.timeout(1_800)
+@pytest.mark.alone
+@pytest.mark.timeout(600)
 def test_a_million_checked_serves(capsys: pytest.CaptureFixture[str]):
     status = main(["--serves", "1000000", "--seed", "6"])
     print(told := capsys.readouterr().out)
