@@ -103,6 +103,17 @@ def test_every_command_runs_as_it_is_written():
     assert bare == []
 
 
+def test_no_table_that_a_command_writes_is_empty():
+    pairs = re.compile(r"^<!-- ([\w-]+) -->\n(.*?)^<!-- /\1 -->", re.MULTILINE | re.DOTALL)
+    found = {
+        (document.name, name): text.strip()
+        for document in DOCUMENTS
+        for name, text in pairs.findall(document.read_text())
+    }
+    assert len(found) > 10
+    assert [where for where, text in found.items() if not text] == []
+
+
 @pytest.mark.database
 def test_every_command_in_the_documents_runs(stack, tmp_path):
     """On the running shop, with the default addresses replaced by this run's."""
