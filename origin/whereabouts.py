@@ -267,7 +267,9 @@ class Whereabouts:
 
     def _close_all_but(self, server: Server | None, answering: Collection[Server] = ()) -> None:
         for connection, where in list(self._open.items()):
-            if where is not server and not (where in answering and connection.is_in_transaction()):
+            # asyncpg cannot say of a closed one whether it is in a transaction.
+            reads = where in answering and not connection.is_closed() and connection.is_in_transaction()
+            if where is not server and not reads:
                 connection.terminate()
                 self._open.pop(connection, None)
 

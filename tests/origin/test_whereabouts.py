@@ -88,7 +88,11 @@ class FakeConnection:
         said = await self._servers.word_of(self.port)
         return {"is_standby": said.is_standby, "in_charge": said.in_charge, "epoch": said.epoch}
 
+    def is_closed(self) -> bool:
+        return self.closed
+
     def is_in_transaction(self) -> bool:
+        assert not self.closed, "asyncpg has an AttributeError in its place"
         return self.reads
 
     def terminate(self) -> None:
@@ -231,6 +235,15 @@ async def test_a_read_is_not_torn_when_the_standby_is_elsewhere(fake, reads, say
     old.reads = False
     await place.look()
     assert old.closed
+
+
+async def test_a_connection_that_its_pool_has_closed_is_nobodys_business(fake):
+    servers = fake(at_1=PRIMARY, at_2=STANDBY)
+    place = Whereabouts(URL, Role.STANDBY)
+    gone = await place.connect(port=[1, 2])
+    gone.terminate()
+    servers.words = {1: STANDBY, 2: NEXT}
+    assert (await place.look()).name == "a:1"
 
 
 async def test_whoever_keeps_watch_follows_a_primary_that_is_not_in_charge_any_more(fake):

@@ -165,6 +165,9 @@ class RawConnection:
         return self.session.broken
 
     def is_in_transaction(self) -> bool:
+        """Raises AttributeError when it is closed, as asyncpg does."""
+        if self.is_closed():
+            raise AttributeError("'NoneType' object has no attribute 'is_in_transaction'")
         return self.in_transaction
 
 
