@@ -24,9 +24,9 @@ SAY_EVERY_S = 10.0
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--serves", type=int, default=100_000, help="how many serves are to be checked")
+    parser.add_argument("--serves", type=_count, default=100_000, help="how many serves are to be checked")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--processes", type=_count, default=2)
     parser.add_argument("--resume", type=Path, help="a file that holds how far a long run is, also after a break")
     parser.add_argument(
         "--replay", type=int, metavar="RUN", help="play one run, by the number of its world, and tell it"
@@ -64,6 +64,13 @@ def main(arguments: list[str] | None = None) -> int:
         print("\nThis run does not count, because not everything was tried:", *missing, sep="\n  ")
         return 2
     return 0
+
+
+def _count(text: str) -> int:
+    """For argparse: a whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
 
 
 def _how_to_go_on(chosen: argparse.Namespace) -> str:
