@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--processes", type=_count, default=2)
     parser.add_argument("--resume", type=Path, help="a file that holds how far a long run is, also after a break")
     parser.add_argument(
-        "--replay", type=int, metavar="RUN", help="play one run, by the number of its world, and tell it"
+        "--replay", type=_number, metavar="RUN", help="play one run, by the number of its world, and tell it"
     )
     parser.add_argument("--everything", action="store_true", help="with --replay: the whole story, line by line")
     chosen = parser.parse_args(arguments)
@@ -70,6 +70,13 @@ def _count(text: str) -> int:
     """For argparse: a whole number from 1 on."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def _number(text: str) -> int:
+    """For argparse: a whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
     return int(text)
 
 

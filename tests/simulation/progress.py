@@ -78,6 +78,10 @@ def digest_of_code(root: Path = ROOT) -> str:
 def _read(path: Path, seed: int, code: str) -> Totals:
     """What `path` holds; nothing yet, where there is no such file."""
     if not path.exists():
+        if not path.parent.is_dir():
+            raise CannotResume(
+                f"{path} cannot be written: there is no folder {path.parent}; make it, or name another file"
+            )
         return Totals(seed, code)
     try:
         totals = Totals.from_json(path.read_text())

@@ -124,6 +124,26 @@ def test_a_file_that_is_not_of_this_run_is_refused(tmp_path: Path, text: str, sa
     assert file.read_text() == text
 
 
+def test_a_file_in_no_folder_is_refused(tmp_path: Path):
+    with pytest.raises(CannotResume, match=r"there is no folder .*/away; make it, or name another file"):
+        play_until(1, 8, resume=tmp_path / "away" / "progress.json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--processes", "0"], "'0' is no whole number from 1 on"),
+        (["--serves", "-5"], "'-5' is no whole number from 1 on"),
+        (["--replay", "-1"], "'-1' is no whole number from 0 on"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(capsys: pytest.CaptureFixture, arguments: list[str], said: str):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_the_digest_is_of_the_code_alone(tmp_path: Path):
     room = tmp_path / progress.ROOMS[0]
     room.mkdir()
