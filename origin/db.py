@@ -255,11 +255,18 @@ async def _to_the_end(work: Any) -> None:
 
 
 class _Pool(AsyncAdaptedQueuePool):
-    """Hands out no connection that is known to be closed: the server was lost, or is not the one that is meant."""
+    """Hands out no connection that is known to lead nowhere: the server was lost, or is not the one that is meant."""
+
+    place: Whereabouts
+    """Of the subclass that an engine gets."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        event.listen(self, "checkout", _refuse_closed)
+        event.listen(self, "checkout", self._refuse)
+
+    def _refuse(self, connection: Any, record: object, proxy: object) -> None:
+        if connection.driver_connection.is_closed() or self.place.has_left(connection.driver_connection):
+            raise DisconnectionError("it leads nowhere")
 
     def connect(self) -> PoolProxiedConnection:
         """Raises OSError, too, when the server is lost while SQLAlchemy makes its own preparations, which leave what
@@ -272,11 +279,6 @@ class _Pool(AsyncAdaptedQueuePool):
 
 # SQLAlchemy's pools tell what they do under the name of their class, and only SQLAlchemy's own name is kept quiet.
 logging.getLogger(f"{__name__}.{_Pool.__qualname__}").setLevel(logging.WARNING)
-
-
-def _refuse_closed(connection: Any, record: object, proxy: object) -> None:
-    if connection.driver_connection.is_closed():
-        raise DisconnectionError("it is closed")
 
 
 def _engine(
@@ -292,7 +294,7 @@ def _engine(
     options: dict[str, Any] = {} if isolation_level is None else {"isolation_level": isolation_level}
     return create_async_engine(
         url,
-        poolclass=_Pool,
+        poolclass=type(_Pool.__name__, (_Pool,), {"place": place}),
         pool_size=size,
         max_overflow=0,
         pool_timeout=5.0,

@@ -142,11 +142,15 @@ class Whereabouts:
             _log.info("%s does not take a connection, looking for the %s: %s", server.name, self.role, exc)
         return await self._connect(await self.look(), options)
 
+    def has_left(self, connection: asyncpg.Connection[Any]) -> bool:
+        """Whether this connection is to another server than the one that has the role, as far as is known."""
+        return self._at is not None and self._open.get(connection, self._at) is not self._at
+
     async def look(self) -> Server:
         """Ask all servers what they are, and go to the one that has the role. Raises NoServer when none has it.
 
         Connections to another server are closed when one is found: whoever uses one hears at once. Only a read that a
-        former standby is answering just now goes on: what it shows is no less true there.
+        former standby is answering just now goes on: what it shows is no less true there (`has_left` afterwards).
         """
         if self._looking is None:
             self._looking = asyncio.create_task(self._look(), name=f"looking for the {self.role}")

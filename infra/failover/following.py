@@ -63,8 +63,11 @@ class Following:
         """A Release that is still on its way would undo what a Synchronise does."""
         if isinstance(step, Synchronise) and self._errands.is_busy(Release(step.primary)):
             return []
-        self._wanted = step
-        return self._errands.issue(step)
+        issued = self._errands.issue(step)
+        if issued:
+            # Else one is still on its way that began before what was wanted last: what that one does says nothing.
+            self._wanted = step
+        return issued
 
     def released(self, now: float) -> None:
         """No commit waits for a standby any more."""

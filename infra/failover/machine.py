@@ -224,7 +224,7 @@ class Machine:
         answering = self._answering(now)
         target = self.candidate(now, to)
         if target is None or (to is not None and to != target):
-            target = to or max(answering, key=lambda node: answering[node].received, default=None)
+            target = to or self._standbys.likeliest(answering, self._timeline)
             if target not in answering:
                 who = to or "a standby"
                 raise Refused(f"{who} that could be promoted does not answer: it is away, or is just being made one")
@@ -372,7 +372,7 @@ class Machine:
         answering = self._answering(now)
         if self._keeps:
             return self.promotable if self.promotable in answering else None
-        return self._standbys.furthest(answering, self.primary, favourite)
+        return self._standbys.furthest(answering, self.primary, self._timeline, favourite)
 
     def _answering(self, now: float) -> dict[str, Seen]:
         """The standbys that answer, and what they said."""
@@ -400,7 +400,8 @@ class Machine:
         if self._keeps or self._has_all or move.accepts_loss or move.promoted_at is not None:
             return self._promote()
         fenced_at = move.fenced_at or now
-        heir = self._standbys.furthest(self._standbys.asked_since(fenced_at), self.primary, self.target)
+        asked = self._standbys.asked_since(fenced_at)
+        heir = self._standbys.furthest(asked, self.primary, self._timeline, self.target)
         if heir is None:
             if now - fenced_at <= ANSWERING_S:
                 return []
@@ -446,8 +447,11 @@ class Machine:
                 return self._errands.issue(self._opening())
             case Open(node) if self.phase is Phase.OPENING and node == self.target:
                 return self._opened(now, done.step.lease)
-            case Start(node) | Rejoin(node):
+            case Start(node):
                 return self._is_up(node, now)
+            case Rejoin(node):
+                # Whoever reads of a standby may go there again.
+                return [*self._is_up(node, now), *([Announce(self.primary)] if self.phase is Phase.STEADY else [])]
             case Synchronise(primary, standby) if primary == self.primary and self.phase is Phase.STEADY:
                 self._standbys.said(Seen(standby, now, in_recovery=True), now)
                 return self._following.synchronised(done.step, self.epoch, now) if Fence.SYNC in self.armed else []
@@ -473,13 +477,18 @@ class Machine:
         self._renewed_at = self._confirmed_at = now
         self._lease_over_at = now + LEASE_S * CLOCK_RATE
         self._loose_since = None if lease else now
+        steps: list[Step] = []
+        if lease and Fence.LEASE not in self.armed:
+            # Disarmed while it was being opened.
+            self._loose_since = math.inf
+            steps += self._errands.issue(Unleash(self.primary))
         if old == self.primary:
-            return [Announce(self.primary)]
+            return [*steps, Announce(self.primary)]
         self._note("opened_at", now)
         self._following.begin_anew()
         took_s = now - self.moves[-1].lost_at
         said = Say(f"{self.primary} is the primary, {took_s:.2f} s later")
-        steps: list[Step] = [Record(self.primary, None, self.epoch), Announce(self.primary), said]
+        steps += [Record(self.primary, None, self.epoch), Announce(self.primary), said]
         if not self._keeps:
             return steps
         if old in self.down:
@@ -539,6 +548,9 @@ class Machine:
 
     def _restart(self, node: str, pause_s: float, now: float) -> list[Step]:
         if node in self.held or not self._keeps:
+            return []
+        if node == self.primary != self.target:
+            # Once the other one is open: what is only here cannot be told from what is there before.
             return []
         step = self._revival(node)
         if pause_s == 0.0:

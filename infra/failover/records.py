@@ -21,7 +21,10 @@ def recorded(path: Path) -> Record | None:
     """What an earlier run recorded; None: nothing. Raises LocalError when that cannot be read."""
     try:
         known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Record(known["primary"], known["promotable"], known["epoch"])
+        primary, promotable, epoch = known["primary"], known["promotable"], known["epoch"]
+        if not (isinstance(primary, str) and isinstance(promotable, str | None) and type(epoch) is int):
+            raise ValueError('it is to read like {"primary": "pg-1", "promotable": null, "epoch": 0}')
+        return Record(primary, promotable, epoch)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as exc:

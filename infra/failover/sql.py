@@ -39,7 +39,9 @@ TROUBLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError,
 
 _PROBE = r"""
 SELECT pg_is_in_recovery() AS in_recovery,
-       CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline,
+       coalesce(CASE WHEN pg_is_in_recovery()
+                     THEN (SELECT received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming')
+                     ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END, 0) AS timeline,
        pg_wal_lsn_diff(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')::bigint AS received,
        coalesce(
          (SELECT substring(setting FROM 'application_name\s*=\s*''?([^''&\s]+)')
@@ -154,7 +156,7 @@ class SqlServers:
             node,
             sent_at,
             row["in_recovery"],
-            timeline=int(row["timeline"], 16) if row["timeline"] else 0,
+            timeline=row["timeline"],
             followed=row["followed"],
             synchronous=row["synchronous"],
             epoch=epoch,

@@ -16,13 +16,18 @@ class Standbys:
         self._named = frozenset(named)
         self._said: dict[str, tuple[float, Seen]] = {}
         """Standby -> when it was seen last, and what it said."""
+        self._received: dict[str, int] = {}
+        """Standby -> the timeline that it received when it last received one."""
 
     def said(self, seen: Seen, now: float) -> None:
         self._said[seen.node] = now, seen
+        if seen.timeline:
+            self._received[seen.node] = seen.timeline
 
     def is_none(self, node: str) -> None:
         """That one is a primary."""
         self._said.pop(node, None)
+        self._received.pop(node, None)
 
     def seen_since(self, then: float) -> dict[str, Seen]:
         return {node: seen for node, (seen_at, seen) in self._said.items() if seen_at >= then}
@@ -30,10 +35,17 @@ class Standbys:
     def asked_since(self, then: float) -> dict[str, Seen]:
         return {node: seen for node, (_, seen) in self._said.items() if seen.sent_at >= then}
 
-    def furthest(self, answering: Mapping[str, Seen], primary: str, favourite: str | None = None) -> str | None:
+    def furthest(
+        self, answering: Mapping[str, Seen], primary: str, timeline: int, favourite: str | None = None
+    ) -> str | None:
         """The one to promote, `favourite` if there are several; None where one that may be promoted does not answer:
-        it may be the only one that has some acknowledged change."""
-        able = {node: seen for node, seen in answering.items() if node != primary and self._may(seen)}
+        it may be the only one that has some acknowledged change; or where one has not received `timeline`, which the
+        primary writes. How far that one is says nothing: an old primary may be further, in a history that has ended."""
+        able = {
+            node: seen
+            for node, seen in answering.items()
+            if node != primary and self._may(seen) and self._follows(node, timeline)
+        }
         if self._named:
             known = {node for node, (_, seen) in self._said.items() if node != primary and self._may(seen)}
             is_everybody_here = known <= able.keys() and self._named <= {seen.name for seen in able.values()}
@@ -42,6 +54,17 @@ class Standbys:
         if not is_everybody_here:
             return None
         return max(able, key=lambda node: (able[node].received, node == favourite), default=None)
+
+    def likeliest(self, answering: Mapping[str, Seen], timeline: int) -> str | None:
+        """The one that lacks least, where none is sure to lack nothing."""
+        return max(
+            answering,
+            key=lambda node: (self._follows(node, timeline), answering[node].received),
+            default=None,
+        )
+
+    def _follows(self, node: str, timeline: int) -> bool:
+        return self._received.get(node, 0) >= timeline
 
     def _may(self, seen: Seen) -> bool:
         return not self._named or seen.name in self._named

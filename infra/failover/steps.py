@@ -42,7 +42,7 @@ class Seen:
     in_recovery: bool
     """It is a standby."""
     timeline: int = 0
-    """Of a primary."""
+    """Of a primary: the one that it writes. Of a standby: the one that it receives; 0: it receives nothing."""
     followed: bool = False
     """Of a primary: its standby is streaming."""
     synchronous: bool = False

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.failover.external import ExternalDriver
-from infra.failover.records import OF_OTHERS, record
+from infra.failover.records import OF_OTHERS, record, recorded
 from infra.failover.steps import Probe, Record, Seen
 from infra.local.errors import LocalError
 from infra.local.external import ExternalDatabases
@@ -135,3 +135,19 @@ def test_every_server_of_others_is_reached_as_their_administrator():
     assert list(found.addresses()) == ["a:5432", "b:5433", "c:6000"]
     for address in found.addresses().values():
         assert (address["user"], address["password"], address["database"]) == ("owner", "secret", "shop")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"primary": "pg-1", "promotable": null, "epoch": "3"}',
+        '{"primary": 1, "promotable": null, "epoch": 3}',
+        '{"primary": "pg-1", "promotable": true, "epoch": 3}',
+        '{"primary": "pg-1", "promotable": null, "epoch": true}',
+    ],
+)
+def test_a_record_that_was_mended_wrongly_by_hand_is_refused(tmp_path, text):
+    path = tmp_path / OF_OTHERS
+    path.write_text(text)
+    with pytest.raises(LocalError, match=r'failover-others.json says .* like {"primary": "pg-1", "promotable": null'):
+        recorded(path)

@@ -87,6 +87,15 @@ def test_without_the_lease_the_old_primary_is_let_loose_and_the_new_one_as_well(
     assert shop.tell(Done(Promote("pg-2"))) == [Open("pg-2", above=1, lease=False)]
 
 
+def test_a_lease_that_was_disarmed_while_the_new_primary_was_opened_with_one_is_taken_from_it():
+    shop = opened()
+    shop.tell(Ended("pg-1"))
+    shop.tell(Done(KILL, dead=True))
+    assert shop.tell(Done(Promote("pg-2"))) == [OPEN]
+    shop.machine.disarm(Fence.LEASE)
+    assert shop.tell(Done(OPEN))[0] == Unleash("pg-2")
+
+
 def test_without_synchronous_commits_whoever_follows_may_be_promoted():
     shop = opened()
     shop.machine.disarm(Fence.SYNC)

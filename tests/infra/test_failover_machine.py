@@ -37,7 +37,8 @@ def test_a_primary_that_ends_is_replaced_step_by_step_and_comes_back_as_the_stan
     assert shop.machine.primary == "pg-1"
     assert shop.tell(Done(OPEN)) == [Record("pg-2", None, 2), Announce("pg-2"), Rejoin("pg-1", "pg-2")]
     assert shop.role() == ("pg-2", Phase.STEADY, None, False)
-    assert shop.tell(Done(Rejoin("pg-1", "pg-2"))) == []
+    # Whoever reads of a standby may go there.
+    assert shop.tell(Done(Rejoin("pg-1", "pg-2"))) == [Announce("pg-2")]
     assert shop.seen("pg-2", synchronous=False, epoch=2) == [Synchronise("pg-2", "pg-1")]
     assert shop.tell(Done(Synchronise("pg-2", "pg-1"))) == [Record("pg-2", "pg-1", 2)]
     assert shop.role() == ("pg-2", Phase.STEADY, "pg-1", True)
@@ -163,6 +164,26 @@ def test_a_standby_that_comes_back_while_commits_are_told_not_to_wait_is_not_pro
     assert shop.tell(Done(wanted)) == [Record("pg-1", "pg-2", 1)]
 
 
+def test_a_standby_is_not_promotable_by_a_word_that_was_under_way_before_commits_were_told_not_to_wait():
+    """It is wanted again meanwhile, which changes nothing of what is under way."""
+    shop = opened(promotable=None)
+    wanted = Synchronise("pg-1", "pg-2")
+    assert shop.seen("pg-1", synchronous=False) == [wanted]
+    steps: list[Step] = []
+    for _ in range(round((STANDBY_GONE_S + 1) / PROBE_EVERY_S)):
+        shop.tick()
+        steps += shop.seen("pg-1", followed=False)
+    assert steps == [Release("pg-1")]
+    shop.tell(Done(Release("pg-1")))
+    shop.tick()
+    assert shop.seen("pg-1", synchronous=False) == []
+    assert shop.tell(Done(wanted)) == []
+    assert shop.machine.promotable is None
+    shop.tick()
+    assert shop.seen("pg-1", synchronous=False) == [wanted]
+    assert shop.tell(Done(wanted)) == [Record("pg-1", "pg-2", 1)]
+
+
 def test_a_standby_that_is_gone_for_a_moment_stays_promotable():
     shop = opened()
     for _ in range(15):
@@ -234,6 +255,20 @@ def test_a_server_that_was_stopped_on_purpose_is_replaced_and_stays_away_until_i
     assert shop.tell(Done(OPEN)) == [Record("pg-2", None, 2), Announce("pg-2")]
     assert shop.tick(30.0) == []
     assert shop.tell(Freed("pg-1")) == [Rejoin("pg-1", "pg-2")]
+
+
+def test_an_old_primary_that_may_run_again_waits_until_the_new_one_is_open():
+    """What only the old one has cannot be told from what the new one has before that has begun its epoch."""
+    shop = opened()
+    shop.tell(Held("pg-1"))
+    shop.tell(Ended("pg-1"))
+    assert shop.tell(Freed("pg-1")) == []
+    shop.tell(Done(KILL, dead=True))
+    assert shop.tell(Freed("pg-1")) == []
+    shop.tell(Done(Promote("pg-2")))
+    assert shop.tell(Freed("pg-1")) == []
+    assert shop.tick(5.0) == []
+    assert shop.tell(Done(OPEN)) == [Record("pg-2", None, 2), Announce("pg-2"), Rejoin("pg-1", "pg-2")]
 
 
 def test_a_standby_that_keeps_ending_is_started_with_longer_and_longer_pauses():

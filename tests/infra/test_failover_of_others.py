@@ -42,7 +42,7 @@ def test_an_old_primary_of_others_that_still_runs_is_not_taken_for_a_new_one():
     shop = others()
     shop.tick()
     shop.seen("pg-1", timeline=3)
-    shop.standing_by()
+    shop.seen("pg-2", in_recovery=True, timeline=3)
     stop = Stop("pg-1", kill=False, heir="pg-2")
     assert shop.take(shop.machine.ask(None, shop.now)) == [stop]
     shop.tell(Done(stop))
@@ -90,6 +90,46 @@ def test_a_supervisor_that_was_ousted_promotes_nobody_even_when_asked():
     shop.seen("pg-1", renewed=True)
     shop.standing_by()
     assert shop.silent("pg-1", 5.0) == [Stop("pg-1", kill=False)]
+
+
+# --- standbys of another history ---
+
+
+def test_an_old_primary_that_was_started_as_a_standby_and_receives_nothing_is_not_promoted():
+    """How far it has come is no measure: that was in a history which has ended."""
+    shop = others(automatic=True)
+    shop.tick()
+    shop.seen("pg-1", timeline=2, renewed=True)
+    shop.seen("pg-2", in_recovery=True, timeline=0, received=900)
+    with pytest.raises(Refused, match="pg-2 may lack changes"):
+        shop.machine.ask(None, shop.now)
+    assert shop.silent("pg-1", 4.0) == []
+    assert "no standby may be promoted without losing changes" in shop.said[-1]
+
+
+def test_a_standby_that_received_the_history_of_the_primary_may_be_promoted_when_it_receives_no_more():
+    shop = others(automatic=True)
+    shop.tick()
+    shop.seen("pg-1", timeline=2, renewed=True)
+    shop.seen("pg-2", in_recovery=True, timeline=1, received=900)
+    shop.seen("pg-2", in_recovery=True, timeline=2, received=901)
+    steps: list[Step] = []
+    for _ in range(round(4.0 / PROBE_EVERY_S)):
+        steps += shop.tick()
+        shop.seen("pg-2", in_recovery=True, timeline=0, received=901)
+        steps += shop.tell(Unseen("pg-1", shop.now - 1.0, "no answer"))
+    assert steps == [Stop("pg-1", kill=False)]
+
+
+def test_given_up_changes_are_those_of_the_standby_that_lacks_least():
+    shop = Shop(Machine(["a", "b", "c"], "a", None, 100.0, keeps=False))
+    shop.take(shop.machine.start())
+    shop.tell(Done(Open("a", above=0, lease=True)))
+    shop.tick()
+    shop.seen("a", timeline=2, renewed=True)
+    shop.seen("b", in_recovery=True, timeline=0, received=900)
+    shop.seen("c", in_recovery=True, timeline=2, received=5)
+    assert shop.take(shop.machine.ask(None, shop.now, accept_loss=True)) == [Stop("a", kill=False, heir="c")]
 
 
 # --- several standbys, of which not all are as far ---

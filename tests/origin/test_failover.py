@@ -160,6 +160,23 @@ async def test_a_commit_that_the_freeze_overtook_is_not_acknowledged(pair, monke
     await database.close()
 
 
+async def test_a_read_outlasts_the_promotion_of_its_standby_and_its_connection_is_not_used_again(pair):
+    standby = text("SELECT pg_is_in_recovery()")
+    database = Database(pair.database_url, [pair.replica_url], markets=load_markets())
+    try:
+        async with database.replicas[0].connect() as connection:
+            assert (await connection.execute(standby)).scalar_one()
+            pair.end(pair.servers.primary.name)
+            pair.promote()
+            await asyncio.to_thread(pair.heal)
+            await database.look_again()
+            assert not (await connection.execute(standby)).scalar_one()
+        async with database.replicas[0].connect() as connection:
+            assert (await connection.execute(standby)).scalar_one()
+    finally:
+        await database.close()
+
+
 async def test_a_frozen_standby_costs_a_moment_and_the_primary_reads(origin, pair):
     shop, _ = origin
     async with shop.snapshots.open() as snapshot:

@@ -231,7 +231,9 @@ async def test_a_read_is_not_torn_when_the_standby_is_elsewhere(fake, reads, say
     old.reads = reads
     servers.words = {1: STANDBY, 2: says}
     await place.look()
-    assert (old.closed, (await place.connect(port=[1, 2])).port) == (closed, 1)
+    new = await place.connect(port=[1, 2])
+    assert (old.closed, new.port) == (closed, 1)
+    assert (place.has_left(old), place.has_left(new)) == (not closed, False)
     old.reads = False
     await place.look()
     assert old.closed

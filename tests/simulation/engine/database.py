@@ -61,6 +61,7 @@ class SimEngine:
         network: Network,
         url: str,
         *,
+        poolclass: Any = None,
         pool_size: int = 5,
         pool_timeout: float = 30.0,
         pool_pre_ping: bool = False,
@@ -74,6 +75,7 @@ class SimEngine:
         self.durability = str(options.get("server_settings", {}).get("synchronous_commit", "on"))
         self._create = options.pop("async_creator_fn", partial(connect, network))
         self._options = dialect().create_connect_args(make_url(url))[1] | options
+        self._place = getattr(poolclass, "place", None)
         self._pre_ping = pool_pre_ping
         self._pool_timeout_s = pool_timeout
         self._places = asyncio.Semaphore(pool_size)
@@ -109,6 +111,10 @@ class SimEngine:
             while self._idle:
                 raw = self._idle.pop()
                 if raw.is_closed():
+                    continue
+                if self._place is not None and self._place.has_left(raw):
+                    # As `origin.db._Pool` has it.
+                    raw.terminate()
                     continue
                 if not self._pre_ping:
                     return raw
