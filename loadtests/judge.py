@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from loadtests.bodies import Bodies, Shown
+from loadtests.bodies import AnotherBody, Bodies, Shown
 from loadtests.http1 import Answer
 from loadtests.oracle import Oracle, Verdict
 from loadtests.people import Visit
@@ -52,7 +52,7 @@ class Findings:
     by_code: dict[str, int] = field(default_factory=dict)
     by_edge: dict[str, int] = field(default_factory=dict)
     unreadable: int = 0
-    """Answers that hid what they showed."""
+    """Answers that hid what they showed, or came under the ETag of another body."""
     unreadable_said: list[str] = field(default_factory=list)
     """The first of them, and why."""
     violations: list[Violation] = field(default_factory=list)
@@ -105,7 +105,9 @@ class Judge:
             findings.unreadable += 1
             if len(findings.unreadable_said) < KEPT_VIOLATIONS:
                 findings.unreadable_said.append(f"{edge} {visit.target}: {exc}")
-            return []
+            if not isinstance(exc, AnotherBody):
+                return []
+            shown = exc.shown
         if shown is None:
             findings.marked_pages += 1
             return []

@@ -2,7 +2,7 @@
 
     ./dev up
     python -m loadtests.chaos --faults 1000 --answers 1000000 --seed 7 --out chaos-7
-    python -m loadtests.chaos --resume chaos-7
+    python -m loadtests.chaos --resume chaos-7 --rate 500
     python -m loadtests.chaos --judge chaos-7
     python -m loadtests.chaos --faults 30 --seed 7 --schedule
 
@@ -11,7 +11,8 @@ Meanwhile prices change, purges are ordered and shoppers read at every edge. Eve
 judged by observers that know HTTP and versions only. `--judge` judges the histories of a run anew.
 
 `--faults` counts those that were seen to bite, and `--answers` those that could have been old: asked for after a change
-of a price in them had been reported live. A run goes on until there are as many of both.
+of a price in them had been reported live. A run goes on until there are as many of both. How much is wanted, and under
+which load, may be another when a run is resumed; its seed and its kinds of faults may not.
 
 Exit status: 0 when nothing was wrong, 1 when something was, 2 when the run could not start or go on.
 """
@@ -27,6 +28,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from loadtests.chaos import schedule
 from loadtests.chaos.history import BadHistory
@@ -38,19 +40,34 @@ from loadtests.faults import FaultsUnavailable
 from loadtests.staff import StaffError
 from loadtests.target import BadTarget, load_target
 
+RESUMED_WITH = {
+    "faults": "faults",
+    "answers": "answers",
+    "rate": "rate",
+    "connections": "connections",
+    "orders": "orders",
+    "calm": "calm_s",
+    "quiet": "quiet_s",
+}
+"""Options that may be others when a run goes on -> fields of its plan. Each session notes under which it ran."""
+
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options that were not given are None."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.chaos", description=(__doc__ or "").partition("\n")[0])
     plan = Plan()
-    parser.add_argument("--faults", type=int, default=plan.faults, help="how many have to bite (default: %(default)s)")
+    parser.add_argument("--faults", type=int, help=f"how many have to bite (default: {plan.faults})")
+    parser.add_argument("--answers", type=int, help="go on until so many were checked that could have been old")
+    parser.add_argument("--seed", type=int, help=f"(default: {plan.seed})")
+    parser.add_argument("--rate", type=float, help=f"requests a second in all (default: {plan.rate:g})")
+    parser.add_argument("--connections", type=int, help=f"readers of each edge (default: {plan.connections})")
+    parser.add_argument("--orders", type=int, help=f"changes on their way at once (default: {plan.orders})")
     parser.add_argument(
-        "--answers", type=int, default=plan.answers, help="go on until so many were checked that could have been old"
+        "--calm", type=float, metavar="SECONDS", help=f"without faults, at first (default: {plan.calm_s:g})"
     )
-    parser.add_argument("--seed", type=int, default=plan.seed)
-    parser.add_argument("--rate", type=float, default=plan.rate, help="requests a second in all (default: %(default)s)")
-    parser.add_argument("--connections", type=int, default=plan.connections, help="readers of each edge")
-    parser.add_argument("--orders", type=int, default=plan.orders, help="changes on their way at once")
-    parser.add_argument("--calm", type=float, default=plan.calm_s, metavar="SECONDS", help="without faults, at first")
+    parser.add_argument(
+        "--quiet", type=float, metavar="SECONDS", help=f"without faults, now and then (default: {plan.quiet_s:g})"
+    )
     parser.add_argument("--kinds", help="only these kinds of faults, separated by commas")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: chaos-SEED-TIME)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in this folder")
@@ -64,30 +81,43 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def plan_of(options: argparse.Namespace) -> Plan:
     """Raises BadTarget for a kind that there is not."""
-    kinds = tuple(schedule.KINDS)
+    given = changes_of(options)
+    if options.seed is not None:
+        given["seed"] = options.seed
     if options.kinds is not None:
-        kinds = tuple(kind.strip() for kind in options.kinds.split(","))
-        for kind in kinds:
+        given["kinds"] = tuple(kind.strip() for kind in options.kinds.split(","))
+        for kind in given["kinds"]:
             if kind not in schedule.KINDS:
                 raise BadTarget(f"--kinds: no kind {kind!r}; there are {', '.join(schedule.KINDS)}")
-    if options.rate <= 0 or min(options.connections, options.orders, options.faults) < 1:
+    return Plan(**given)
+
+
+def changes_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What was said of how much is to be done. Raises BadTarget."""
+    given = {
+        field: getattr(options, name) for name, field in RESUMED_WITH.items() if getattr(options, name) is not None
+    }
+    if any(given.get(name, 1) <= 0 for name in ("rate", "connections", "orders", "faults")):
         raise BadTarget("--rate, --connections, --orders and --faults: more than nothing is needed")
-    return Plan(
-        seed=options.seed,
-        faults=options.faults,
-        answers=options.answers,
-        rate=options.rate,
-        connections=options.connections,
-        orders=options.orders,
-        calm_s=options.calm,
-        kinds=kinds,
-    )
+    if any(value < 0 for value in given.values()):
+        raise BadTarget("--answers, --calm and --quiet: not less than nothing")
+    return given
+
+
+def resumed(options: argparse.Namespace) -> Folder:
+    """Raises BadTarget."""
+    for name in ("seed", "kinds", "out"):
+        if getattr(options, name) is not None:
+            raise BadTarget(f"--{name}: a run that goes on with --resume keeps its own")
+    return Folder.resume(options.resume, **changes_of(options))
 
 
 async def print_schedule(options: argparse.Namespace) -> None:
     """Raises BadTarget or FaultsUnavailable."""
     plan = plan_of(options)
     stage = await Shop(load_target(options.ready, options.state)).stage()
+    if not schedule.possible(stage, plan.kinds):
+        raise BadTarget(f"--kinds: there is nothing in this shop for {', '.join(plan.kinds)}")
     left = plan.faults
     for episode in schedule.episodes(plan.seed, 0, stage, plan.kinds):
         print(episode)
@@ -112,7 +142,7 @@ async def observe(options: argparse.Namespace) -> Tally:
     # As after Ctrl-C: the shop is mended first.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, os.kill, os.getpid(), signal.SIGINT)
     if options.resume is not None:
-        folder = Folder.resume(options.resume)
+        folder = resumed(options)
     else:
         plan = plan_of(options)
         name = f"chaos-{plan.seed}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}"
@@ -131,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             asyncio.run(print_schedule(options))
             return 0
         tally = found_in(options.judge) if options.judge is not None else asyncio.run(observe(options))
-    except (BadTarget, BadHistory, StaffError, FaultsUnavailable) as exc:
+    except (BadTarget, BadHistory, StaffError, FaultsUnavailable, OSError) as exc:
         print(f"chaos: {exc}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -43,6 +43,7 @@ class Breaking:
         began_at: float,
     ) -> None:
         self._shop = shop
+        self._stage = stage
         self._evidence = Evidence(shop, stage)
         self._workers = shop.workers()
         self._note = note
@@ -106,7 +107,7 @@ class Breaking:
         number = self._numbers
         words = " ".join(str(value) for value in fault.breaks.values())
         # Noted first: what it does may be seen before the shop says that it is done.
-        self._note(Broken(self._now(), number, fault.kind, words))
+        self._note(Broken(self._now(), number, fault.kind, words, self._stage.edge_of(fault.breaks)))
         mends = fault.mends
         try:
             # Who is the primary may be another when it is to be mended.

@@ -6,7 +6,8 @@ They know HTTP and versions, and nothing of the code under test. Each is tested 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from loadtests.chaos.history import (
@@ -41,9 +42,13 @@ MORE_FILES = 128
 which are kept for a minute, come and go."""
 AFTERMATH_S = 3.0
 """After a fault it is not calm yet for so long: leases are waited out."""
+RECOVERY_S = 6.0
+"""After a fault an edge may fail for so long: one whose origin failed it again and again leaves it alone for up to four
+seconds, and then tries it."""
+CALM_WINDOW_S = 10.0
 ENOUGH_CALM, MOST_FAILED_CALM = 20, 0.1
-"""An edge may fail this share of its requests while nothing is broken, and of fewer nobody can tell: a machine that is
-busy starting databases is slow elsewhere."""
+"""Of each so many seconds in which nothing is broken at an edge it may fail this share of its requests, and of fewer
+nobody can tell: a machine that is busy starting databases is slow elsewhere."""
 PURGE = -1
 """In the place of a price: a change that is a purge."""
 
@@ -268,52 +273,125 @@ class Latencies:
         return []
 
 
+@dataclass(slots=True)
+class _Window:
+    """`CALM_WINDOW_S` of an edge's calm seconds: consecutive ones, but for what was broken in between."""
+
+    from_s: float
+    """When its first request was sent."""
+    asked: int = 0
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class _Calm:
+    """When nothing is broken at one edge, and what became of requests that were sent then."""
+
+    in_force: set[int] = field(default_factory=set)
+    """Faults at this edge, or of what all edges share."""
+    since: float = 0.0
+    """While none is in force: calm from then on, which may be yet to come."""
+    before_s: float = 0.0
+    """Calm seconds that ended when something was broken."""
+    touched: bool = False
+    """By a fault of which the repair was not yet looked at."""
+    windows: dict[int, _Window] = field(default_factory=dict)
+
+    def broken(self, at: float, fault: int) -> None:
+        if not self.in_force:
+            self.before_s += max(0.0, at - self.since)
+        self.in_force.add(fault)
+        self.touched = True
+
+    def mended(self, at: float, fault: int) -> None:
+        if fault in self.in_force:
+            self.in_force.discard(fault)
+            self.since = max(self.since, at + RECOVERY_S)
+
+    def repaired(self, at: float) -> None:
+        """What was mended already took until now."""
+        if self.touched:
+            self.since = max(self.since, at + RECOVERY_S)
+
+    def seconds(self, at: float) -> float:
+        """Calm until then, in all."""
+        return self.before_s + (0.0 if self.in_force else max(0.0, at - self.since))
+
+    def count(self, sent: float, *, failed: bool) -> None:
+        if self.in_force or sent < self.since:
+            return
+        window = self.windows.setdefault(int(self.seconds(sent) / CALM_WINDOW_S), _Window(sent))
+        window.asked += 1
+        window.failed += failed
+
+
 class Availability:
     """Answers and failures, by edge. An edge that is killed, or cut off, fails; one that fails while nothing is broken
-    is wrong.
+    at it, nor of what it shares with others, is wrong.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, edges: Iterable[str]) -> None:
         self.answered: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.marked = 0
-        self._calm: Counter[str] = Counter()
-        self._failed_calm: Counter[str] = Counter()
-        """Edge -> of those that were asked for while nothing was broken, nor had been a moment ago."""
-        self._in_force: set[int] = set()
-        self._calm_from = 0.0
+        self._calm = {edge: _Calm() for edge in edges}
+        self._last_at = 0.0
+        self._over = False
+        """Somebody has looked at the repair after the faults so far."""
+
+    @property
+    def calm_s(self) -> dict[str, float]:
+        """Edge -> for how long its answers were judged."""
+        return {edge: calm.seconds(self._last_at) for edge, calm in self._calm.items()}
+
+    @property
+    def calm_answers(self) -> dict[str, int]:
+        """Edge -> how many were judged, failures included."""
+        return {edge: sum(window.asked for window in calm.windows.values()) for edge, calm in self._calm.items()}
 
     def see(self, event: Event) -> None:
+        self._last_at = max(self._last_at, event.at)
         match event:
-            case Broken(_, fault):
-                self._in_force.add(fault)
+            case Broken(at, fault, edge=edge):
+                if self._over:
+                    self._begin()
+                for calm in self._calm.values() if edge is None else (self._calm[edge],):
+                    calm.broken(at, fault)
             case Mended(at, fault):
-                self._in_force.discard(fault)
-                self._calm_from = max(self._calm_from, at + AFTERMATH_S)
-            case Repaired(at):
-                # Of what was mended already; it took until now.
-                self._calm_from = max(self._calm_from, at + AFTERMATH_S)
+                for calm in self._calm.values():
+                    calm.mended(at, fault)
+            case Repaired(at, worker=worker):
+                self._over = True
+                self._calm[worker.rpartition("-")[0]].repaired(at)
             case Seen(sent=sent, edge=edge):
                 self._count(edge, sent, failed=False)
             case Other(sent=sent, edge=edge, code=code, what=what):
-                failed = code == 0 or code >= 500
+                failed = code == 0 or code >= 400
                 self._count(edge, sent, failed=failed)
                 self.marked += not failed and what == "marked"
             case _:
                 pass
 
+    def _begin(self) -> None:
+        """Another episode."""
+        self._over = False
+        for calm in self._calm.values():
+            calm.touched = False
+
     def _count(self, edge: str, sent: float, *, failed: bool) -> None:
         (self.failed if failed else self.answered)[edge] += 1
-        if not self._in_force and sent >= self._calm_from:
-            self._calm[edge] += 1
-            self._failed_calm[edge] += failed
+        self._calm[edge].count(sent, failed=failed)
 
     def wrong(self) -> list[str]:
-        return [
-            f"edge {edge} failed {self._failed_calm[edge]:,} of {count:,} requests while nothing was broken"
-            for edge, count in sorted(self._calm.items())
-            if count >= ENOUGH_CALM and self._failed_calm[edge] > MOST_FAILED_CALM * count
-        ]
+        found = _Findings()
+        for edge, calm in sorted(self._calm.items()):
+            for window in calm.windows.values():
+                if window.asked >= ENOUGH_CALM and window.failed > MOST_FAILED_CALM * window.asked:
+                    found.add(
+                        f"edge {edge} failed {window.failed:,} of {window.asked:,} requests while nothing was broken "
+                        f"there, in {CALM_WINDOW_S:g} such seconds from {window.from_s:.0f} s on"
+                    )
+        return found.all()
 
 
 class Growth:
@@ -348,6 +426,8 @@ class Bites:
 
     def __init__(self) -> None:
         self.made: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        """Kind -> how many could not be made."""
         self.felt: Counter[str] = Counter()
         self._kinds: dict[int, str] = {}
 
@@ -358,6 +438,7 @@ class Bites:
                 self._kinds[fault] = kind
             case NotBroken(kind=kind):
                 self.made[kind] -= 1
+                self.refused[kind] += 1
             case Felt(_, fault):
                 self.felt[self._kinds[fault]] += 1
             case _:
@@ -388,11 +469,12 @@ class Verdicts:
     """All judges of one session."""
 
     def __init__(self, session: Session) -> None:
+        self.session = session
         self.promise = Promise(session)
         self.purges = Purges()
         self.repairs = Repairs(session.repaired_within_s)
         self.latencies = Latencies()
-        self.availability = Availability()
+        self.availability = Availability(session.edges)
         self.growth = Growth()
         self.bites = Bites()
         self.recovery = Recovery()

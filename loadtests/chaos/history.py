@@ -20,6 +20,7 @@ from loadtests.oracle import PriceKey
 VERSION = 2
 REPAIRED_WITHIN_S = 2.0
 """After a fault has ended: every worker knows everything again, by repair or by flush."""
+UNKNOWN_LOAD = "a load that was not noted"
 
 
 class Began(NamedTuple):
@@ -95,7 +96,7 @@ class Other(NamedTuple):
     page: bool
     """For people, not for programs."""
     what: str
-    """`marked`: it said that its prices were being confirmed. `unreadable`: it hid what it showed, and how."""
+    """`marked`: it said that its prices were being confirmed. `unreadable`: it hid what it had to show, and how."""
 
 
 class Broken(NamedTuple):
@@ -105,6 +106,8 @@ class Broken(NamedTuple):
     fault: int
     kind: str
     words: str
+    edge: str | None = None
+    """The one that it is about; None: it is about what all of them share."""
 
 
 class Felt(NamedTuple):
@@ -164,7 +167,7 @@ class Ended(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """One of the things that have to be as before at the end."""
+    """One of the things that have to be as before at the end; or that the session broke off, and why."""
 
     at: float
     what: str
@@ -235,6 +238,8 @@ class Session:
     edges: tuple[str, ...]
     prices: tuple[Price, ...]
     repaired_within_s: float = REPAIRED_WITHIN_S
+    load: str = UNKNOWN_LOAD
+    """What went on beside the faults, in words."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -244,6 +249,7 @@ class Session:
             "started_at": self.started_at,
             "edges": list(self.edges),
             "repaired_within_s": self.repaired_within_s,
+            "load": self.load,
             "prices": [[*price.key, price.amount] for price in self.prices],
         }
 
@@ -303,8 +309,15 @@ def read_history(path: Path) -> tuple[Session, Iterator[Event]]:
         if head["v"] != VERSION:
             raise BadHistory(f"{path}: version {head['v']}, this program reads {VERSION}")
         prices = tuple(Price(PriceKey(market, sku), amount) for market, sku, amount in head["prices"])
-        within_s = float(head["repaired_within_s"])
-        session = Session(head["seed"], head["number"], head["started_at"], tuple(head["edges"]), prices, within_s)
+        session = Session(
+            head["seed"],
+            head["number"],
+            head["started_at"],
+            tuple(head["edges"]),
+            prices,
+            float(head["repaired_within_s"]),
+            str(head.get("load", UNKNOWN_LOAD)),
+        )
     except (StopIteration, KeyError, TypeError, json.JSONDecodeError) as exc:
         raise BadHistory(f"{path}: not the history of a run under faults ({exc!r})") from exc
     return session, _events(path, lines)

@@ -128,6 +128,8 @@ class Merchandise:
             while price.doubtful and time.monotonic() < give_up_at:
                 if await self._settle(price) and price.doubtful:
                     await self._change(price)
+                if price.doubtful:
+                    await asyncio.sleep(PAUSE_S)  # who refuses at once would be asked at once
         if self._waiting:
             await asyncio.wait(self._waiting, timeout=max(1.0, give_up_at - time.monotonic()))
         await self.stop()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from loadtests import people
-from loadtests.bodies import Bodies
+from loadtests.bodies import AnotherBody, Bodies
 from loadtests.chaos.history import Event, Other, Seen
 from loadtests.http1 import Answer, Connection, NoAnswer
 from loadtests.oracle import PriceKey
@@ -50,6 +50,15 @@ class Street:
             choices.append(people.listing(key.market, rng.choice(item.categories), rng.choice(self.front.sorts)))
         return rng.choice(choices)
 
+    def about(self) -> Mapping[str, PriceKey]:
+        """Target -> the price that is shown there whatever else is: listings have pages, and show others as well."""
+        slugs = {item.sku: item.slug for item in self.front.products}
+        return {
+            visit.target: key
+            for key in self.keys
+            for visit in (people.price(*key), people.api_product(*key), people.product(key.market, slugs[key.sku]))
+        }
+
 
 class Readers:
     """All shoppers of a session. `recent`: prices that changed last."""
@@ -74,6 +83,7 @@ class Readers:
         self._pause_s = len(edges) * connections / rate
         self._places = {key: place for place, key in enumerate(street.keys)}
         self._bodies = Bodies(self._places)
+        self._about = street.about()
         self._rng = random.Random(f"readers {seed}")
         self._all = [
             Reader(self, edge, url, random.Random(f"reader {seed} {edge} {number}"))
@@ -131,16 +141,20 @@ class Readers:
         at, sent, page = answer.received_at - self._began_at, answer.sent_at - self._began_at, visit.kind in PAGES
         try:
             shown = self._bodies.shown(method, visit, answer)
+            what = "marked" if shown is None else self._missing(method, visit, answer, dict(shown))
         except ValueError as exc:
-            self._note(Other(at, sent, edge, visit.target, answer.status, page, f"unreadable: {exc}"))
-            return None
+            shown, what = exc.shown if isinstance(exc, AnotherBody) else None, f"unreadable: {exc}"
         if shown:
             prices = tuple((self._places[key], amount) for key, amount in shown)
             self._note(Seen(at, sent, edge, visit.target, prices, str(cache_status(answer.headers))))
-        else:
-            what = "marked" if shown is None else ""
+        if what or not shown:
             self._note(Other(at, sent, edge, visit.target, answer.status, page, what))
         return None if shown is None else dict(shown)
+
+    def _missing(self, method: str, visit: Visit, answer: Answer, shown: Mapping[PriceKey, int]) -> str:
+        """`unreadable`, where an answer lacks the price that it is about: it was cut short, say; else empty."""
+        key = self._about.get(visit.target) if method == "GET" and answer.status == 200 else None
+        return "" if key is None or key in shown else f"unreadable: {key.sku} ({key.market}) is not shown"
 
     def failed(self, edge: str, visit: Visit, sent_at: float) -> None:
         """Note that there was no complete answer."""

@@ -1,11 +1,12 @@
 """A run under faults: its folder, its sessions, and each session from the first look at the shop to the last.
 
-    DIR/run.json            what the run is: seed, faults wanted, rate
+    DIR/run.json            what the run is: seed, faults wanted, rate; all but the seed and the kinds may change
     DIR/session-N.jsonl.gz  the history of each session
     DIR/session-N.json      what was found in it, written at its end
     DIR/next                the number of the episode with which the next session begins
 
-A session that was killed leaves its history and its place, and what it found is read from the history again.
+A session that was killed leaves its history and its place, and what it found is read from the history again. One that
+the shop broke off has said so in its history.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import errno
+import fcntl
 import json
 import random
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +59,12 @@ FINISH_S = 60.0
 """How long a session waits at its end until every confirmed change is live."""
 LATE_ORDERS_S = 15.0
 """After a session that was killed: an order of its may still be under way, for which the origin has ten seconds."""
+QUIET_EVERY = 25
+"""Episodes, after which nothing is broken for a while: how edges answer then is judged."""
+MOST_IN_VAIN = 30
+"""Episodes in a row of which nothing bites: this plan finds nothing to break in this shop."""
+LOCK = "chaos.lock"
+"""In the shop's state folder: held by whoever breaks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +84,18 @@ class Plan:
     """On their way at the same time: changes and purges, for each of which all edges fetch anew."""
     calm_s: float = 60.0
     """At the beginning of each session nothing is broken for so long, to be compared with."""
+    quiet_s: float = 20.0
+    """Nor after every `QUIET_EVERY` episodes, and after the last."""
     kinds: tuple[str, ...] = tuple(schedule.KINDS)
     repaired_within_s: float = REPAIRED_WITHIN_S
+
+    @property
+    def load(self) -> str:
+        """What goes on beside the faults, in words."""
+        return (
+            f"{self.rate:g} requests/s, {self.connections} readers of each edge, {self.orders} orders at once, until "
+            f"{self.faults:,} faults bit and {self.answers:,} answers could have been old"
+        )
 
 
 class Folder:
@@ -88,21 +107,28 @@ class Folder:
 
     @classmethod
     def make(cls, path: Path, plan: Plan) -> Folder:
-        """Raises BadTarget where there is a run already."""
-        path.mkdir(parents=True, exist_ok=True)
-        if (path / "run.json").exists():
-            raise BadTarget(f"{path}: there is a run already; go on with it by --resume {path}")
-        (path / "run.json").write_text(json.dumps(asdict(plan), indent=2) + "\n")
+        """Raises BadTarget where there is a run already, or nothing can be written."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if (path / "run.json").exists():
+                raise BadTarget(f"{path}: there is a run already; go on with it by --resume {path}")
+            _replace(path / "run.json", json.dumps(asdict(plan), indent=2) + "\n")
+        except OSError as exc:
+            raise BadTarget(f"--out: {exc}") from exc
         return cls(path, plan)
 
     @classmethod
-    def resume(cls, path: Path) -> Folder:
-        """Raises BadTarget where there is none."""
+    def resume(cls, path: Path, **other: Any) -> Folder:
+        """`other`: what changes of the plan, for what is left of it. Raises BadTarget where there is no run."""
         found = read_object(path / "run.json", "name the folder of a run that was begun with --out")
         try:
-            return cls(path, Plan(**{**found, "kinds": tuple(found["kinds"])}))
+            plan = Plan(**{**found, "kinds": tuple(found["kinds"])})
         except (TypeError, KeyError) as exc:
             raise BadTarget(f"{path / 'run.json'}: {exc!r}; it is of another version") from exc
+        folder = cls(path, replace(plan, **other))
+        if folder.plan != plan:
+            _replace(path / "run.json", json.dumps(asdict(folder.plan), indent=2) + "\n")
+        return folder
 
     def sessions(self) -> int:
         return len(list(self.path.glob("session-*.jsonl.gz")))
@@ -118,9 +144,7 @@ class Folder:
             return 0
 
     def played(self, episode: int) -> None:
-        draft = self.path / "next.new"
-        draft.write_text(str(episode + 1))
-        draft.replace(self.path / "next")
+        _replace(self.path / "next", str(episode + 1))
 
     def tally(self) -> Tally:
         """What was found in all sessions so far. Raises BadHistory."""
@@ -131,12 +155,31 @@ class Folder:
 
     def _tally_of(self, number: int) -> Tally:
         summary = self.path / f"session-{number}.json"
-        if summary.exists():
+        try:
             return Tally.from_json(json.loads(summary.read_text()))
-        return judged(self.history(number))
+        except (OSError, ValueError, KeyError, TypeError):
+            return judged(self.history(number))  # none, or cut short, or of another version
 
     def write(self, number: int, tally: Tally) -> None:
-        (self.path / f"session-{number}.json").write_text(json.dumps(tally.to_json(), indent=2) + "\n")
+        _replace(self.path / f"session-{number}.json", json.dumps(tally.to_json(), indent=2) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    """All of it or what was there before, whoever is killed when."""
+    draft = path.with_name(path.name + ".new")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+@contextlib.contextmanager
+def alone(state: Path) -> Iterator[None]:
+    """For who breaks the shop with this state folder; let go by whatever end. Raises BadTarget while another does."""
+    with (state / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise BadTarget(f"{state}: another run is breaking this shop; two would spoil each other") from exc
+        yield
 
 
 def judged(path: Path) -> Tally:
@@ -151,14 +194,22 @@ def judged(path: Path) -> Tally:
 async def run(target: Target, folder: Folder, say: Callable[[str], None]) -> Tally:
     """One session that goes on where the last one ended, to the last of the faults. Returns the whole run's tally.
 
-    Raises BadTarget, StaffError or FaultsUnavailable when it cannot begin, or the shop cannot be mended any more.
+    Raises BadTarget, StaffError or FaultsUnavailable when it cannot begin, or the shop cannot be mended any more, and
+    OSError when the history cannot be written.
     """
+    with alone(target.state):
+        return await _run(target, folder, say)
+
+
+async def _run(target: Target, folder: Folder, say: Callable[[str], None]) -> Tally:
     before = folder.tally()
     number = folder.sessions()
     shop = Shop(target)
     stage = await shop.stage()
     if not stage.full_disk:
         say("the shop's disk is not one that may be filled: that fault is left out (docs/faults.md)")
+    if not schedule.possible(stage, folder.plan.kinds):
+        raise BadTarget(f"--kinds: there is nothing in this shop for {', '.join(folder.plan.kinds)}")
     await shop.insist({"do": "heal"})
     wrong = await shop.until_whole()
     if wrong:
@@ -173,6 +224,7 @@ async def run(target: Target, folder: Folder, say: Callable[[str], None]) -> Tal
         tuple(target.edges),
         tuple(price for price, _, _ in prices),
         folder.plan.repaired_within_s,
+        folder.plan.load,
     )
     verdicts = Verdicts(session)
     with History.writing(folder.history(number), session, verdicts.see) as history:
@@ -245,6 +297,11 @@ class _Session:
             await breaking.end()
             await self._look(goods, readers, now)
             self._note(Ended(now()))
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the history has to say that nobody stopped it by hand
+            cause = _first_of(exc)
+            if not _is_ours(cause):
+                self._note(Looked(now(), "the session", f"broke off: {str(cause) or type(cause).__name__}"))
+            raise cause from (None if cause is exc else exc)
         finally:
             # Whatever happens, the shop is left whole.
             with contextlib.suppress(FaultsUnavailable):
@@ -255,18 +312,33 @@ class _Session:
     async def _episodes(
         self, breaking: Breaking, stage: schedule.Stage, before: Tally, say: Callable[[str], None]
     ) -> None:
-        plan, promise = self._folder.plan, self._verdicts.promise
+        plan, promise, bit_last = self._folder.plan, self._verdicts.promise, self._folder.next_episode - 1
         for episode in schedule.episodes(plan.seed, self._folder.next_episode, stage, plan.kinds):
             if before.faults + breaking.felt >= plan.faults and before.telling + promise.telling >= plan.answers:
-                return
+                break
+            felt = breaking.felt
             await breaking.play(episode)
             self._folder.played(episode.number)
             say(
                 f"{before.faults + breaking.felt:5d} faults  {before.telling + promise.telling:9,d} answers that could "
                 f"have been old of {before.checked + promise.answers:9,d}  "
-                f"{self._verdicts.purges.live:6,d} changes live  {len(self._verdicts.wrong())} wrong  "
+                f"{before.live + self._verdicts.purges.live:6,d} changes live  "
+                f"{before.wrong_count + len(self._verdicts.wrong())} wrong  "
                 f"after {', '.join(fault.kind for fault in episode.faults)}"
             )
+            bit_last = episode.number if breaking.felt > felt else bit_last
+            if episode.number - bit_last >= MOST_IN_VAIN:
+                raise BadTarget(
+                    f"nothing bit in {MOST_IN_VAIN} episodes: is there anything for {', '.join(plan.kinds)}?"
+                )
+            if episode.number % QUIET_EVERY == QUIET_EVERY - 1:
+                await self._quiet(say)
+        await self._quiet(say)
+
+    async def _quiet(self, say: Callable[[str], None]) -> None:
+        """Nothing is broken for a while: how the edges answer is judged."""
+        say(f"nothing is broken for {self._folder.plan.quiet_s:g} s")
+        await asyncio.sleep(self._folder.plan.quiet_s)
 
     async def _look(self, goods: Merchandise, readers: Readers, now: Callable[[], float]) -> None:
         """What has to be as before, seen from outside: every price, at the primary and at every edge."""
@@ -291,6 +363,18 @@ async def _unless_one_ends(work: Coroutine[Any, Any, None], *others: asyncio.Fut
         await task
     finally:
         await _cancelled(task)
+
+
+def _first_of(exc: Exception) -> Exception:
+    """What was raised, or the first of several."""
+    while isinstance(exc, ExceptionGroup):
+        exc = exc.exceptions[0]
+    return exc
+
+
+def _is_ours(exc: Exception) -> bool:
+    """What says nothing against the shop: a plan that does not fit it, or no room left for the history."""
+    return isinstance(exc, BadTarget) or (isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT})
 
 
 async def _cancelled(*tasks: asyncio.Future[Any]) -> None:

@@ -71,6 +71,13 @@ class Stage:
             return self.origin_workers
         return tuple(one for one in self.edge_workers if one.rpartition("-")[0] == name) or (name,)
 
+    def edge_of(self, breaks: Command) -> str | None:
+        """The one edge that a fault is about; None: it is about what all edges share."""
+        if "edge" in breaks:
+            return breaks["edge"] if breaks["edge"] in self.edges else None
+        name = str(breaks.get("name", ""))
+        return next((edge for edge in self.edges if name == edge or name in self.members(edge)), None)
+
 
 Draw = Callable[[random.Random, Stage], tuple[Command, Command | None, float]]
 """Draws the command that breaks, that which mends, and how long is between."""
@@ -194,11 +201,16 @@ KINDS: dict[str, tuple[float, Draw]] = {
 """Kind -> its weight, and how one is drawn."""
 
 
+def possible(stage: Stage, kinds: Collection[str]) -> tuple[str, ...]:
+    """Those of these kinds that there is something for, in the order of KINDS."""
+    return tuple(kind for kind in KINDS if kind in kinds and (kind != "fill disk" or stage.full_disk))
+
+
 def episode(seed: int, number: int, stage: Stage, kinds: Collection[str] = tuple(KINDS)) -> Episode:
-    """The episode with this number. No two of its faults are about the very same thing."""
+    """The episode with this number, of kinds of which one at least is `possible`. No two of its faults are about the
+    very same thing."""
     rng = random.Random(f"chaos {seed} {number}")
-    weights = {kind: KINDS[kind][0] for kind in KINDS if kind in kinds and (kind != "fill disk" or stage.full_disk)}
-    mix = Mix(weights)
+    mix = Mix({kind: KINDS[kind][0] for kind in possible(stage, kinds)})
     faults: list[Fault] = []
     subjects: set[str] = set()
     for _ in range(Mix(SIZES).draw(rng)):

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from loadtests.chaos.checkers import Verdicts
+from loadtests.chaos.checkers import ENOUGH_CALM, Verdicts
 from loadtests.oracle import Verdict
 from loadtests.recorder.histogram import Histogram
 
 KEPT = 50
 MADE_AND_NEVER_FELT = 10
-"""A kind of fault that was made so often and never bit is not one that was tried."""
+"""A kind of fault that was to be made so often and never bit is not one that was tried."""
 
 
 @dataclass(slots=True)
@@ -24,8 +24,14 @@ class Tally:
     seconds: float = 0.0
     ended: int = 0
     """Sessions that came to their end, and looked whether everything was as before."""
+    over: bool = False
+    """The last one did."""
+    loads: Counter[str] = field(default_factory=Counter)
+    """What went on beside the faults, in words -> in how many sessions."""
     made: Counter[str] = field(default_factory=Counter)
     """Kind of fault -> how many the shop says that it made."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Kind -> how many the shop says that it could not make."""
     felt: Counter[str] = field(default_factory=Counter)
     """Kind -> of how many something was seen: these count."""
     answers: int = 0
@@ -44,7 +50,11 @@ class Tally:
     marked: int = 0
     """Pages that said that their prices were being confirmed."""
     failed: Counter[str] = field(default_factory=Counter)
-    """Edge -> answers 5xx, or none."""
+    """Edge -> answers 4xx and 5xx, or none."""
+    calm_s: Counter[str] = field(default_factory=Counter)
+    """Edge -> for how many seconds its failures were judged: nothing was broken at it. Whole ones."""
+    calm_answers: Counter[str] = field(default_factory=Counter)
+    """Edge -> how many answers and failures were judged so; every edge has its entry."""
     confirmed: int = 0
     """Changes and purges."""
     live: int = 0
@@ -76,7 +86,10 @@ class Tally:
             sessions=1,
             seconds=verdicts.last_at,
             ended=int(verdicts.recovery.ended),
+            over=verdicts.recovery.ended,
+            loads=Counter({verdicts.session.load: 1}),
             made=+verdicts.bites.made,
+            refused=Counter(verdicts.bites.refused),
             felt=Counter(verdicts.bites.felt),
             answers=sum(availability.answered.values()) + sum(availability.failed.values()),
             checked=promise.answers,
@@ -88,6 +101,8 @@ class Tally:
             unreadable=promise.unreadable,
             marked=availability.marked,
             failed=Counter(availability.failed),
+            calm_s=Counter({edge: round(seconds) for edge, seconds in availability.calm_s.items()}),
+            calm_answers=Counter(availability.calm_answers),
             confirmed=purges.confirmed,
             live=purges.live,
             never_live=purges.never_live,
@@ -117,12 +132,21 @@ class Tally:
             "nothing became live": self.live,
             "no answer could have been wrong": self.telling,
             "no repair was seen": self.repairs.count,
-            "nobody looked at the end": self.ended,
+            "nobody looked at the end": self.ended and self.over,
         }
-        return [text for text, count in missing.items() if not count] + [
-            f"{kind}: made {count:,} times and never seen to bite"
-            for kind, count in sorted(self.made.items())
-            if count >= MADE_AND_NEVER_FELT and not self.felt[kind]
+        tried = self.made + self.refused
+        return [
+            *(text for text, count in missing.items() if not count),
+            *(
+                f"{kind}: tried {count:,} times, made {self.made[kind]:,} times and never seen to bite"
+                for kind, count in sorted(tried.items())
+                if count >= MADE_AND_NEVER_FELT and not self.felt[kind]
+            ),
+            *(
+                f"edge {edge}: {count:,} answers were asked for while nothing was broken at it"
+                for edge, count in sorted(self.calm_answers.items())
+                if count < ENOUGH_CALM
+            ),
         ]
 
     @property
@@ -131,9 +155,9 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Count what `other` counted, too."""
-        self.made.update(other.made)
-        self.felt.update(other.felt)
-        self.failed.update(other.failed)
+        self.over = other.over
+        for name in _COUNTERS:
+            getattr(self, name).update(getattr(other, name))
         for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in _MOST:
@@ -147,21 +171,17 @@ class Tally:
         return {
             **{name: getattr(self, name) for name in (*_SUMS, *_MOST)},
             **{name: getattr(self, name).to_json() for name in _HISTOGRAMS},
-            "made": dict(self.made),
-            "felt": dict(self.felt),
-            "failed": dict(self.failed),
+            **{name: dict(getattr(self, name)) for name in _COUNTERS},
+            "over": self.over,
             "wrong": self.wrong,
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Raises KeyError, TypeError or ValueError for what `to_json` did not write."""
-        found = cls(
-            made=Counter(value["made"]),
-            felt=Counter(value["felt"]),
-            failed=Counter(value["failed"]),
-            wrong=list(value["wrong"]),
-        )
+        found = cls(over=bool(value["over"]), wrong=list(value["wrong"]))
+        for name in _COUNTERS:
+            setattr(found, name, Counter(value[name]))
         for name in (*_SUMS, *_MOST):
             setattr(found, name, value[name])
         for name in _HISTOGRAMS:
@@ -188,5 +208,6 @@ _SUMS = (
     "gone",
     "wrong_count",
 )
+_COUNTERS = ("loads", "made", "refused", "felt", "failed", "calm_s", "calm_answers")
 _MOST = ("most_memory_bytes", "most_files")
 _HISTOGRAMS = ("repairs", "restarts", "repairs_in_all", "calm", "faulty", "staleness")

@@ -117,6 +117,12 @@ async def test_what_could_not_be_made_is_mended_all_the_same(shop):
     assert breaking.felt == 0
 
 
+@pytest.mark.parametrize(("fault", "edge"), [(CUT, "eu"), (KILL, "eu"), (PAUSE, None)])
+async def test_it_is_told_whose_fault_it_is(shop, fault, edge):
+    events, _ = await played(shop, fault)
+    assert of_kind(events, Broken)[0].edge == edge
+
+
 async def test_repair_is_told_since_a_worker_could_ask_and_since_the_kill(shop):
     events, _ = await played(shop, KILL)
     ((head, _, killed),) = shop.asked

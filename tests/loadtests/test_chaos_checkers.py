@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
 
 from loadtests.chaos.checkers import (
     AFTERMATH_S,
+    CALM_WINDOW_S,
     ENOUGH_CALM,
     KEPT,
     MORE_FILES,
     MORE_MEMORY_BYTES,
     PURGE,
+    RECOVERY_S,
     SOON_S,
     Verdicts,
 )
@@ -51,6 +54,9 @@ SESSION = Session(
 LIVE: list[Event] = [Began(1.0, 1, 0, 1200), Committed(1.1, 1, "1.8"), Live(1.5, 1)]
 """1000 until 1200 becomes live at 1.5."""
 BITTEN: list[Event] = [Broken(0.5, 1, "cut", "cut eu"), Felt(0.6, 1, "felt on 3 connections"), Mended(0.7, 1)]
+CALM: list[Event] = [
+    Seen(0.2, 0.1, edge, "/", ((0, 1000),), "hit") for edge in ("us", "eu") for _ in range(ENOUGH_CALM)
+]
 OVER: list[Event] = [Repaired(8.0, 0, "eu-1", 0.2, 0.3), Looked(9.0, "edges", ""), Ended(9.1)]
 
 
@@ -227,31 +233,97 @@ def failures(sent: float, count: int = ENOUGH_CALM) -> list[Event]:
     return [Other(sent + 0.5, sent, "eu", "/eu-eur/", 503, True, "") for _ in range(count)]
 
 
+def works(sent: float, count: int = ENOUGH_CALM, edge: str = "eu") -> list[Event]:
+    return [Seen(sent + 0.01, sent, edge, "/eu-eur/products/one", ((0, 1000),), "hit") for _ in range(count)]
+
+
 def test_an_edge_that_fails_throughout_is_wrong():
     (wrong,) = judged([*failures(1.0), *failures(2.0)]).wrong()
-    assert wrong == f"edge eu failed {2 * ENOUGH_CALM} of {2 * ENOUGH_CALM} requests while nothing was broken"
-    assert judged([*failures(1.0, 2), *(seen(1.0, 1000) for _ in range(18))]).wrong() == []
-    assert judged([*failures(1.0, 3), *(seen(1.0, 1000) for _ in range(18))]).wrong() != []
+    assert wrong.startswith(f"edge eu failed {2 * ENOUGH_CALM} of {2 * ENOUGH_CALM} requests while nothing was broken")
+    assert judged([*failures(1.0, 2), *works(1.0, 18)]).wrong() == []
+    assert judged([*failures(1.0, 3), *works(1.0, 18)]).wrong() != []
+
+
+@pytest.mark.parametrize("code", [0, 404, 429, 500, 503])
+def test_whatever_is_no_page_is_a_failure(code):
+    refused = [failure._replace(code=code) for failure in failures(1.0) if isinstance(failure, Other)]
+    assert "edge eu failed" in judged(refused).wrong()[0]
+
+
+def test_an_edge_that_fails_for_a_while_is_wrong_however_well_it_did_before():
+    long = [event for second in range(100) for event in works(float(second), 50)]
+    assert judged([*long, *failures(101.0), *works(102.0)]).wrong() != []
+    assert judged([*long, *failures(101.0, 2), *works(102.0)]).wrong() == []
+
+
+def test_calm_seconds_are_judged_together_whatever_was_broken_in_between():
+    """None of these moments holds enough to be judged by itself."""
+
+    def moment(at: float, number: int) -> list[Event]:
+        return [*failures(at, 5), Broken(at + 1.0, number, "cut", "cut all"), Mended(at + 1.5, number)]
+
+    apart_s = RECOVERY_S + 3.0
+    moments = [event for number in range(5) for event in moment(1.0 + number * apart_s, number)]
+    (wrong,) = judged(moments).wrong()
+    assert "failed 20 of 20" in wrong
+
+
+@pytest.mark.parametrize(
+    ("edge", "at_eu"),
+    [
+        pytest.param(None, False, id="what all edges share"),
+        pytest.param("eu", False, id="the edge itself"),
+        pytest.param("us", True, id="another edge"),
+    ],
+)
+def test_only_faults_of_its_own_or_of_what_all_share_excuse_an_edge(edge, at_eu):
+    broken: list[Event] = [Broken(0.5, 1, "cut", "cut", edge)]
+    assert bool(judged([*broken, *failures(5.0)]).wrong()) is at_eu
+    repaired: list[Event] = [Mended(5.5, 1), Repaired(9.0, 0, "us-1", 1.0, 3.5), Repaired(9.0, 0, "eu-1", 1.0, 3.5)]
+    assert bool(judged([*broken, *repaired, *failures(9.5)]).wrong()) is at_eu
+    # An excuse is for one episode.
+    later: list[Event] = [Broken(30.0, 2, "cut", "cut us", "us"), Mended(30.1, 2), Repaired(33.0, 1, "eu-1", 1.0, 2.9)]
+    assert judged([*broken, *repaired, *later, *failures(33.5)]).wrong() != []
+
+
+def test_an_edge_that_fails_whenever_another_is_broken_is_found_among_many_faults():
+    events: list[Event] = works(1.0, 6_000)
+    for number in range(10, 40):
+        at = number * 20.0
+        events += [Broken(at, number, "kill edge", "kill us", "us"), *failures(at + 1.0, 50), Mended(at + 2.0, number)]
+        events += [Repaired(at + 2.1, number, "eu-1", 0.1, 0.2), *works(at + 15.0, 100)]
+    assert any("edge eu failed" in text for text in judged(events).wrong())
+
+
+def test_how_much_was_judged_is_told():
+    other: list[Event] = [Broken(10.0, 1, "cut", "cut us", "us"), *works(12.0), Mended(20.0, 1)]
+    events = [*works(1.0), *works(2.0, edge="us"), *other, *works(21.0, edge="us"), Ended(36.0)]
+    found = Tally.of(judged(events))
+    assert found.calm_answers == {"us": ENOUGH_CALM, "eu": 2 * ENOUGH_CALM}
+    assert found.calm_s == {"us": 10 + 16 - RECOVERY_S, "eu": 36}
+    assert f"eu {2 * ENOUGH_CALM}, us {ENOUGH_CALM}; for eu 36, us 20 s" in rendered(found)
+    assert CALM_WINDOW_S > 0
 
 
 @pytest.mark.parametrize(
     "sent",
     [
         pytest.param(0.65, id="while something is broken"),
-        pytest.param(0.7 + AFTERMATH_S / 2, id="right after it"),
-        pytest.param(5.0 + AFTERMATH_S / 2, id="right after the repair"),
+        pytest.param(0.7 + RECOVERY_S / 2, id="right after it"),
+        pytest.param(5.0 + RECOVERY_S / 2, id="right after the repair"),
     ],
 )
 def test_an_edge_may_fail_while_something_is_broken(sent):
     repaired = [Repaired(5.0, 0, "eu-1", 1.0, 4.3)] if sent > 5.0 else []
     assert judged([*BITTEN[:2], *failures(0.65), BITTEN[2], *repaired, *failures(sent)]).wrong() == []
-    assert judged([*BITTEN, *repaired, *failures(5.0 + AFTERMATH_S)]).wrong() != []
+    assert judged([*BITTEN, *repaired, *failures(5.0 + RECOVERY_S)]).wrong() != []
 
 
 def test_a_run_that_could_not_have_failed_has_not_passed():
     assert not Tally.of(judged([])).passed
-    whole = [*BITTEN, *LIVE, seen(2.0, 1200), *OVER]
+    whole = [*CALM, *BITTEN, *LIVE, seen(2.0, 1200), *OVER]
     assert Tally.of(judged(whole)).passed
+    assert "not proved: edge us: 19 answers" in rendered(Tally.of(judged(whole[1:])))
     for missing in (BITTEN[1], LIVE[2], whole[-4], *OVER[::2]):
         assert not Tally.of(judged([event for event in whole if event is not missing])).passed
 
@@ -260,17 +332,52 @@ def test_a_kind_of_fault_that_never_bites_was_not_tried():
     def with_cuts(count: int, felt: int = 0) -> Tally:
         cuts: list[Event] = [Broken(3.0, 2 + number, "stall", "stall eu") for number in range(count)]
         cuts += [Felt(3.1, 2 + number, "felt on 3 connections") for number in range(felt)]
-        return Tally.of(judged([*BITTEN, *LIVE, seen(2.0, 1200), *cuts, *OVER]))
+        return Tally.of(judged([*CALM, *BITTEN, *LIVE, seen(2.0, 1200), *cuts, *OVER]))
 
     assert with_cuts(MADE_AND_NEVER_FELT - 1).passed
     assert with_cuts(MADE_AND_NEVER_FELT, felt=1).passed
     found = with_cuts(MADE_AND_NEVER_FELT)
     assert not found.passed
-    assert f"not proved: stall: made {MADE_AND_NEVER_FELT} times and never seen to bite" in rendered(found)
+    assert "not proved: stall: tried 10 times, made 10 times and never seen to bite" in rendered(found)
     # In all sessions of a run together.
     halves = with_cuts(MADE_AND_NEVER_FELT - 1)
     halves.add(with_cuts(1))
     assert not halves.passed
+
+
+def test_a_kind_of_fault_that_is_refused_every_time_was_not_tried():
+    refused: list[Event] = []
+    for number in range(2, 2 + MADE_AND_NEVER_FELT):
+        refused += [Broken(3.0, number, "stall", "stall eu"), NotBroken(3.0, number, "stall", "no relay")]
+        refused += [Mended(3.1, number)]
+    whole = [*CALM, *BITTEN, *LIVE, seen(2.0, 1200)]
+    assert Tally.of(judged([*whole, *refused[3:], *OVER])).passed
+    found = Tally.of(judged([*whole, *refused, *OVER]))
+    assert not found.passed
+    assert "not proved: stall: tried 10 times, made 0 times and never seen to bite" in rendered(found)
+    assert "could not be made            stall 10" in rendered(found)
+
+
+def test_the_last_session_has_to_end_and_how_many_did_is_told():
+    def session(*events: Event) -> Tally:
+        return Tally.of(judged([*CALM, *BITTEN, *LIVE, seen(2.0, 1200), *events]))
+
+    resumed = session(OVER[0])
+    resumed.add(session(*OVER))
+    assert resumed.passed
+    assert "2 sessions, ended: 1" in rendered(resumed)
+    stopped = session(*OVER)
+    stopped.add(session(OVER[0]))
+    assert stopped.unproved == ["nobody looked at the end"]
+
+
+def test_under_which_load_each_session_ran_is_told():
+    loads = ["350 requests/s", "700 requests/s", "350 requests/s"]
+    whole = Tally()
+    for load in loads:
+        whole.add(Tally.of(Verdicts(dataclasses.replace(SESSION, load=load))))
+    assert "350 requests/s: 2 sessions" in rendered(whole)
+    assert "700 requests/s: 1 session\n" in rendered(Tally.from_json(whole.to_json()))
 
 
 def test_sessions_add_up():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from loadtests.chaos import history as room
 from loadtests.chaos.history import (
     BadHistory,
     Began,
+    Broken,
     Committed,
     Doubtful,
     Event,
@@ -29,7 +32,7 @@ from loadtests.chaos.history import (
     left_behind,
     read_history,
 )
-from loadtests.chaos.run import Folder, Plan, judged
+from loadtests.chaos.run import Folder, Plan, alone, judged
 from loadtests.oracle import PriceKey
 from loadtests.target import BadTarget
 
@@ -42,6 +45,7 @@ EVENTS: list[Event] = [
     Seen(2.123457, 2.0, "eu", "/eu-eur/products/one", ((0, 1200),), "hit"),
     Other(3.0, 2.9, "us", "/us-usd/", 0, True, ""),
     Repaired(4.0, 3, "eu-1", None, 20.5, True),
+    Broken(5.0, 1, "cut", "cut eu", "eu"),
 ]
 
 
@@ -178,3 +182,79 @@ def test_a_run_is_not_begun_where_there_is_one(tmp_path):
 def test_a_run_that_is_not_there_cannot_go_on(tmp_path):
     with pytest.raises(BadTarget, match=r"run\.json"):
         Folder.resume(tmp_path)
+
+
+def test_a_run_is_not_begun_where_a_file_is(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(BadTarget, match="--out"):
+        Folder.make(tmp_path / "run", Plan())
+
+
+@pytest.mark.parametrize("text", ["", '{"sessions": 1, "ended', "{}"])
+def test_a_summary_that_was_cut_short_is_made_anew_from_the_history(tmp_path, text):
+    folder = Folder.make(tmp_path / "run", Plan())
+    write(folder.history(0))
+    folder.write(0, judged(folder.history(0)))
+    whole = folder.tally().to_json()
+    (tmp_path / "run" / "session-0.json").write_text(text)
+    assert folder.tally().to_json() == whole
+    assert whole["live"] == 1
+
+
+def test_a_summary_is_written_as_a_whole(tmp_path, monkeypatch):
+    """Whoever is killed, or finds no room, leaves what was there before."""
+    folder = Folder.make(tmp_path / "run", Plan())
+    write(folder.history(0))
+    folder.write(0, judged(folder.history(0)))
+
+    def no_room(self: Path, text: str) -> int:
+        with self.open("w") as file:
+            file.write(text[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", no_room)
+    with pytest.raises(OSError, match="No space"):
+        folder.write(0, judged(folder.history(0)))
+    with pytest.raises(OSError, match="No space"):
+        folder.played(3)
+    assert folder.tally().live == 1
+    assert folder.next_episode == 0
+
+
+def test_a_run_goes_on_under_another_load_which_is_kept(tmp_path):
+    Folder.make(tmp_path / "run", Plan(seed=7, faults=1_000))
+    again = Folder.resume(tmp_path / "run", faults=2_000, rate=700.0)
+    assert again.plan == Plan(seed=7, faults=2_000, rate=700.0)
+    assert Folder.resume(tmp_path / "run").plan == again.plan
+    assert "700 requests/s" in again.plan.load
+    assert "2,000 faults" in again.plan.load
+
+
+def test_a_shop_is_broken_by_one_run_at_a_time(tmp_path):
+    with alone(tmp_path), pytest.raises(BadTarget, match="another run"), alone(tmp_path):
+        pass
+    with alone(tmp_path):
+        pass
+
+
+def test_whoever_is_killed_keeps_nobody_from_breaking_the_shop(tmp_path):
+    holds, told = os.pipe()
+    child = os.fork()
+    if not child:
+        with alone(tmp_path):
+            os.write(told, b"held")
+            signal.pause()
+    os.read(holds, 4)
+    with pytest.raises(BadTarget), alone(tmp_path):
+        pass
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with alone(tmp_path):
+        pass
+
+
+def test_the_load_of_a_session_comes_back(tmp_path):
+    path = tmp_path / "history.gz"
+    with History.writing(path, replace(SESSION, load="700 requests/s"), lambda _: None):
+        pass
+    assert read_history(path)[0].load == "700 requests/s"

@@ -156,6 +156,14 @@ async def test_only_the_shop_s_own_word_makes_a_confirmed_change_a_lost_one(shop
     assert goods.events[2:] == [event]
 
 
+async def test_a_shop_that_refuses_at_once_is_not_asked_at_once_again(shop, goods, monkeypatch):
+    monkeypatch.setattr(merchandise, "PAUSE_S", 0.02)
+    shop.drops = 1_000_000
+    await goods._change(goods.price)
+    await goods.finish(0.1)
+    assert 2 <= len(shop.late) <= 0.1 / 0.02 + 2
+
+
 async def test_a_price_that_is_another_than_was_confirmed_is_told(shop, goods):
     await goods._change(goods.price)
     shop.amount = 1

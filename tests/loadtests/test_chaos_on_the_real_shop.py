@@ -29,7 +29,9 @@ def target_of(stack: Stack) -> Target:
 @pytest.mark.timeout(300)
 async def test_no_old_price_is_shown_while_everything_breaks(faults: Stack, tmp_path: Path, capsys):
     # How soon everything is repaired is measured on a machine that does nothing else.
-    plan = Plan(seed=11, faults=10, rate=120.0, connections=4, calm_s=3.0, kinds=SOON_OVER, repaired_within_s=15.0)
+    plan = Plan(
+        seed=11, faults=10, rate=120.0, connections=4, calm_s=3.0, quiet_s=8.0, kinds=SOON_OVER, repaired_within_s=15.0
+    )
     folder = Folder.make(tmp_path / "run", plan)
     said: list[str] = []
     tally = await run(target_of(faults), folder, said.append)

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections import Counter
 
-from loadtests.chaos.schedule import HIGHEST_LAG_MS, KINDS, LATEST_S, Stage, episode, episodes
+import pytest
+
+from loadtests.chaos.schedule import HIGHEST_LAG_MS, KINDS, LATEST_S, Stage, episode, episodes, possible
 
 STAGE = Stage(
     edges=("us", "eu", "ap"),
@@ -54,6 +56,35 @@ def test_only_wanted_kinds_are_drawn():
 def test_a_disk_that_is_not_ours_is_not_filled():
     plain = Stage(STAGE.edges, STAGE.edge_workers, STAGE.origin_workers, full_disk=False)
     assert all(fault.kind != "fill disk" for n in range(2_000) for fault in episode(3, n, plain).faults)
+
+
+def test_kinds_that_there_is_nothing_for_are_not_possible():
+    plain = Stage(STAGE.edges, STAGE.edge_workers, STAGE.origin_workers, full_disk=False)
+    assert possible(STAGE, ("fill disk", "cut")) == ("cut", "fill disk")
+    assert possible(plain, ("fill disk", "cut")) == ("cut",)
+    assert possible(plain, ("fill disk",)) == ()
+
+
+@pytest.mark.parametrize(
+    ("breaks", "edge"),
+    [
+        ({"do": "kill", "name": "eu-2"}, "eu"),
+        ({"do": "freeze", "name": "ap"}, "ap"),
+        ({"do": "step-clock", "name": "us-1", "s": 60}, "us"),
+        ({"do": "cut", "edge": "us", "channel": "fills"}, "us"),
+        ({"do": "cut", "edge": "all", "channel": "fills"}, None),
+        ({"do": "stall", "edge": "replication"}, None),
+        ({"do": "kill", "name": "origin-1"}, None),
+        ({"do": "stop", "name": "origin"}, None),
+        ({"do": "kill", "name": "relay"}, None),
+        ({"do": "freeze", "name": "primary"}, None),
+        ({"do": "freeze", "name": "supervisor", "s": 1.0}, None),
+        ({"do": "wipe", "name": "valkey"}, None),
+        ({"do": "pause-replay"}, None),
+    ],
+)
+def test_a_fault_is_about_one_edge_or_about_what_all_share(breaks, edge):
+    assert STAGE.edge_of(breaks) == edge
 
 
 def test_what_does_not_end_by_itself_is_mended():

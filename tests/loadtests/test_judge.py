@@ -98,9 +98,20 @@ def test_a_coded_page_is_judged_by_what_it_was_before(judge):
     assert judge.findings.old_prices_after_live == 1
 
 
-def test_another_body_under_the_same_etag_is_read_again(judge):
+def test_another_body_under_the_same_etag_is_wrong_and_judged_by_what_it_shows(judge):
     judge.answered("eu", "GET", VISIT, page(1000, NEW, 12.0))
     assert judge.findings.old_prices_after_live == 1
+    assert judge.findings.unreadable_said == ['eu /eu-eur/products/one: another body under the same ETag "new"']
+    judge.answered("eu", "GET", VISIT, page(1000, NEW, 12.0))
+    assert judge.findings.unreadable == 1
+
+
+def test_an_etag_stands_for_a_body_in_each_content_coding(judge):
+    plain = page(1200, NEW, 12.0)
+    coded = Answer(200, {**plain.headers, "content-encoding": "gzip"}, gzip.compress(plain.body), 12.0, 12.1)
+    judge.answered("eu", "GET", VISIT, coded)
+    judge.answered("eu", "GET", VISIT, plain)
+    assert judge.findings.is_clean
 
 
 def test_staleness_and_sightings_of_old_prices_before_live():
