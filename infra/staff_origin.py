@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -42,9 +43,18 @@ class Origin:
         self._token = token
 
     def ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, wait_s: float = 0.0
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        wait_s: float = 0.0,
+        within_s: float = math.inf,
     ) -> dict[str, Any]:
-        """The decoded answer. Raises Refused with what the origin said, or that it cannot be reached."""
+        """The decoded answer. Raises Refused with what the origin said, or that it cannot be reached.
+
+        `wait_s`: how long it was asked to hold the question. `within_s`: the caller's own patience.
+        """
         import httpx
 
         headers = {"accept": "application/json"}
@@ -56,7 +66,7 @@ class Origin:
                 self.url + _API + path,
                 json=body,
                 headers=headers,
-                timeout=REQUEST_TIMEOUT_S + wait_s,
+                timeout=min(REQUEST_TIMEOUT_S + wait_s, within_s),
                 # A proxy has nothing to do with a shop on this machine.
                 trust_env=urlsplit(self.url).hostname not in {"127.0.0.1", "::1", "localhost"},
             )

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 POLL_S: Final = 0.5
 """How long one question for the state of a change is held by the origin, in seconds; and the pause after one that
 failed."""
+LEAST_S: Final = 1.0
+"""An origin has so long for an answer, even where nothing is left of the time."""
 
 
 def finish(
@@ -59,19 +61,21 @@ def _watch(origin: Origin, position: str, timeout: float, *, quiet: bool) -> dic
             left_s = deadline - time.monotonic()
             wait_s = max(0.0, min(POLL_S, left_s))
             report: dict[str, Any] | Refused
+            path = f"/changes/{position}?wait_s={wait_s:.3f}&read_back=yes"
             try:
-                report = origin.ask("GET", f"/changes/{position}?wait_s={wait_s:.3f}&read_back=yes", wait_s=wait_s)
+                report = origin.ask("GET", path, wait_s=wait_s, within_s=max(LEAST_S, left_s))
             except Refused as refused:
                 report = refused
                 if refused.code != EXIT_FAILED:
                     break
-                time.sleep(wait_s)
+                # It may have failed by silence, which took what was left.
+                time.sleep(max(0.0, min(POLL_S, deadline - time.monotonic())))
             else:
                 if live is not None:
                     live.update(_report_tables(report))
                 if report["final"]:
                     break
-            if left_s <= 0:
+            if time.monotonic() >= deadline:
                 break
     if not quiet and not console.is_terminal and not isinstance(report, Refused):
         for line in _report_lines(report):

@@ -10,7 +10,8 @@ listings, home pages and the API through every edge on many connections. Every a
 reported live when its request was sent (`loadtests/oracle.py`): no old price may come back. Answers to conditional
 requests and to HEAD are judged by the body that their ETag stands for.
 
-Exit status: 0 when no answer was wrong and every change became live, 1 otherwise, 2 when the run could not start.
+Exit status: 0 when no answer was wrong, every change became live and every edge shows each changed price at the end; 1
+otherwise, 2 when the run could not start.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ FAULT_PERIOD_S = 8.0
 """A fault asked for half of the time is on for half of this, then off for half; longer than the lease of 2 s."""
 PRODUCTS = 40
 """Products that shoppers know; found by following links."""
+LAST_TRIES, LAST_PAUSE_S = 4, 0.5
+"""How often an edge is asked for a price at the end that it does not answer with, and how long after one another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ class Report(Findings):
     changes_failed: list[str] = field(default_factory=list)
     states: dict[str, int] = field(default_factory=dict)
     no_answer: int = 0
+    not_there: dict[str, int] = field(default_factory=dict)
+    """Edge -> changed prices that it did not answer with at the end."""
     live_ms: dict[str, float] = field(default_factory=dict)
     """p50, p99 and max from sending a change to the report that it is live."""
     after_commit_ms: dict[str, float] = field(default_factory=dict)
@@ -88,7 +93,8 @@ class Report(Findings):
 
     @property
     def passed(self) -> bool:
-        return self.is_clean and not self.changes_failed and self.changes > 0 and self.answers_telling > 0
+        proved = self.changes > 0 and self.answers_telling > 0
+        return proved and self.is_clean and not self.changes_failed and not any(self.not_there.values())
 
 
 class Shopper:
@@ -305,14 +311,22 @@ class Observer:
         changed = [key for key in self._keys if self.oracle.current(key) != self.oracle.initial(key)]
         for edge, url in self.target.edges.items():
             async with Connection(url) as connection:
-                for key in changed:
-                    visit = people.price(key.market, key.sku)
-                    try:
-                        answer = await connection.request("GET", visit.target)
-                    except NoAnswer:
-                        self.report.no_answer += 1
-                        continue
-                    self.judge.answered(edge, "GET", visit, answer)
+                there = [await self._is_there(edge, connection, people.price(*key)) for key in changed]
+            self.report.not_there[edge] = there.count(False)
+
+    async def _is_there(self, edge: str, connection: Connection, visit: people.Visit) -> bool:
+        """Whether an edge answers, with whatever; a fault may be on just now."""
+        for number in range(LAST_TRIES):
+            await asyncio.sleep(LAST_PAUSE_S if number else 0.0)
+            try:
+                answer = await connection.request("GET", visit.target)
+            except NoAnswer:
+                self.report.no_answer += 1
+                continue
+            self.judge.answered(edge, "GET", visit, answer)
+            if answer.status == 200:
+                return True
+        return False
 
     async def _disturb(self) -> None:
         """Faults, on for half of each period. Leaves everything healed."""
@@ -365,6 +379,7 @@ def render(report: Report) -> str:
     ]
     lines += [f"failed: {text}" for text in report.changes_failed]
     lines += [f"unreadable: {text}" for text in report.unreadable_said]
+    lines += [f"not there at the end: {count} prices at {edge}" for edge, count in report.not_there.items() if count]
     lines += [violation_line(violation) for violation in report.violations]
     if report.changes and not report.answers_telling:
         lines.append("nothing was proved: no answer showed a price that had changed")

@@ -41,6 +41,9 @@ class Faults:
         self._shop = shop
         self._cuts: dict[tuple[str, str], dict[str, Any]] = {}
         """(edge, channel) -> what the relay was told; one that had to be restarted is told again."""
+        self._on_the_way = asyncio.Lock()
+        """Held by whoever changes the cuts: another client may be about the same. Nothing waits in it that a fault
+        could hold for longer than the relay is waited for."""
         self._off_s: dict[str, float] = {}
         """Name of a worker -> by how much its wall clock is wrong."""
         self._disk = Disk(shop.servers.home)
@@ -99,7 +102,7 @@ class Faults:
             case "wipe":
                 return {"forgot": await self._wipe(command), "faults": await self.active()}
             case "fill-disk":
-                await asyncio.to_thread(self._disk.check if command.get("dry") else self._disk.fill)
+                await asyncio.to_thread(self._disk.check if _flag(command, "dry") else self._disk.fill)
             case "empty-disk":
                 self._disk.empty()
             case "step-clock":
@@ -130,7 +133,7 @@ class Faults:
 
     async def repeat_cuts(self) -> None:
         """Tell a new relay what the old one was told."""
-        for (edge, channel), told in self._cuts.items():
+        for (edge, channel), told in list(self._cuts.items()):
             if (edge, channel) != REPLICATION or told["do"] != "cut":
                 await self._shop.relay.ask({**told, "edge": edge, "channel": channel})
 
@@ -165,12 +168,13 @@ class Faults:
 
     async def _cut(self, how: str, command: dict[str, Any]) -> None:
         told = {name: command[name] for name in ("ms", "bytes_per_s", "seed") if name in command} | {"do": how}
-        for edge, channel in self._channels(command):
-            if (edge, channel) == REPLICATION:
-                await self._change_replication(told)
-            else:
-                await self._shop.relay.ask({**told, "edge": edge, "channel": channel})
-            self._cuts[edge, channel] = told
+        async with self._on_the_way:
+            for edge, channel in self._channels(command):
+                if (edge, channel) == REPLICATION:
+                    await self._change_replication(told)
+                else:
+                    await self._shop.relay.ask({**told, "edge": edge, "channel": channel})
+                self._cuts[edge, channel] = told
 
     async def _change_replication(self, told: dict[str, Any] | None) -> int:
         """None: as if nothing had been. How many connections of the relay have felt it."""
@@ -189,22 +193,15 @@ class Faults:
 
     async def _heal(self, command: dict[str, Any]) -> int:
         """How many connections have felt what is ended."""
-        everything, felt = command.get("edge") is None, 0
+        everything = command.get("edge") is None
         if everything:
             # Thaw before anybody is asked for anything, wake before anything waits for the origin.
             for child in self._shop.children.values():
                 if child.frozen:
                     child.thaw()
         channels = self._channels(command) + ([REPLICATION] if everything else [])
-        for edge, channel in channels:
-            if (edge, channel) not in self._cuts:
-                continue
-            if (edge, channel) == REPLICATION:
-                passed = await self._change_replication(None)
-                felt += passed if self._cuts[edge, channel]["do"] != "cut" else 0  # that is none of the relay's
-            else:
-                felt += int((await self._shop.relay.ask({"do": "heal", "edge": edge, "channel": channel}))["felt"])
-            del self._cuts[edge, channel]
+        async with self._on_the_way:
+            felt = sum([await self._end_cut(*each) for each in channels if each in self._cuts])
         if everything:
             self._disk.empty()
             for name in list(self._off_s):
@@ -216,12 +213,22 @@ class Faults:
                 await self._resume_replay()
         return felt
 
+    async def _end_cut(self, edge: str, channel: str) -> int:
+        """How many connections have felt it."""
+        if (edge, channel) == REPLICATION:
+            passed = await self._change_replication(None)
+            felt = passed if self._cuts[edge, channel]["do"] != "cut" else 0  # that is none of the relay's
+        else:
+            felt = int((await self._shop.relay.ask({"do": "heal", "edge": edge, "channel": channel}))["felt"])
+        del self._cuts[edge, channel]
+        return felt
+
     async def _fail_over(self, command: dict[str, Any]) -> dict[str, Any]:
         """Hand the primary over, and say how that went."""
-        failover, to = self._shop.databases.runner, command.get("to")
+        failover, to, accept_loss = self._shop.databases.runner, command.get("to"), _flag(command, "accept_loss")
         try:
             async with asyncio.timeout(FAILOVER_S):
-                move = await failover.move(to, accept_loss=bool(command.get("accept_loss")))
+                move = await failover.move(to, accept_loss=accept_loss)
         except Refused as exc:
             raise LocalError(f"failover: {exc}") from exc
         except TimeoutError as exc:
@@ -286,6 +293,15 @@ class Faults:
                 return await work
         except TROUBLE as exc:
             raise LocalError(f"the databases cannot be asked: {exc or type(exc).__name__}; do they run?") from exc
+
+
+def _flag(command: dict[str, Any], name: str) -> bool:
+    """False where nothing is said. Raises LocalError for what is neither true nor false: "false" is no reason to give
+    anything up."""
+    said = command.get(name, False)
+    if not isinstance(said, bool):
+        raise LocalError(f"{command.get('do')}: {name} is true or false, not {said!r}")
+    return said
 
 
 def _how(told: dict[str, Any]) -> str:

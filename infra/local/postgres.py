@@ -41,6 +41,8 @@ DATABASE = "nearshelf"
 END_STREAMS_S = 2.0
 END_S = 10.0
 """How long processes that are killed may take to vanish."""
+PROMOTION_S = 60
+"""How long a promotion is waited for before it is said that it takes so long."""
 READY_S = 60.0
 """How long a server may take until it answers, recovery after a crash included."""
 ROOM_BYTES = 64 << 20
@@ -180,9 +182,18 @@ class Databases:
             # A run that was promoting it was killed: there is no way back to the other.
             async with self.connection(node.port, "postgres") as connection:
                 await connection.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
-                await connection.fetchval("SELECT pg_promote(true, 60)")
+                await self._until_promoted(node, connection)
         await self._ensure_application()
         return node.child
+
+    async def _until_promoted(self, node: Node, connection: asyncpg.Connection[Any]) -> None:
+        """However much log it has to replay first: nothing else can be done with it."""
+        # Asked again it is only waited for; it may have come to its end in between.
+        promotion = f"SELECT CASE WHEN pg_is_in_recovery() THEN pg_promote(true, {PROMOTION_S}) ELSE true END"
+        while not await connection.fetchval(promotion):
+            self.tell(
+                f"{node.name} is not the primary yet after {PROMOTION_S} s: it has log to replay, and is waited for"
+            )
 
     async def start_standby(self) -> Child:
         """Have the other server follow the primary: copied on the first start, else as `follow` does."""

@@ -82,6 +82,7 @@ class Supervisor:
         self.is_ready = False
         self.resting: dict[str, None] = {}
         """Names of children that were stopped on purpose, in that order."""
+        self._waking = asyncio.Lock()
         self._control = ControlServer(state.control, self.faults.obey)
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._news: asyncio.Task[None] | None = None
@@ -303,17 +304,20 @@ class Supervisor:
 
     async def wake(self, children: list[Child]) -> None:
         """Start children that were put to rest, and wait until they answer."""
-        stopped = [child for child in children if child.name in self.resting]
-        databases = [child.name for child in stopped if self.databases.are(child.name)]
-        stopped = [child for child in stopped if child.name not in databases]
-        if databases:
-            await self.databases.wake(databases)
-        for child in stopped:
-            await self.revive(child)
-        for name in (*databases, *(child.name for child in stopped)):
-            del self.resting[name]
-        origin = [child for child in stopped if child.name in self.topology.origin_workers]
-        edges = [child for child in stopped if child.name in set(self._edge_names())]
+        asked = [child for child in children if child.name in self.resting]
+        # Another client may wake the same ones: nobody is started twice, and both wait.
+        async with self._waking:
+            stopped = [child for child in asked if child.name in self.resting]
+            databases = [child.name for child in stopped if self.databases.are(child.name)]
+            stopped = [child for child in stopped if child.name not in databases]
+            if databases:
+                await self.databases.wake(databases)
+            for child in stopped:
+                await self.revive(child)
+            for name in (*databases, *(child.name for child in stopped)):
+                self.resting.pop(name, None)
+        origin = [child for child in asked if child.name in self.topology.origin_workers]
+        edges = [child for child in asked if child.name in set(self._edge_names())]
         if origin:
             await self._until_ready(origin, self.topology.origin_readiness)
         if edges:

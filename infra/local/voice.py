@@ -12,7 +12,10 @@ from infra.errors import complain
 
 
 class Voice:
-    """Plain text unless standard output is a terminal that wants colour."""
+    """Plain text unless standard output is a terminal that wants colour.
+
+    Whoever speaks goes on when nobody can hear it: the reader has gone away, or the disk of a log is full.
+    """
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
@@ -21,7 +24,7 @@ class Voice:
 
     def line(self, text: str = "") -> None:
         if not self.quiet:
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(OSError):
                 print(text, flush=True)
 
     def step(self, text: str) -> None:
@@ -34,10 +37,10 @@ class Voice:
         """Something that a person must mend; red on a terminal, and said even when quiet."""
         if self.colour and sys.stderr.isatty():
             title = f"\x1b[1;37;41m {title} \x1b[0m"
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):
             print("\n".join(("", title, *(f"  {line}" for line in lines), "")), file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
         """Something went wrong and is being dealt with; said even when quiet."""
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):
             complain(text)

@@ -145,9 +145,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", type=int, help="only the row of this number, from 1")
     parser.add_argument("--write", type=Path, help="put the table into this file, between its `hot-tag` marks")
     options = parser.parse_args(argv)
-    program = tier_program()
-    if program is None:
-        return measuring.complain("this takes a valkey-server or a redis-server; VALKEY_BIN names one")
     few = max(WORKERS, options.cap // 10)
     cases = [
         Case(f"cap {options.cap}, deadline 30 s", options.cap, 30.0, has_excess=False),
@@ -155,7 +152,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         Case(f"cap {few}, deadline 1 s", few, 1.0, has_excess=True),
     ]
     if options.only is not None:
-        cases = cases[options.only - 1 : options.only]
+        if not 1 <= options.only <= len(cases):
+            return measuring.complain(f"--only: rows are 1 to {len(cases)}, not {options.only}")
+        cases = [cases[options.only - 1]]
+    program = tier_program()
+    if program is None:
+        return measuring.complain("this takes a valkey-server or a redis-server; VALKEY_BIN names one")
     about = (
         f"{measuring.today()}: {options.keys:,} pages with one tag, {options.viewers:,} viewers, {options.sites} sites "
         f"of {WORKERS} workers with a regional tier, origin {ORIGIN_S * 1000:.0f} ms"

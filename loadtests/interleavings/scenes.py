@@ -171,7 +171,7 @@ async def cut_off(stage: Stage, page: Page) -> Finding:
     try:
         async with stage.messages_lost():
             told = await stage.change(page)
-            return stage.judged(page, told, [await stage.ask(page)])
+            return stage.judged(page, told, [await stage.ask(page)], may_refuse=True)
     finally:
         await stage.origin.listen()
         await stage.until_answered(stage.page("-after"))
@@ -235,7 +235,7 @@ async def slow_origin_after_a_hard_purge(stage: Stage) -> Finding:
         await asyncio.wait([late], timeout=AT_ONCE_S)
     finally:
         barrier.release()
-    return stage.judged(page, told, [await late])
+    return stage.judged(page, told, [await late], may_refuse=True)
 
 
 async def broken_origin_after_a_hard_purge(stage: Stage) -> Finding:
@@ -244,7 +244,7 @@ async def broken_origin_after_a_hard_purge(stage: Stage) -> Finding:
     await stage.cache.wait(OLD_ENOUGH_S)
     page.trouble = Trouble.ERROR_503
     told = await stage.change(page)
-    return stage.judged(page, told, [await stage.ask(page), await stage.ask(page)])
+    return stage.judged(page, told, [await stage.ask(page), await stage.ask(page)], may_refuse=True)
 
 
 async def soft_purge(stage: Stage) -> Finding:

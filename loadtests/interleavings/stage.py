@@ -141,12 +141,18 @@ class Stage:
 
     # --- what came of it ---
 
-    def judged(self, page: Page, told: Told, shown: Sequence[Shown]) -> Finding:
-        """Of viewers who all asked after `told` was known: may the promise be made of this cache?"""
+    def judged(self, page: Page, told: Told, shown: Sequence[Shown], *, may_refuse: bool = False) -> Finding:
+        """Of viewers who all asked after `told` was known: may the promise be made of this cache?
+
+        The last of them is to be shown the new price. `may_refuse`: or be refused, or be told that the price is being
+        confirmed, where nobody can know it; no answer at all is none.
+        """
         old = [each for each in shown if self._is_old(page, each)]
-        seen = said_of(page, old[0] if old else shown[-1])
+        last = shown[-1]
+        seen = said_of(page, old[0] if old else last)
         if not old:
-            return Finding(Verdict.HOLDS, f"{seen}; {told.words}")
+            right = last.is_current_price or (may_refuse and (last.status >= 500 or last.marked))
+            return Finding(Verdict.HOLDS if right else Verdict.FAILS, f"{seen}; {told.words}")
         if told.done:
             return Finding(Verdict.FAILS, f"{seen}, after {told.words}")
         return Finding(Verdict.CANNOT, f"{seen}; {told.words}")

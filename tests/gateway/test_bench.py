@@ -12,7 +12,7 @@ from urllib.request import urlopen
 import pytest
 
 from cache_policies.positions import PurgeKind
-from loadtests.bench import measuring
+from loadtests.bench import hot_tag, measuring
 from loadtests.bench.hits import Shop
 from loadtests.bench.measuring import BenchError, Row, Run, Verdict
 from loadtests.bench.origins import BenchOrigin, Page, running
@@ -78,6 +78,15 @@ def test_a_round_of_what_goes_to_the_origin_gives_a_table_and_a_verdict(bench, r
 
 
 @pytest.mark.skipif(tier_program() is None, reason="needs a valkey-server or redis-server")
+@pytest.mark.parametrize("row", ["0", "4", "-1"])
+def test_a_row_of_the_hot_tag_that_there_is_not_is_refused_and_nothing_is_written(tmp_path, capsys, row):
+    document = tmp_path / "edge.md"
+    document.write_text("<!-- hot-tag -->\nmeasured\n<!-- /hot-tag -->\n")
+    assert hot_tag.main(["--only", row, "--write", str(document)]) == 2
+    assert f"--only: rows are 1 to 3, not {row}" in capsys.readouterr().err
+    assert "measured" in document.read_text()
+
+
 def test_a_hot_tag_is_purged_and_every_page_fetched_once_for_each_site():
     found = run("hot_tag", "--keys", "60", "--viewers", "20", "--sites", "2", "--cap", "20", "--only", "1")
     assert found.returncode == 0, found.stdout + found.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.freshness import Plan, observe
+from loadtests.freshness import Plan, observe, render
 from loadtests.target import load_target
 from tests.support.fake_shop import FakeShop
 
@@ -64,6 +64,41 @@ async def test_a_planted_bug_is_found_and_named(tmp_path, bug):
     assert found.verdict == "superseded"
     assert bug(found.edge, found.target)
     assert found.shown != found.expected
+
+
+class Dead(FakeShop):
+    """One of its edges answers nothing that anybody can use."""
+
+    def at_edge(self, edge, method, path, body):
+        return (503, {}, b"") if edge == "eu" else super().at_edge(edge, method, path, body)
+
+
+async def test_an_edge_that_fails_throughout_fails_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("loadtests.freshness.LAST_PAUSE_S", 0.0)
+    with Dead(tmp_path).running() as shop:
+        report = await observe(load_target(shop.ready), PLAN)
+    assert report.is_clean
+    assert not report.passed
+    assert report.not_there["us"] == 0
+    assert f"not there at the end: {report.not_there['eu']} prices at eu\n" in render(report)
+
+
+async def test_an_edge_that_a_fault_keeps_from_answering_once_is_asked_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("loadtests.freshness.LAST_PAUSE_S", 0.0)
+    failed: set[str] = set()
+
+    class Once(FakeShop):
+        def at_edge(self, edge, method, path, body):
+            if edge == "eu" and path not in failed:
+                failed.add(path)
+                return 503, {}, b""
+            return super().at_edge(edge, method, path, body)
+
+    with Once(tmp_path).running() as shop:
+        report = await observe(load_target(shop.ready), PLAN)
+    assert failed
+    assert report.passed
+    assert report.not_there == {"us": 0, "eu": 0}
 
 
 async def test_a_change_that_never_becomes_live_fails_the_run(tmp_path, monkeypatch):

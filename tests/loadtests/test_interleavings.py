@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -14,10 +16,11 @@ from cache_policies.positions import Position
 from loadtests.http1 import Connection, NoAnswer
 from loadtests.interleavings import __main__ as command
 from loadtests.interleavings import scenes
-from loadtests.interleavings.caches import Edge, Site
-from loadtests.interleavings.origin import EDGE_KEY, Origin, Trouble
+from loadtests.interleavings.caches import Cache, Edge, Site, Told
+from loadtests.interleavings.origin import EDGE_KEY, Origin, Page, Trouble
 from loadtests.interleavings.peers import Nginx, NginxStale, Varnish
 from loadtests.interleavings.scenes import SCENES
+from loadtests.interleavings.stage import Shown, Stage
 from loadtests.interleavings.table import Column, Finding, Verdict, notes, table
 from tests.loadtests.wrong_caches import Deaf, Deletes
 
@@ -51,6 +54,56 @@ async def test_each_interleaving_is_failed_by_a_cache_that_is_wrong(monkeypatch)
     assert deletes.findings["a1"].verdict is Verdict.FAILS
     assert deletes.findings["b1"].words == "old price, after it says so; until a second purge"
     assert deaf.findings["c1"].verdict is Verdict.CANNOT
+
+
+NEW, MARKED = Shown(200, 1200, marked=False), Shown(200, 1000, marked=True)
+OLD, BROKEN, REFUSED, NOTHING = (
+    Shown(200, 1000, False),
+    Shown(502, None, False),
+    Shown(503, None, False),
+    Shown(0, None, False),
+)
+
+
+@pytest.mark.parametrize(
+    ("shown", "verdict", "where_it_may_refuse"),
+    [
+        pytest.param([NEW], Verdict.HOLDS, Verdict.HOLDS, id="the new price"),
+        pytest.param([REFUSED, NEW], Verdict.HOLDS, Verdict.HOLDS, id="the new price in the end"),
+        pytest.param([NEW, OLD], Verdict.FAILS, Verdict.FAILS, id="the old price"),
+        pytest.param([OLD, NEW], Verdict.FAILS, Verdict.FAILS, id="the old price at first"),
+        pytest.param([BROKEN, BROKEN], Verdict.FAILS, Verdict.HOLDS, id="502 throughout"),
+        pytest.param([REFUSED], Verdict.FAILS, Verdict.HOLDS, id="503"),
+        pytest.param([MARKED], Verdict.FAILS, Verdict.HOLDS, id="marked as being confirmed"),
+        pytest.param([NOTHING], Verdict.FAILS, Verdict.FAILS, id="no answer"),
+        pytest.param([Shown(404, None, False)], Verdict.FAILS, Verdict.FAILS, id="a page that is gone"),
+    ],
+)
+def test_a_row_holds_where_the_new_price_is_shown_or_a_refusal_is_right(shown, verdict, where_it_may_refuse):
+    origin = Origin()
+    stage = Stage(origin, cast(Cache, None), "a1")
+    page = stage.page()
+    stage.happens(page)
+    told = Told(True, "live by its report")
+    assert stage.judged(page, told, shown).verdict is verdict
+    assert stage.judged(page, told, shown, may_refuse=True).verdict is where_it_may_refuse
+
+
+@pytest.mark.parametrize("status", [0, 502])
+async def test_whoever_answers_nothing_holds_in_no_row_but_those_where_a_refusal_is_right(monkeypatch, status):
+    """Once what leads up to a row has come about."""
+    refuses = {"c3", "c4", "e1", "e2"} if status else set()
+
+    def judged(self: Stage, page: Page, told: Told, shown: Sequence[Shown], **may: bool) -> Finding:
+        return right(self, page, told, [Shown(status, None, False) for _ in shown], **may)
+
+    right = Stage.judged
+    monkeypatch.setattr(Stage, "judged", judged)
+    rows = [scene for scene in SCENES if scene.id[0] in "abc" or scene.id in {"e1", "e2"}]
+    (column,) = await command.columns_of([Deletes], rows)
+    played = {row: found for row, found in column.findings.items() if found.verdict is not Verdict.NOT_PLAYED}
+    assert {row for row, found in played.items() if found.verdict is Verdict.HOLDS} == refuses & set(played)
+    assert refuses <= set(played)
 
 
 def test_nothing_to_play_is_said(capsys):
