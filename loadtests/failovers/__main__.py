@@ -11,7 +11,12 @@ that their standby never had, with synchronous commits switched off: those are l
 Meanwhile pages and prices of some markets are read at every edge, and staff change prices in another. The default takes
 about half an hour on two cores, and says so first; a run that cannot go on tells what it has seen until then.
 
-Exit status: 0 when every promise was kept, 1 when one was not, 2 when the run could not start or go on.
+After each loss, and again once the shop is whole, nobody changes anything until the last change is reported live. Then
+each price that was changed is read at every edge: it has to be shown, and to be what the primary says. A kill that was
+to lose changes and lost none is tried again, up to three times as often as was asked for.
+
+Exit status: 0 when every promise was kept, 1 when one was not, or not put to the test, 2 when the run could not start
+or go on.
 """
 
 from __future__ import annotations
