@@ -45,6 +45,8 @@ SETTLED = frozenset({"live", "lost"})
 """How a change ends in a shop that is whole."""
 SHOWN = SETTLED | {"shown"}
 """And in one whose old primary is away: what no standby has is never called more, and held to the same promise."""
+MEND_S = 10.0
+"""For so long the shop is asked again to mend what is broken."""
 SETTLE_S = 1.0
 """Between a shop that is whole and its next loss, on average."""
 LOOK_S = 0.05
@@ -142,8 +144,7 @@ class Run:
             for witness in witnesses:
                 witness.cancel()
             await asyncio.gather(*witnesses, return_exceptions=True)
-            with contextlib.suppress(FaultsUnavailable):
-                await self._ask({"do": "heal"})
+            await self._mend()
         try:
             await self._until_whole()
             await self._look_for_lost()
@@ -406,7 +407,26 @@ class Run:
     # --- the shop ---
 
     async def _ask(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        return await asyncio.to_thread(self._breakage.ask, command)
+        asked = asyncio.ensure_future(asyncio.to_thread(self._breakage.ask, command))
+        try:
+            return await asyncio.shield(asked)
+        finally:
+            # Whoever interrupts us waits for what is being broken: mended before, it would stay broken.
+            await asyncio.wait({asked})
+
+    async def _mend(self) -> None:
+        """Whatever happens, the shop is left whole."""
+        give_up_at = time.monotonic() + MEND_S
+        while True:
+            try:
+                await self._ask({"do": "heal"})
+            except FaultsUnavailable as exc:
+                if time.monotonic() > give_up_at:
+                    self._tell(f"     not mended: {exc}; `nearshelf fault heal` mends it")
+                    return
+                await asyncio.sleep(LOOK_S)
+            else:
+                return
 
     async def _status(self) -> dict[str, Any]:
         return await self._ask({"do": "status"})

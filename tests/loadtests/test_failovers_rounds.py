@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,13 +13,15 @@ from typing import Any
 
 import pytest
 
+from loadtests.failovers import __main__ as command
 from loadtests.failovers import rounds
 from loadtests.failovers.looking import Reading
 from loadtests.failovers.report import Report
 from loadtests.failovers.rounds import Plan, Run
 from loadtests.failovers.witnesses import Merchandisers, Refusal, Shoppers, Write
+from loadtests.faults import FaultsUnavailable
 from loadtests.oracle import PriceKey
-from loadtests.staff import Exchange, StaffError
+from loadtests.staff import Exchange, StaffApi, StaffError
 from loadtests.target import Target
 
 KEY = PriceKey("eu-eur", "LAMP-1")
@@ -245,6 +249,82 @@ def test_prices_are_judged_over_the_whole_run(shop):
     assert shop.report.price_statuses == {"200": 5, "503": 2, "500": 1, "no answer": 1}
     assert shop.report.price_failures == ["eu /: no answer", "eu /p: 500"]
     assert (shop.report.without_retry_after, shop.report.refused_outside) == (1, 3)
+
+
+# --- its end ---
+
+
+class Control:
+    """A control socket that takes its time, for `Breakage`."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.refuses = 0
+
+    def ask(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        if command["do"] == "freeze":
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)  # it is being frozen while we are told to end
+        if self.refuses:
+            self.refuses -= 1
+            raise FaultsUnavailable("heal: not now")
+        self.done.append(str(command["do"]))
+        return {}
+
+
+class Freezing(Run):
+    """Has its one round, in which somebody ends it."""
+
+    async def _meet(self) -> None:
+        self._breakage = CONTROL  # type: ignore[assignment]
+        self.pages = self.prices = Shoppers({}, ["/"], 10.0, "seed")
+        self.merchandisers = Merchandisers(None, [KEY], {}, "seed")  # type: ignore[arg-type]
+
+    async def _play(self, *_: object) -> None:
+        await self._ask({"do": "freeze"})
+        raise AssertionError("it was told to end")
+
+
+CONTROL = Control()
+
+
+@pytest.mark.parametrize("background", [False, True], ids=["in a terminal", "of a shell, in the background"])
+def test_whoever_ends_it_finds_the_shop_mended(tmp_path, monkeypatch, capsys, background):
+    async def signed_in(*_: object) -> None: ...
+
+    def unheard(*_: object) -> None:
+        raise AssertionError("nobody listens for SIGTERM")
+
+    (tmp_path / "env.json").write_text(json.dumps({"DATABASE_URL": "postgresql://nearshelf@/shop?host=/a:1"}))
+    target = Target({}, "http://127.0.0.1:2", tmp_path, tmp_path / "control")
+    CONTROL.done.clear()
+    CONTROL.refuses = 0
+    monkeypatch.setattr(command, "load_target", lambda *_: target)
+    monkeypatch.setattr(command, "Run", Freezing)
+    monkeypatch.setattr(StaffApi, "signed_in", signed_in)
+    before = signal.signal(signal.SIGTERM, unheard)
+    # A shell has what it runs in the background ignore Ctrl-C.
+    interrupts = signal.signal(signal.SIGINT, signal.SIG_IGN if background else signal.default_int_handler)
+    try:
+        assert command.main([]) == 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupts)
+    assert CONTROL.done == ["freeze", "heal"]
+    assert "interrupted" in capsys.readouterr().err
+
+
+async def test_what_cannot_be_mended_yet_is_tried_again(shop, monkeypatch):
+    monkeypatch.setattr(shop, "_breakage", CONTROL)
+    monkeypatch.setattr(shop, "_ask", lambda command: Run._ask(shop, command))
+    CONTROL.done.clear()
+    CONTROL.refuses = 2
+    await shop._mend()
+    assert CONTROL.done == ["heal"]
+    CONTROL.refuses = 1
+    monkeypatch.setattr(rounds, "MEND_S", -1.0)
+    await shop._mend()
+    assert "not mended: heal: not now" in shop.said[-1]
 
 
 def test_a_report_is_told_as_json_with_why_it_does_not_count():
