@@ -11,7 +11,12 @@ that their standby never had, with synchronous commits switched off: those are l
 Meanwhile pages and prices of some markets are read at every edge, and staff change prices in another. The default takes
 about half an hour on two cores, and says so first; a run that cannot go on tells what it has seen until then.
 
-Exit status: 0 when every promise was kept, 1 when one was not, 2 when the run could not start or go on.
+After each loss, and again once the shop is whole, nobody changes anything until the last change is reported live. Then
+each price that was changed is read at every edge: it has to be shown, and to be what the primary says. A kill that was
+to lose changes and lost none is tried again, up to three times as often as was asked for.
+
+Exit status: 0 when every promise was kept, 1 when one was not, or not put to the test, 2 when the run could not start
+or go on, or was interrupted: then whatever was broken is mended first.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,6 +54,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 async def play(target: Target, plan: Plan) -> Report:
     """All rounds. Raises BadTarget, StaffError, NoAnswer or FaultsUnavailable when they cannot be played."""
+    playing = asyncio.current_task()
+    assert playing is not None
+    # The shop is mended first. Not by way of SIGINT, which a shell has its background jobs ignore.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
     staff = await StaffApi.signed_in(target)
     return await Run(target, staff, plan, lambda line: print(line, file=sys.stderr, flush=True)).run()
 
@@ -59,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = asyncio.run(play(load_target(options.ready, options.state), plan))
     except (BadTarget, StaffError, NoAnswer, FaultsUnavailable) as exc:
         print(f"failovers: {exc}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("failovers: interrupted", file=sys.stderr)
         return 2
     print(json.dumps(report.to_json(), indent=2) if options.json else render(report))
     return 0 if report.passed else 1

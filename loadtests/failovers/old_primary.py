@@ -66,6 +66,8 @@ class Said:
     """Of what is to survive."""
     answered: list[str] = field(default_factory=list)
     """And of the rest: questions, and what may be lost."""
+    asked: int = 0
+    """Of that rest: so much it can have answered."""
 
 
 class OldPrimary:
@@ -94,7 +96,7 @@ class OldPrimary:
 
     async def asked(self) -> Said:
         """After it goes on: what of all that it is asked it acknowledges or answers, in words."""
-        said = Said()
+        said = Said(asked=len(_ANSWERS) + 1)
         said.answered += [what for what, question in _ANSWERS.items() if await _succeeds(self._answered(question))]
         if self._commit is not None and await _succeeds(self._commit):
             said.acknowledged.append("the commit of a change that it had begun before")

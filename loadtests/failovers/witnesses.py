@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from cache_policies.positions import Position
 from loadtests import people
 from loadtests.http1 import Answer, Connection, NoAnswer
 from loadtests.oracle import PriceKey
@@ -54,6 +54,14 @@ class Refusal:
     retry_after: bool
 
 
+def refused_s(refused: Iterable[Refusal]) -> float:
+    """From the first refusal to the last, at the edge where that is longest, seconds."""
+    times: dict[str, list[float]] = {}
+    for each in refused:
+        times.setdefault(each.edge, []).append(each.at)
+    return max((max(these) - min(these) for these in times.values()), default=0.0)
+
+
 @dataclass(slots=True)
 class Seen:
     """What readers of one kind were answered."""
@@ -67,7 +75,8 @@ class Seen:
     def note(self, edge: str, target: str, answer: Answer) -> None:
         self.answers += 1
         self.by_status[str(answer.status)] += 1
-        if answer.status not in {200, 304}:
+        # Nobody names an ETag: a 304 would be none of what was asked for either.
+        if answer.status != 200:
             refusal = Refusal(answer.received_at, edge, target, answer.status, "retry-after" in answer.headers)
             self.refused.append(refusal)
 
@@ -184,22 +193,26 @@ class Merchandisers:
         ghost."""
         return {(write.key, write.amount) for write in self.writes if write.position is None or write.given_up}
 
-    async def back_at(self, since: float, within_s: float) -> float | None:
-        """When a change that was asked for after `since` was acknowledged first; None: not `within_s` from then."""
+    def head(self) -> Position | None:
+        """The highest position at which a change was acknowledged, lost or not."""
+        return max((Position.parse(write.position) for write in self.writes if write.position), default=None)
+
+    async def back_at(self, since: float, epoch: int, within_s: float) -> float | None:
+        """When a change that was asked for after `since` was acknowledged first, in a later epoch than `epoch`; None:
+        not `within_s` from then.
+
+        A primary whose first process was killed may go on for a moment: what it acknowledges is of its own epoch.
+        """
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + since + within_s - time.monotonic()):
                 while True:
-                    taken = [w.ended_at for w in self.writes if w.position is not None and w.begun_at >= since]
+                    taken = [
+                        write.ended_at
+                        for write in self.writes
+                        if write.begun_at >= since and write.position and Position.parse(write.position).epoch > epoch
+                    ]
                     if taken:
                         return min(taken)
                     await self._news.wait()
         except TimeoutError:
             return None
-
-
-async def price_at(connection: Connection, key: PriceKey) -> int | None:
-    """The amount in minor units that an edge shows; None: it shows none. Raises NoAnswer."""
-    answer = await connection.request("GET", people.price(key.market, key.sku).target, {"Accept": "application/json"})
-    if answer.status != 200:
-        return None
-    return int(json.loads(answer.body)["amount_minor"])
