@@ -23,7 +23,6 @@ import argparse
 import asyncio
 import datetime as dt
 import json
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -139,8 +138,10 @@ def found_in(folder: Path) -> Tally:
 
 async def observe(options: argparse.Namespace) -> Tally:
     """Raises BadTarget, BadHistory, StaffError or FaultsUnavailable."""
-    # As after Ctrl-C: the shop is mended first.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, os.kill, os.getpid(), signal.SIGINT)
+    observing = asyncio.current_task()
+    assert observing is not None
+    # The shop is mended first. Not by way of SIGINT, which a shell has its background jobs ignore.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, observing.cancel)
     if options.resume is not None:
         folder = resumed(options)
     else:
@@ -164,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BadTarget, BadHistory, StaffError, FaultsUnavailable, OSError) as exc:
         print(f"chaos: {exc}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         print("chaos: interrupted; go on with --resume", file=sys.stderr)
         return 2
     print(json.dumps({**tally.to_json(), "passed": tally.passed}, indent=2) if options.json else rendered(tally))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -180,6 +182,28 @@ def test_kinds_that_there_is_nothing_for_are_refused_at_once(tmp_path, monkeypat
     monkeypatch.setattr(command, "load_target", lambda *_: Target({"eu": "http://eu"}, "http://origin", tmp_path, None))
     assert command.main(["--kinds", "fill disk", "--out", str(tmp_path / "run"), *also]) == 2
     assert "nothing in this shop for fill disk" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("background", [False, True], ids=["in a terminal", "of a shell, in the background"])
+def test_whoever_ends_it_by_sigterm_is_told_how_it_goes_on(tmp_path, monkeypatch, capsys, background):
+    async def until_told(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()
+
+    def unheard(*_: object) -> None:
+        raise AssertionError("nobody listens for SIGTERM")
+
+    monkeypatch.setattr(command, "load_target", lambda *_: None)
+    monkeypatch.setattr(command, "run", until_told)
+    before = signal.signal(signal.SIGTERM, unheard)
+    # A shell has what it runs in the background ignore Ctrl-C.
+    interrupts = signal.signal(signal.SIGINT, signal.SIG_IGN if background else signal.default_int_handler)
+    try:
+        assert command.main(["--out", str(tmp_path / "run")]) == 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupts)
+    assert "interrupted; go on with --resume" in capsys.readouterr().err
 
 
 def test_two_runs_do_not_break_one_shop(tmp_path, monkeypatch, capsys):
