@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from cache_policies.origins import Origin, Origins
 from edge.core.http import Headers
-from edge.gateway.origin import Caps, Deadlines, ErrorKind, OriginError, OriginPool, is_origin_url
+from edge.gateway.origin import Caps, Deadlines, ErrorKind, OriginError, OriginPool, Rank, is_origin_url
 from edge.gateway.origin.breaker import Breaker, RetryBudget
 from edge.gateway.origin.health import Health
 from edge.gateway.origins import OriginPools
@@ -363,6 +363,72 @@ async def test_those_who_wait_are_told_when_the_origin_is_left_alone(two):
     with pytest.raises(OriginError) as found:
         await line
     assert found.value.kind is ErrorKind.DESTINATION_UNAVAILABLE
+
+
+async def left_alone(pool: OriginPool, clock: ManualClock) -> None:
+    """Its pause has just ended."""
+    for _ in range(Breaker.FAILURES):
+        pool.addresses[0].breaker.failed(clock())
+    with pytest.raises(OriginError):
+        pool.turn_at_once("/a", Rank())
+    clock.advance(Breaker.FIRST_PAUSE_S)
+
+
+async def test_who_did_not_need_the_origin_after_all_leaves_the_trial_to_the_next():
+    """Another worker had it, say. Else nobody would find out that the origin is well again."""
+    async with ScriptedOrigin() as origin:
+        clock = ManualClock()
+        pool = pool_to(origin.url, clock=clock)
+        before = pool.turn_at_once("/a", Rank())
+        await left_alone(pool, clock)
+        trial = pool.turn_at_once("/a", Rank())
+        assert before is not None
+        assert trial is not None
+        before.release()
+        with pytest.raises(OriginError):
+            pool.turn_at_once("/a", Rank())
+        trial.release()
+        trial = pool.turn_at_once("/a", Rank())
+        assert trial is not None
+        await (await pool.send("GET", "/a", HOST, turn=trial)).read(1_000)
+        trial.release()
+        assert not pool.addresses[0].breaker.is_open
+        assert pool.under_way == 0
+        pool.close()
+
+
+async def test_who_leaves_just_when_it_is_their_turn_to_try_leaves_that_to_the_next(two):
+    origin, _ = two
+    clock = ManualClock()
+    pool = pool_to(origin.url, clock=clock, caps=Caps(connections=1, queue=5, queue_s=math.inf))
+    turn = pool.turn_at_once("/a", Rank())
+    assert turn is not None
+    waiting = asyncio.create_task(pool.turn("/a", Rank()))
+    await turns()
+    await left_alone(pool, clock)
+    turn.release()
+    waiting.cancel()
+    await turns()
+    assert waiting.cancelled()
+    trial = pool.turn_at_once("/a", Rank())
+    assert trial is not None
+    trial.release()
+    assert pool.under_way == 0
+    pool.close()
+
+
+async def test_whether_an_origin_can_be_reached_again_only_a_new_connection_tells(two):
+    origin, _ = two
+    clock = ManualClock()
+    pool = pool_to(origin.url, clock=clock)
+    kept, asking = await first_of(origin, pool)
+    await kept.answer(OK)
+    await asking
+    await left_alone(pool, clock)
+    asking = asyncio.create_task(ask(pool))
+    await (await origin.accepted()).answer(OK)
+    assert await asking == b"ok"
+    pool.close()
 
 
 async def test_a_slow_origin_takes_nothing_from_another():

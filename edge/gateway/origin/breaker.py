@@ -13,16 +13,23 @@ class Breaker:
     def __init__(self) -> None:
         self._failures = 0
         self._pause_s = self.FIRST_PAUSE_S
-        self._closed_until = 0.0
+        self.closed_until = 0.0
+        """While open nothing goes out before then."""
 
     def admits(self, now: float) -> bool:
         """Whether a request may go out at `now`, in seconds of the edge's clock."""
-        return self._failures < self.FAILURES or now >= self._closed_until
+        return self._failures < self.FAILURES or now >= self.closed_until
 
     def began(self, now: float) -> None:
         """A request goes out. While open, it is the trial that nobody joins before the pause is over again."""
         if self._failures >= self.FAILURES:
-            self._closed_until = now + self._pause_s
+            self.closed_until = now + self._pause_s
+
+    def called_off(self, until: float) -> None:
+        """A request that `began`, which left `closed_until` as `until`, did not go out after all. If it was the trial,
+        the next one is."""
+        if until == self.closed_until:
+            self.closed_until = 0.0
 
     def succeeded(self) -> None:
         self._failures = 0
@@ -31,10 +38,10 @@ class Breaker:
     def failed(self, now: float) -> None:
         self._failures += 1
         if self._failures == self.FAILURES:
-            self._closed_until = now + self._pause_s
+            self.closed_until = now + self._pause_s
         elif self._failures > self.FAILURES:
             self._pause_s = min(self._pause_s * 2, self.LONGEST_PAUSE_S)
-            self._closed_until = now + self._pause_s
+            self.closed_until = now + self._pause_s
 
     @property
     def is_open(self) -> bool:

@@ -45,12 +45,14 @@ class Turn:
     Whoever has got it hands it to `OriginPool.send`, and releases it once in the end, whatever came of it.
     """
 
-    __slots__ = ("_pool", "address", "rank")
+    __slots__ = ("_pool", "address", "rank", "tries_until")
 
     def __init__(self, pool: OriginPool, address: Address, rank: Rank) -> None:
         self.address: Address | None = address
         """None once a request has taken it."""
         self.rank = rank
+        self.tries_until = address.breaker.closed_until
+        """Nobody else tries the address before then, if this is the trial of one that is left alone."""
         self._pool = pool
 
     def release(self) -> None:
@@ -152,7 +154,9 @@ class OriginPool:
                 self.pace.sent(self._clock(), allowed=allowed_for)
         tried: tuple[Address, ...] = ()
         while True:
-            connection = address.idle(self._clock(), max_idle_s) if begun is None else begun.connection
+            # Whether one that was left alone can be reached again, only a new connection tells.
+            idle_s = NEW_ONLY_S if address.breaker.is_open else max_idle_s
+            connection = address.idle(self._clock(), idle_s) if begun is None else begun.connection
             kept = connection is not None
             try:
                 if begun is not None and begun.error is not None:
@@ -191,16 +195,13 @@ class OriginPool:
             return None
         candidates = self._candidates(())
         address = self._choose(candidates) if candidates else None
-        if address is None:
+        if address is None or address.breaker.is_open:
             return None
         connection = address.idle(now, KEEP_IDLE_S)
         if connection is None:
             return None
         address.under_way += 1
-        if address.breaker.is_open:
-            address.breaker.began(now)
-        else:
-            self.pace.sent(now)
+        self.pace.sent(now)
         self.retries.request()
         connection.begin_told(target, head, self.deadlines.head_s, on_event, on_interim)
         return Begun(address, connection, now)
@@ -333,6 +334,7 @@ class OriginPool:
         address, turn.address = turn.address, None
         if address is not None:
             address.under_way -= 1
+            address.breaker.called_off(turn.tries_until)
             self._not_sent(turn.rank)
         self._on_freed()
 
@@ -380,6 +382,7 @@ class OriginPool:
                 given = place.result()
                 if given is not None:
                     given.under_way -= 1
+                    given.breaker.called_off(given.breaker.closed_until)
                     line.ended(rank.tag)
                     self._on_freed()
             else:
