@@ -23,6 +23,7 @@ import argparse
 import asyncio
 import datetime as dt
 import json
+import math
 import signal
 import sys
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ from typing import Any
 from loadtests.chaos import schedule
 from loadtests.chaos.history import BadHistory
 from loadtests.chaos.report import rendered
-from loadtests.chaos.run import Folder, Plan, judged, run
+from loadtests.chaos.run import Folder, Plan, alone, judged, run
 from loadtests.chaos.shop import Shop
 from loadtests.chaos.tally import Tally
 from loadtests.faults import FaultsUnavailable
@@ -79,7 +80,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
-    """Raises BadTarget for a kind that there is not."""
+    """Of a run that begins, or of what one goes on with. Raises BadTarget."""
+    if options.resume is not None:
+        for name in ("seed", "kinds", "out"):
+            if getattr(options, name) is not None:
+                raise BadTarget(f"--{name}: a run that goes on with --resume keeps its own")
     given = changes_of(options)
     if options.seed is not None:
         given["seed"] = options.seed
@@ -96,19 +101,13 @@ def changes_of(options: argparse.Namespace) -> dict[str, Any]:
     given = {
         field: getattr(options, name) for name, field in RESUMED_WITH.items() if getattr(options, name) is not None
     }
+    if not all(math.isfinite(value) for value in given.values()):
+        raise BadTarget("--rate, --calm and --quiet: a finite number is needed")
     if any(given.get(name, 1) <= 0 for name in ("rate", "connections", "orders", "faults")):
         raise BadTarget("--rate, --connections, --orders and --faults: more than nothing is needed")
     if any(value < 0 for value in given.values()):
         raise BadTarget("--answers, --calm and --quiet: not less than nothing")
     return given
-
-
-def resumed(options: argparse.Namespace) -> Folder:
-    """Raises BadTarget."""
-    for name in ("seed", "kinds", "out"):
-        if getattr(options, name) is not None:
-            raise BadTarget(f"--{name}: a run that goes on with --resume keeps its own")
-    return Folder.resume(options.resume, **changes_of(options))
 
 
 async def print_schedule(options: argparse.Namespace) -> None:
@@ -142,13 +141,16 @@ async def observe(options: argparse.Namespace) -> Tally:
     assert observing is not None
     # The shop is mended first. Not by way of SIGINT, which a shell has its background jobs ignore.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, observing.cancel)
-    if options.resume is not None:
-        folder = resumed(options)
-    else:
-        plan = plan_of(options)
-        name = f"chaos-{plan.seed}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}"
-        folder = Folder.make(options.out or Path(name), plan)
-    return await run(load_target(options.ready, options.state), folder, _say)
+    plan = plan_of(options)
+    target = load_target(options.ready, options.state)
+    # A folder is only made or changed once there is a shop to break.
+    with alone(target.state):
+        if options.resume is not None:
+            folder = Folder.resume(options.resume, **changes_of(options))
+        else:
+            name = f"chaos-{plan.seed}-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}"
+            folder = Folder.make(options.out or Path(name), plan)
+        return await run(target, folder, _say)
 
 
 def _say(text: str) -> None:

@@ -195,13 +195,16 @@ class Found:
 
 
 def checked(wanted: Wanted) -> Wanted:
-    """Raises BadTarget for a run that would judge nothing."""
-    if not wanted.after_s >= min(WINDOWS_S):
+    """Raises BadTarget for a run that would judge nothing, or never end."""
+    seconds = (wanted.warmup_s, wanted.before_s, wanted.outage_s, wanted.after_s)
+    if not all(math.isfinite(value) for value in (*seconds, wanted.rate)):
+        raise BadTarget("--warmup, --before, --outage, --after and --rate: a finite number is needed")
+    if wanted.after_s < min(WINDOWS_S):
         raise BadTarget(
             f"--after {wanted.after_s:g}: too short: what the origin is asked after its return is judged over "
             f"{min(WINDOWS_S):g} s at least"
         )
-    if not min(wanted.warmup_s, wanted.before_s, wanted.outage_s, wanted.rate, wanted.products) > 0:
+    if min(wanted.warmup_s, wanted.before_s, wanted.outage_s, wanted.rate, wanted.products) <= 0:
         raise BadTarget("--warmup, --before, --outage, --rate and --products: more than nothing is needed")
     return wanted
 
@@ -475,7 +478,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # As after Ctrl-C: the origin is started first.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        found = observe(load_target(options.ready, options.state), checked(wanted))
+        checked(wanted)
+        found = observe(load_target(options.ready, options.state), wanted)
     except (BadTarget, VolumeFailed, FaultsUnavailable) as exc:
         print(f"outage: {exc}", file=sys.stderr)
         return 2

@@ -194,14 +194,9 @@ def judged(path: Path) -> Tally:
 async def run(target: Target, folder: Folder, say: Callable[[str], None]) -> Tally:
     """One session that goes on where the last one ended, to the last of the faults. Returns the whole run's tally.
 
-    Raises BadTarget, StaffError or FaultsUnavailable when it cannot begin, or the shop cannot be mended any more, and
-    OSError when the history cannot be written.
+    The caller holds the shop (`alone`). Raises BadTarget, StaffError or FaultsUnavailable when it cannot begin, or the
+    shop cannot be mended any more, and OSError when the history cannot be written.
     """
-    with alone(target.state):
-        return await _run(target, folder, say)
-
-
-async def _run(target: Target, folder: Folder, say: Callable[[str], None]) -> Tally:
     before = folder.tally()
     number = folder.sessions()
     shop = Shop(target)

@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import signal
 import sys
 from collections.abc import Sequence
@@ -52,6 +53,16 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
+def plan_of(options: argparse.Namespace) -> Plan:
+    """Raises BadTarget for a plan that cannot be played, or tells nothing."""
+    plan = Plan(options.kills, options.freezes, options.tails, options.frozen, options.seed, options.rate)
+    if min(plan.kills, plan.freezes, plan.tails) < 0 or not plan.kills + plan.freezes + plan.tails:
+        raise BadTarget("--kills, --freezes and --tails: not less than nothing, and one round at least is needed")
+    if not all(math.isfinite(value) and value > 0 for value in (plan.frozen_s, plan.rate)):
+        raise BadTarget("--frozen and --rate: a finite number, more than nothing, is needed")
+    return plan
+
+
 async def play(target: Target, plan: Plan) -> Report:
     """All rounds. Raises BadTarget, StaffError, NoAnswer or FaultsUnavailable when they cannot be played."""
     playing = asyncio.current_task()
@@ -64,8 +75,8 @@ async def play(target: Target, plan: Plan) -> Report:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
-    plan = Plan(options.kills, options.freezes, options.tails, options.frozen, options.seed, options.rate)
     try:
+        plan = plan_of(options)
         report = asyncio.run(play(load_target(options.ready, options.state), plan))
     except (BadTarget, StaffError, NoAnswer, FaultsUnavailable) as exc:
         print(f"failovers: {exc}", file=sys.stderr)

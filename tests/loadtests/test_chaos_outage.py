@@ -127,7 +127,9 @@ def test_an_outage_that_made_next_to_nothing_stale_is_not_judged_by_that():
     ("wanted", "said"),
     [
         (Wanted(after_s=5.0), "--after 5: too short"),
-        (Wanted(after_s=math.nan), "--after nan: too short"),
+        (Wanted(after_s=math.nan), "--after and --rate: a finite number"),
+        (Wanted(warmup_s=math.nan), "--warmup, .*: a finite number"),
+        (Wanted(rate=math.inf), "--rate: a finite number"),
         (Wanted(before_s=0.0), "--before"),
         (Wanted(rate=-1.0), "--rate"),
     ],

@@ -193,7 +193,7 @@ def test_whoever_ends_it_by_sigterm_is_told_how_it_goes_on(tmp_path, monkeypatch
     def unheard(*_: object) -> None:
         raise AssertionError("nobody listens for SIGTERM")
 
-    monkeypatch.setattr(command, "load_target", lambda *_: None)
+    monkeypatch.setattr(command, "load_target", lambda *_: Target({"eu": "http://eu"}, "http://origin", tmp_path, None))
     monkeypatch.setattr(command, "run", until_told)
     before = signal.signal(signal.SIGTERM, unheard)
     # A shell has what it runs in the background ignore Ctrl-C.
@@ -212,6 +212,13 @@ def test_two_runs_do_not_break_one_shop(tmp_path, monkeypatch, capsys):
         assert command.main(["--out", str(tmp_path / "run")]) == 2
     assert "another run is breaking this shop" in capsys.readouterr().err
     assert (tmp_path / LOCK).exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_where_there_is_no_shop_no_run_is_begun(tmp_path, capsys):
+    assert command.main(["--out", str(tmp_path / "run"), "--ready", str(tmp_path / "none")]) == 2
+    assert "start the shop" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("option", [["--seed", "3"], ["--kinds", "cut"], ["--out", "elsewhere"]])
@@ -224,7 +231,8 @@ def test_what_a_run_is_cannot_be_changed_when_it_goes_on(tmp_path, capsys, optio
 def test_how_much_is_wanted_can_be_changed_when_a_run_goes_on(tmp_path):
     Folder.make(tmp_path / "run", Plan(seed=7, orders=2))
     options = ["--faults", "2000", "--answers", "9", "--rate", "700", "--connections", "3", "--calm", "1"]
-    folder = command.resumed(command.parse_arguments(["--resume", str(tmp_path / "run"), *options]))
+    given = command.changes_of(command.parse_arguments(options))
+    folder = Folder.resume(tmp_path / "run", **given)
     assert folder.plan == Plan(seed=7, faults=2000, answers=9, rate=700.0, connections=3, orders=2, calm_s=1.0)
 
 
@@ -237,7 +245,17 @@ def test_a_full_disk_is_told_in_a_line(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == "chaos: [Errno 28] No space left on device\n"
 
 
-@pytest.mark.parametrize("options", [["--faults", "0"], ["--orders", "0"], ["--quiet", "-1"], ["--answers", "-1"]])
-def test_less_than_nothing_is_refused(options, capsys):
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--faults", "0"],
+        ["--orders", "0"],
+        ["--quiet", "-1"],
+        ["--answers", "-1"],
+        ["--rate", "nan"],
+        ["--calm", "inf"],
+    ],
+)
+def test_what_is_not_a_number_of_anything_is_refused(options, capsys):
     assert command.main(options) == 2
     assert options[0] in capsys.readouterr().err

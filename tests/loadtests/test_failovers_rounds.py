@@ -329,3 +329,20 @@ async def test_what_cannot_be_mended_yet_is_tried_again(shop, monkeypatch):
 
 def test_a_report_is_told_as_json_with_why_it_does_not_count():
     assert Report().to_json()["empty"] == ["nothing was lost, read or changed"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--kills", "-1"], "--kills, --freezes and --tails"),
+        (["--kills", "0", "--freezes", "0", "--tails", "0"], "one round at least"),
+        (["--frozen", "-3"], "--frozen and --rate"),
+        (["--rate", "nan"], "--frozen and --rate"),
+    ],
+)
+def test_a_plan_that_cannot_be_played_is_refused_in_a_line(options, said, capsys):
+    assert command.main(options) == 2
+    refused = capsys.readouterr().err
+    assert refused.startswith("failovers: ")
+    assert said in refused
+    assert refused.count("\n") == 1
