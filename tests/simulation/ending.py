@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 REPAIRED_S = 4.5
 """After the last fault is mended, whoever follows the log has caught up: what had broken off is asked again when its
-deadline is over (`follower.STREAM_DEADLINE_S`), and then 2 s. Of a worker that starts later, from there."""
+deadline is over (`follower.STREAM_DEADLINE_S`), and then 2 s. Of a worker that starts later, from there; of one that
+is behind by many pages of the log, which are far shorter here than the shop's, by a round trip for each later."""
 QUIET_S = 14.0
 """After the last fault is mended, all is well, also what was asked for and begun anew meanwhile."""
 FAILOVER_S = 8.0
@@ -46,6 +47,8 @@ class Ending:
         self._mended_at = world.loop.now
         self._caught_up_by = self._mended_at + REPAIRED_S + failover_s
         self._well_by = self._mended_at + QUIET_S + failover_s
+        self._reads_on_s: dict[str, float] = {}
+        """Worker -> how long it may take to read what was in the log when all was mended."""
         self._head: Position | None = None
         self._caught_up: set[str] = set()
         """Workers that were seen to follow the log."""
@@ -56,6 +59,9 @@ class Ending:
     def play(self) -> None:
         """Mend everything, and see that all is well again."""
         self._world.heal_all()
+        round_trip_s = 2 * self._world.plan.far
+        self._reads_on_s = {name: self._world.pages_behind(name) * round_trip_s for name in self._world.plan.edges}
+        self._well_by += max(self._reads_on_s.values())
         for step in (
             self._until_repaired,
             self._until_well,
@@ -80,7 +86,8 @@ class Ending:
         """That worker follows the log again, and holds its lease; of one that has just begun it is seen later."""
         world, now = self._world, self._world.loop.now
         worker = world.workers[name]
-        by = worker.started_at + REPAIRED_S if world.is_up(name) else now + REPAIRED_S
+        begun_at = worker.started_at if world.is_up(name) else now
+        by = max(begun_at + REPAIRED_S, self._caught_up_by + self._reads_on_s[name])
         if by > now:
             world.later(by - now, self._look_whether_caught_up, name)
             return

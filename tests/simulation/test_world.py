@@ -101,6 +101,22 @@ def test_a_worker_that_has_just_begun_is_looked_at_later():
     assert world.workers[name].started_at > caught_up_by - 0.1
 
 
+def test_a_worker_that_is_behind_by_many_pages_may_read_them_first():
+    world = World(36, storm_s=3.0)
+    name = world.plan.edges[0]
+    assert world.plan.far == 0.15
+
+    def falls_behind() -> None:
+        world.network.cut([name], world.plan.origins)
+        for number in range(90):
+            world.later(number * 0.02, world.change_locally)
+
+    world.later(1.0, falls_behind)
+    result = world.run()
+    assert result.violations == []
+    assert world.workers[name].follower.pages > 20
+
+
 @pytest.mark.parametrize("refused", [TRIES - 1, TRIES])
 def test_a_last_change_that_is_not_confirmed_is_tried_again(monkeypatch: pytest.MonkeyPatch, refused: int):
     world, caught_up_by = a_short_world()

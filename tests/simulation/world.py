@@ -213,6 +213,12 @@ class World:
         """The addresses of the other workers of its edge."""
         return [address_of(name) for name in self.siblings(worker)]
 
+    def pages_behind(self, worker: str) -> int:
+        """In how many pages it can read what it has not applied of the log."""
+        applied = self.workers[worker].follower.applied
+        behind = 0 if applied is None else self.cluster.head.cv - applied.cv
+        return max(0, -(-behind // PAGE_OF_ENTRIES))
+
     def delay_between(self, origin: str, target: str) -> tuple[float, float]:
         """Edges are far from origin and databases, and near their siblings; the origin's own are near each other."""
         far = (origin in self.plan.edges) != (target in self.plan.edges) and "valkey" not in {origin, target}
