@@ -142,8 +142,10 @@ async def observe(options: argparse.Namespace) -> Tally:
     # The shop is mended first. Not by way of SIGINT, which a shell has its background jobs ignore.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, observing.cancel)
     plan = plan_of(options)
+    if options.resume is not None:
+        Folder.resume(options.resume)
     target = load_target(options.ready, options.state)
-    # A folder is only made or changed once there is a shop to break.
+    # A folder is only made or changed once there is a shop to break, and read before that.
     with alone(target.state):
         if options.resume is not None:
             folder = Folder.resume(options.resume, **changes_of(options))
