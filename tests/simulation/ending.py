@@ -17,13 +17,14 @@ from tests.simulation.promise import Change, Invariant
 from tests.simulation.shop import PAGES, ROWS
 
 if TYPE_CHECKING:
+    from tests.simulation.edges import EdgeWorker
     from tests.simulation.origins import OriginWorker
     from tests.simulation.world import World
 
 REPAIRED_S = 4.5
 """After the last fault is mended, whoever follows the log has caught up: what had broken off is asked again when its
 deadline is over (`follower.STREAM_DEADLINE_S`), and then 2 s. Of a worker that starts later, from there; of one that
-is behind by many pages of the log, which are far shorter here than the shop's, by a round trip for each later."""
+has many pages of the log to read, which are far shorter here than the shop's, by a round trip for each later."""
 QUIET_S = 14.0
 """After the last fault is mended, all is well, also what was asked for and begun anew meanwhile."""
 FAILOVER_S = 8.0
@@ -47,8 +48,8 @@ class Ending:
         self._mended_at = world.loop.now
         self._caught_up_by = self._mended_at + REPAIRED_S + failover_s
         self._well_by = self._mended_at + QUIET_S + failover_s
-        self._reads_on_s: dict[str, float] = {}
-        """Worker -> how long it may take to read what was in the log when all was mended."""
+        self._reads_on_s: dict[EdgeWorker, float] = {}
+        """How long those that were there when all was mended may take to read what was in the log then."""
         self._head: Position | None = None
         self._caught_up: set[str] = set()
         """Workers that were seen to follow the log."""
@@ -59,8 +60,9 @@ class Ending:
     def play(self) -> None:
         """Mend everything, and see that all is well again."""
         self._world.heal_all()
-        round_trip_s = 2 * self._world.plan.far
-        self._reads_on_s = {name: self._world.pages_behind(name) * round_trip_s for name in self._world.plan.edges}
+        for name in self._world.plan.edges:
+            worker = self._world.workers[name]
+            self._reads_on_s[worker] = self._reading_s(worker.follower.applied)
         self._well_by += max(self._reads_on_s.values())
         for step in (
             self._until_repaired,
@@ -82,12 +84,17 @@ class Ending:
         for name in self._world.plan.edges:
             self._look_whether_caught_up(name)
 
+    def _reading_s(self, applied: Position | None) -> float:
+        """How long it may take to read on from there to the end of the log, or all of it; each page is a round trip."""
+        return self._world.pages_after(applied) * 2 * self._world.plan.far
+
     def _look_whether_caught_up(self, name: str) -> None:
         """That worker follows the log again, and holds its lease; of one that has just begun it is seen later."""
         world, now = self._world, self._world.loop.now
         worker = world.workers[name]
         begun_at = worker.started_at if world.is_up(name) else now
-        by = max(begun_at + REPAIRED_S, self._caught_up_by + self._reads_on_s[name])
+        reads_on_s = self._reads_on_s[worker] if worker in self._reads_on_s else self._reading_s(None)
+        by = max(begun_at + REPAIRED_S, self._caught_up_by) + reads_on_s
         if by > now:
             world.later(by - now, self._look_whether_caught_up, name)
             return
@@ -141,7 +148,11 @@ class Ending:
         world = self._world
         world.is_visited = False
         by = self._well_by + CHANGE_DEADLINE_S
-        while world.waiting.are_there(world.plan.origins) and world.loop.now < by and not world.promise.violations:
+        while (
+            (world.waiting.are_there(world.plan.origins) or len(self._caught_up) < len(world.plan.edges))
+            and world.loop.now < by
+            and not world.promise.violations
+        ):
             world.loop.run(world.loop.now + 1.0)
         for change in (self._last, *(change for change in self._pending if change.lost_by is None)):
             if change is None or change.live_at is None:

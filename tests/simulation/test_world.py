@@ -101,7 +101,8 @@ def test_a_worker_that_has_just_begun_is_looked_at_later():
     assert world.workers[name].started_at > caught_up_by - 0.1
 
 
-def test_a_worker_that_is_behind_by_many_pages_may_read_them_first():
+@pytest.mark.parametrize("begins_at", [None, 2.9, 12.0])
+def test_a_worker_that_has_many_pages_to_read_may_read_them_first(begins_at: float | None):
     world = World(36, storm_s=3.0)
     name = world.plan.edges[0]
     assert world.plan.far == 0.15
@@ -111,7 +112,13 @@ def test_a_worker_that_is_behind_by_many_pages_may_read_them_first():
         for number in range(90):
             world.later(number * 0.02, world.change_locally)
 
+    def begins_anew() -> None:
+        world.kill_edge(name)
+        world.start_edge(name)
+
     world.later(1.0, falls_behind)
+    if begins_at is not None:
+        world.later(begins_at, begins_anew)
     result = world.run()
     assert result.violations == []
     assert world.workers[name].follower.pages > 20

@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import origin.events.purge_log as purge_log_module
 from cache_policies.markets import Markets, load_markets
+from cache_policies.positions import Position
 from edge.core.policy import PolicySet
 from edge.policy_files import PACKAGED_POLICIES, load_policies
 from infra.failover.steps import Record as Recorded
@@ -213,10 +214,9 @@ class World:
         """The addresses of the other workers of its edge."""
         return [address_of(name) for name in self.siblings(worker)]
 
-    def pages_behind(self, worker: str) -> int:
-        """In how many pages it can read what it has not applied of the log."""
-        applied = self.workers[worker].follower.applied
-        behind = 0 if applied is None else self.cluster.head.cv - applied.cv
+    def pages_after(self, applied: Position | None) -> int:
+        """In how many pages a worker can read what it has not applied of the log; None: it has applied nothing."""
+        behind = self.cluster.head.cv - (applied or FIRST).cv
         return max(0, -(-behind // PAGE_OF_ENTRIES))
 
     def delay_between(self, origin: str, target: str) -> tuple[float, float]:
