@@ -171,6 +171,11 @@ class Handover:
 
     async def growing(self, visit: Visit, growing: Growing, reader: Reader, now: float) -> None:
         """A response whose body is still on its way: its head at once, its body as it comes. Raises ViewerGone."""
+        if growing.stored.body:
+            # All of it came before the turn of this viewer, and there may be coded copies, which no reader reads.
+            reader.leave()
+            await self.kept(visit, growing.stored, now)
+            return
         try:
             response = self._growing_head(visit, growing, now)
             if visit.request.method == "HEAD" or response.status != growing.stored.status:

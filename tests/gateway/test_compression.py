@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import random
 import threading
@@ -21,10 +22,12 @@ from edge.core.key import CacheKey
 from edge.core.policy import PolicySet
 from edge.core.stored import StoredResponse
 from edge.gateway.coder import AT_ONCE_OCTETS, coded
+from edge.gateway.flights import Errand, Flights, Taken
+from edge.gateway.growing import Growing
 from edge.policy_files import load_policies
 from edge.store.memory import MemoryStore
 from tests.support.edge_shop import EdgeShop
-from tests.support.scripted_origin import page
+from tests.support.scripted_origin import Pace, page
 
 PATH = "/eu-eur/products/boot"
 GZIP = "Accept-Encoding: gzip, deflate"
@@ -97,6 +100,38 @@ async def test_hits_misses_and_304s_of_both_forms(shop, codings):
         assert (confirmed.status, confirmed.body, confirmed.headers["etag"]) == (304, b"", 'W/"v1"')
     assert shop.origin.count(PATH) == 1
     assert codings == [len(BODY)]
+
+
+async def test_whose_turn_comes_when_a_growing_body_is_complete_is_not_told_of_a_copy_and_sent_another(
+    shop, monkeypatch
+):
+    forward, begun, turn = Flights.forward, asyncio.Event(), asyncio.Event()
+
+    async def late(self: Flights, errand: Errand) -> Taken:
+        taken = await forward(self, errand)
+        if taken.collapsed:
+            assert isinstance(taken.landed, Growing)
+            begun.set()
+            await turn.wait()
+        return taken
+
+    monkeypatch.setattr("edge.gateway.fills.WHOLE_BYTES", len(BODY) // 2)
+    monkeypatch.setattr(Flights, "forward", late)
+    pace = Pace()
+    shop.origin.on(PATH, replace(page(BODY), pace=pace))
+    first, second = shop.asking(PATH, GZIP), shop.asking(PATH, GZIP)
+    await shop.has_waiters(2)
+    pace.to(len(BODY) - 1)
+    await begun.wait()
+    pace.to(len(BODY))
+    done, late_one = await asyncio.wait((first, second), return_when=asyncio.FIRST_COMPLETED)
+    assert [asked.result().body for asked in done] == [BODY]
+    await shop.until(lambda: has_copy(shop))
+    turn.set()
+    answer = await late_one.pop()
+    assert answer.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(answer.body) == BODY
+    assert shop.origin.count(PATH) == 1
 
 
 async def test_the_origin_is_asked_for_the_plain_answer(shop):
