@@ -117,6 +117,10 @@ class Growing:
 
     # -- the viewers' side -----------------------------------------------------------------------------------------
 
+    def is_whole(self) -> bool:
+        """Whether all of it has come, and is the body of `stored` now: not of what outgrew its limit."""
+        return bool(self._whole)
+
     def join(self) -> Reader:
         """A reader at the start of the body; `leave` it whatever happens. Only while `joinable`, or by the crowd."""
         assert self._first == 0

@@ -171,7 +171,7 @@ class Handover:
 
     async def growing(self, visit: Visit, growing: Growing, reader: Reader, now: float) -> None:
         """A response whose body is still on its way: its head at once, its body as it comes. Raises ViewerGone."""
-        if growing.stored.body:
+        if growing.is_whole():
             # All of it came before the turn of this viewer, and there may be coded copies, which no reader reads.
             reader.leave()
             await self.kept(visit, growing.stored, now)
@@ -184,7 +184,7 @@ class Handover:
             await self._streamed(visit, response, growing.length, _pieces(reader))
         finally:
             reader.leave()
-        if growing.stored.body:
+        if growing.is_whole():
             # It has come to its end: whoever asks next finds its coded copy.
             self._coder.prepare(visit.request, growing.stored, visit.policy)
 

@@ -22,8 +22,9 @@ from edge.core.key import CacheKey
 from edge.core.policy import PolicySet
 from edge.core.stored import StoredResponse
 from edge.gateway.coder import AT_ONCE_OCTETS, coded
-from edge.gateway.flights import Errand, Flights, Taken
+from edge.gateway.flights import Flights
 from edge.gateway.growing import Growing
+from edge.gateway.landings import Errand, Taken
 from edge.policy_files import load_policies
 from edge.store.memory import MemoryStore
 from tests.support.edge_shop import EdgeShop
