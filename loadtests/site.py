@@ -52,6 +52,8 @@ class Load:
         self.cut = 0
         """Requests that got no complete answer."""
         self.reasons: dict[str, int] = {}
+        self.connected: set[int] = set()
+        """Viewers that were answered over the connection they have."""
         self._port = port
         self._files = files
         self._tls = ssl.create_default_context()
@@ -72,11 +74,13 @@ class Load:
                         status, body = await _get(reader, writer, f"/{name}", self._port)
                     if status == 200 and body == self._files[name]:
                         self.answered += 1
+                        self.connected.add(number)
                     else:
                         self.wrong += 1
                         self._note(f"status {status}, {len(body)} bytes")
             except (OSError, EOFError, TimeoutError) as exc:
                 self.cut += 1
+                self.connected.discard(number)
                 self._note(type(exc).__name__)
             finally:
                 if writer is not None:
@@ -275,6 +279,8 @@ async def kill_tier(site: Site, tier: Process, files: dict[str, bytes], seconds:
 async def kill_worker(site: Site, files: dict[str, bytes], seconds: float, viewers: int) -> bool:
     load = Load(site.port, files, viewers)
     await load.until_answered(10 * viewers)
+    # No worker counts a connection whose handshake is not over.
+    await until(lambda: len(load.connected) == viewers, "not every viewer is answered")
     victim = (await site.workers())[0]
     held = victim["status"]["viewers"]
     before = load.answered
