@@ -478,7 +478,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # As after Ctrl-C: the origin is started first.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        checked(wanted)
+        wanted = checked(wanted)
         found = observe(load_target(options.ready, options.state), wanted)
     except (BadTarget, VolumeFailed, FaultsUnavailable) as exc:
         print(f"outage: {exc}", file=sys.stderr)

@@ -93,7 +93,7 @@ class Ending:
         world, now = self._world, self._world.loop.now
         worker = world.workers[name]
         begun_at = worker.started_at if world.is_up(name) else now
-        reads_on_s = self._reads_on_s[worker] if worker in self._reads_on_s else self._reading_s(None)
+        reads_on_s = self._reads_on_s.get(worker, self._reading_s(None))
         by = max(begun_at + REPAIRED_S, self._caught_up_by) + reads_on_s
         if by > now:
             world.later(by - now, self._look_whether_caught_up, name)
