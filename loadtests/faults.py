@@ -49,7 +49,8 @@ def _answered(command: Mapping[str, Any], line: bytes) -> dict[str, Any]:
 
 def _unreachable(command: Mapping[str, Any], exc: Exception) -> FaultsUnavailable:
     """Without the path of the socket: this is told in reports, which go to others."""
-    return FaultsUnavailable(f"{command['do']}: the shop's control socket: {str(exc) or type(exc).__name__}")
+    why = str(exc) or type(exc).__name__
+    return FaultsUnavailable(f"{command['do']}: the shop's control socket: {why}; does the shop run (`./dev up`)?")
 
 
 class Faults:
