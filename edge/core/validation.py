@@ -23,7 +23,8 @@ def conditions(stored: StoredResponse, *, labelled: bool, purged: bool = False) 
 
     `labelled`: the edge follows its origin's purge log; then a strong ETag or nothing, because no 304 could freshen it
     otherwise (rule 1). Else whatever validators there are, of a response that a 304 can speak of; but the strong ETag
-    alone of one that is `purged`, because a date of whole seconds would confirm the very body that had to go.
+    alone of one that is `purged`, hard or soft, because a date of whole seconds would confirm the very body that had to
+    go.
     """
     etag = stored.etag
     if labelled or purged:

@@ -190,7 +190,7 @@ class Exchange:
         if policy.store and not guarded and parsed.method == b"GET" and policy.data_class is DataClass.PUBLIC:
             tally = self._book.counters.exchange(policy.id, "hit", "", 200)
             site.remember(parsed.target, Known(key, policy, record.about, tally))
-        return Visit(parsed, request, match, key, placed, record)
+        return Visit(parsed, request, match, key, placed, record, policies)
 
     def _decide(self, visit: Visit, now: float, *, in_task: bool = False) -> bytes | Callable[[], Awaitable[None]]:
         """What the store has for a request that this edge serves. `in_task`: what is returned is awaited at once."""
@@ -345,7 +345,8 @@ class Exchange:
         except ViewerGone:
             self._book.note(ended(record, "gone", record.reason))
             raise
-        self._passes.remember(visit, need)
+        if visit.policies is self._policies:  # others may have come while it was under way
+            self._passes.remember(visit, need)
         await self._passed(visit, answer)
 
     async def _passed(self, visit: Visit, answer: OriginResponse) -> None:

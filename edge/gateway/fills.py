@@ -398,7 +398,7 @@ class Fills:
     def _conditions(self, validate: StoredResponse | None) -> tuple[tuple[str, str], ...]:
         if validate is None:
             return ()
-        purged = self._floors.judge(validate) is Verdict.PURGED
+        purged = self._floors.judge(validate) is not Verdict.CURRENT
         return conditions(validate, labelled=not self._own_positions, purged=purged)
 
     def _first_minimum(self, errand: Errand) -> Minimum | None:
@@ -455,14 +455,15 @@ class Fills:
 
     def _better_minimum(self, response: OriginResponse, match: Match, minimum: Minimum | None) -> Minimum | None:
         """What to ask again for, when an answer that is not stored would show what was purged; None: use it."""
-        if minimum == "head" or self._own_positions or not 200 <= response.status < 300:
+        if minimum == "head" or self._own_positions or response.status >= 500:
             return None
         label = label_of(response.headers, match, None)
         if isinstance(label, Label):
             purged = self._floors.judge_answer(label) is Verdict.PURGED
             return self._floors.refill_floor(label.tags) if purged else None
         applied = self._applied()
-        if match.policy.shows_price and applied is not None and (minimum is None or minimum < applied):
+        reads = 200 <= response.status < 300
+        if reads and match.policy.shows_price and applied is not None and (minimum is None or minimum < applied):
             # No label to judge it by: then it has to be as new as everything this worker has heard of.
             return applied
         return None

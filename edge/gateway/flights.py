@@ -197,8 +197,10 @@ class Flights:
                     flight.somebody_left()
                 case NotKept():
                     # No floor can be held against it. A follower takes it only if nothing was applied since its leader
-                    # arrived: it may show what was purged before this viewer asked.
-                    if (leads or errand.applied == flight.errand.applied) and landed.claim():
+                    # arrived: it may show what was purged before this viewer asked; and only if their requests were
+                    # forwarded alike: it may be for the leader alone.
+                    alike = errand.applied == flight.errand.applied and not errand.match.policy.passes_cookies
+                    if (leads or alike) and landed.claim():
                         if errand.ranged and landed.reason == Reason.BODY_TOO_LARGE:
                             landed.response.abandon()
                             return Taken(Apart(), collapsed=False)
@@ -217,6 +219,8 @@ class Flights:
                     if not (may_try_again and landed.worth_another_try):
                         return Taken(landed, collapsed=not leads)
                     tried = True
+                case Overtaken(stored) if not leads and not selected(errand.request, stored, errand.match.policy):
+                    alone = True
                 case Overtaken(stored):
                     if self._may_take(errand, stored):
                         return Taken(landed, collapsed=not leads)

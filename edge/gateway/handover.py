@@ -16,7 +16,7 @@ from edge.core.floors import Floors, Lease
 from edge.core.freshness import current_age
 from edge.core.http import Headers, Request, Response
 from edge.core.key import CacheKey
-from edge.core.policy import CachePolicy, Match
+from edge.core.policy import CachePolicy, Match, PolicySet
 from edge.core.preconditions import precondition_status
 from edge.core.residency import Placed
 from edge.core.reuse import FwdReason, Why, on_error
@@ -52,6 +52,8 @@ class Visit:
     key: CacheKey
     placed: Placed
     record: ExchangeRecord
+    policies: PolicySet
+    """Those that were in force when it arrived."""
 
     @property
     def policy(self) -> CachePolicy:

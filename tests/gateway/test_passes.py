@@ -320,3 +320,16 @@ async def test_what_is_remembered_is_bounded(shop, way, monkeypatch):
     await shop.get(f"/any/{'x' * 600}")
     await shop.get(f"/any/{'x' * 600}")
     assert way.taken == 0
+
+
+async def test_what_is_under_way_while_the_policies_change_is_not_remembered(shop, way):
+    shop.origin.on("/bare", Reply(b"x"))
+    with shop.origin.holding("/bare") as held:
+        before = shop.asking("/bare")
+        await held.arrived()
+        assert shop.gateway._use(only(CachePolicy("bare", "/bare", store=False, refuse_status=404))) == ()
+        held.answer()
+        assert (await before).status == 200
+    for _ in range(2):
+        assert (await shop.get("/bare")).status == 404
+    assert way.taken == 0

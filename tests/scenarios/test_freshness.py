@@ -58,6 +58,18 @@ async def test_a_price_read_before_a_change_is_not_shown_after_it(shop, held_rep
     assert again.body == b'{"amount":"12.00"}'
 
 
+@pytest.mark.parametrize(
+    ("status", "more"), [(410, {}), (302, {"location": "/eu-eur/old"}), (404, {"set-cookie": "a=b"})]
+)
+async def test_what_is_not_stored_is_not_shown_after_the_change_that_ended_it_whatever_its_status(shop, status, more):
+    old = changed(price("old", "1.5"), status=status)
+    old.headers.update(more)
+    shop.origin.on(PRICE, by_minimum(old, price("12.00", "1.6")))
+    shop.purge(TAG)
+    seen = await shop.get(PRICE)
+    assert (seen.status, seen.headers["etag"]) == (200, '"12.00"')
+
+
 async def test_a_304_read_before_a_change_revives_nothing(shop):
     shop.origin.on(PRICE, price("10.00", "1.5", cdn="max-age=10"))
     await shop.get(PRICE)

@@ -143,6 +143,62 @@ async def test_past_the_lease_nothing_is_fresh_and_nobody_takes_a_flight_that_wa
 # -- RFC 9111 ----------------------------------------------------------------------------------------------------------
 
 
+def personal(seen: Seen, cache_control: str, **fields: str) -> Reply:
+    return answer(b"hello " + seen.headers.get("cookie", "nobody").encode(), cache_control, **fields)
+
+
+async def test_what_a_refresh_brings_for_the_viewer_who_caused_it_is_for_nobody_else(shop):
+    shop.origin.on(PAGE, answer(b"for all", "max-age=10, stale-while-revalidate=600"))
+    await shop.get(PAGE)
+    shop.later(11)
+    shop.origin.on(PAGE, lambda seen: personal(seen, "private", set_cookie=f"sid=of-{seen.headers['cookie']}"))
+    with shop.origin.holding(PAGE) as held:
+        assert (await shop.get(PAGE, "Cookie: alice")).body == b"for all"
+        await held.arrived()
+        bob = shop.asking(PAGE, "Cookie: bob", "Cache-Control: max-age=0")
+        await shop.has_waiters(1)
+        held.answer()
+        seen = await bob
+    assert (seen.body, seen.headers["set-cookie"]) == (b"hello bob", "sid=of-bob")
+
+
+async def test_an_overtaken_answer_that_varies_is_not_for_whoever_sent_another_field(shop):
+    def overtaken(seen: Seen) -> Reply:
+        if shop.origin.count(PAGE) <= 4:
+            shop.purge(TAG)
+        return personal(seen, "max-age=60", vary="Cookie")
+
+    with shop.origin.holding(PAGE) as held:
+        shop.origin.on(PAGE, overtaken)
+        alice = shop.asking(PAGE, "Cookie: alice")
+        await held.arrived()
+        bob = shop.asking(PAGE, "Cookie: bob")
+        await shop.has_waiters(2)
+        held.answer()
+        first, second = await alice, await bob
+    assert (first.body, first.detail) == (b"hello alice", "overtaken")
+    assert second.body == b"hello bob"
+
+
+@pytest.mark.parametrize("soft", [False, True])
+async def test_a_date_of_whole_seconds_does_not_confirm_what_was_purged(shop, soft):
+    modified = formatdate(1_795_000_000, usegmt=True)
+
+    def by_date(seen: Seen) -> Reply:
+        if seen.headers.get("if-modified-since") == modified:
+            return answer(b"", status=304, last_modified=modified)
+        return answer(b"new", last_modified=modified)
+
+    shop.origin.on(PAGE, answer(b"old", "max-age=60, stale-while-revalidate=600", last_modified=modified))
+    await shop.get(PAGE)
+    shop.origin.on(PAGE, by_date)
+    shop.purge(TAG, soft=soft)
+    await shop.get(PAGE)
+    await shop.until(lambda: shop.origin.count(PAGE) == 2 and not len(shop.gateway._flights))
+    again = await shop.get(PAGE)
+    assert (again.body, again.is_hit) == (b"new", True)
+
+
 async def test_only_if_cached_asks_nobody(shop):
     shop.origin.on(PAGE, answer())
     missing = await shop.get(PAGE, "Cache-Control: only-if-cached")
