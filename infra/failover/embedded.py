@@ -73,7 +73,9 @@ class EmbeddedDriver:
         match step:
             case Stop(node):
                 return await self._stop(step, node)
-            case Promote():
+            case Promote(node):
+                # Nobody follows it yet: what it commits first would wait for ever.
+                await self._sql.release(Release(node))
                 await self._sql.promote(step)
             case Open():
                 await self._sql.open(step)

@@ -27,6 +27,10 @@ class Errands:
         """It is being carried out, or waits to be tried again."""
         return step in self._busy or step in self._due
 
+    def is_under_way(self, step: Step) -> bool:
+        """It is being carried out."""
+        return step in self._busy
+
     def at_once(self, step: Step) -> list[Step]:
         """The same, even if it waits to be tried again."""
         self._due.pop(step, None)

@@ -47,6 +47,11 @@ class ExternalDriver:
         newest = [node for node in found if all(_is_behind(seen, found[node]) for seen in found.values())]
         if len(newest) != 1:
             what = "more than one is a primary" if found else "none is a primary that answers"
+            if not found and f"{known.primary}: a standby" in said:
+                what += (
+                    f"; {known.primary} was to be it: unless another one was since, make it that by "
+                    "`SELECT pg_promote()` there"
+                )
             raise LocalError(f"of the servers of DATABASE_URL and REPLICA_URLS, {what} ({words})")
         primary, seen = newest[0], found[newest[0]]
         if seen.epoch < known.epoch and not accept_loss and not await self._is_behind_as_well(known.primary, seen):
@@ -55,6 +60,13 @@ class ExternalDriver:
                 f"give them up with `nearshelf up --accept-loss` ({words})"
             )
         return Record(primary, None, known.epoch)
+
+    async def identity_of(self, node: str) -> str:
+        """What this server, its standbys and its copies have in common, and no other server has. Raises LocalError."""
+        try:
+            return await self._sql.identity_of(node)
+        except TROUBLE as exc:
+            raise LocalError(f"{node}, the primary, does not say which database it is: {in_words(exc)}") from exc
 
     async def _is_behind_as_well(self, known: str, primary: Seen) -> bool:
         """The one that was to be promoted is a standby that has heard of no later epoch either: the run that had

@@ -21,7 +21,7 @@ from infra.local.errors import LocalError
 from infra.local.external import ExternalDatabases
 from infra.local.postgres import Databases
 from infra.local.processes import Child
-from infra.local.state import State
+from infra.local.state import OUR_OWN, State
 from infra.local.voice import Voice
 
 SETTLE_S = 60.0
@@ -52,6 +52,12 @@ class KeptDatabases:
         self._state = state
         self._voice = voice
         self._automatic = external is None if failover is None else failover == "auto"
+        if self._automatic and external is not None and not external.standbys:
+            raise LocalError(
+                "--failover auto needs NEARSHELF_STANDBYS where others run the servers: what the standbys are called "
+                "(their application_name) that have every change before it is live. Whoever else streams counts as "
+                "well as long as nobody is named, and a standby without the last changes could be promoted"
+            )
         self._accept_loss = accept_loss
         self._moved = moved
         servers.tell = voice.warn
@@ -86,9 +92,11 @@ class KeptDatabases:
             addresses = self.external.addresses()
             driver = ExternalDriver(addresses, self._state, self._holder, moved=self._announce)
             known = await driver.find_primary(accept_loss=self._accept_loss)
+            self._state.belongs_to(await driver.identity_of(known.primary))
             await self.supervise(driver, known, list(addresses))
             self._voice.step(f"PostgreSQL at {known.primary} is the primary; none is run here (DATABASE_URL)")
             return []
+        self._state.belongs_to(OUR_OWN)
         servers = self.servers
         if not any(node.data.exists() for node in servers.nodes.values()):
             self._voice.step("making the databases (only the first time)")
@@ -97,8 +105,8 @@ class KeptDatabases:
         self._embedded = EmbeddedDriver(servers, self._state, self._holder, moved=self._announce, tell=self._voice.warn)
         try:
             await servers.start_primary()
-        except LocalError as exc:
-            known = self._instead(known, exc)
+        except (LocalError, *TROUBLE) as exc:
+            known = self._instead(known, exc if isinstance(exc, LocalError) else LocalError(in_words(exc)))
             servers.primary_name = known.primary
             await servers.start_primary()
         primary, standby = servers.primary.name, servers.standby.name

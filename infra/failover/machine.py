@@ -118,6 +118,8 @@ class Machine:
         self._keeps = keeps
         self._timeline = 0
         """The highest that a primary of ours was seen to write; 0: none was seen yet."""
+        self._next_timeline = 0
+        """Which the target writes, or will, that is being made the primary; 0: not known."""
         self._above = epoch
         self._strays: set[str] = set()
         """Old primaries that may still run: the fence that ends them was disarmed."""
@@ -233,7 +235,7 @@ class Machine:
                     f"{target} may lack changes that were acknowledged; wait until `nearshelf status` says that it may "
                     "be promoted, or give them up with --accept-loss"
                 )
-        orderly = self.primary not in self.down and not self._silence.is_lost(self.primary, now)
+        orderly = not self._is_lost(now)
         if orderly and self._errands.is_busy(TakeBack(self.primary)):
             raise Refused(f"{self.primary} is being told that it may go on, after the last attempt; ask again")
         return self._begin("asked for", target, now, orderly=orderly, accepts_loss=accept_loss)
@@ -316,10 +318,23 @@ class Machine:
         return self._lost(f"does not answer (it said: {unseen.why})", now)
 
     def _adopt(self, seen: Seen, now: float) -> list[Step]:
-        """A server that we did not promote is a primary: somebody else did, if its history is the newer one."""
-        if self.phase is not Phase.STEADY or self._keeps or not 0 < self._timeline < seen.timeline:
+        """A server that we did not promote is a primary: somebody else did, if its history is the newer one. Also where
+        we are about to make another one the primary, which may be gone for good."""
+        if seen.node == self.target:
+            self._next_timeline = max(self._next_timeline, seen.timeline)
             return []
-        self.target = seen.node
+        if self._keeps or not 0 < max(self._timeline, self._next_timeline) < seen.timeline:
+            return []
+        if self.phase is not Phase.STEADY:
+            under_way = (Promote(self.target), self._open())
+            if self.phase is Phase.FENCING or any(self._errands.is_under_way(step) for step in under_way):
+                return []  # it is seen again
+            if self.moves and not self.moves[-1].is_over:
+                why = f"{seen.node} was promoted by somebody else"
+                self.moves[-1] = replace(self.moves[-1], given_up=why)
+            # What opened the target may have failed when that was done already.
+            self._lease_over_at = max(self._lease_over_at, now + LEASE_S * CLOCK_RATE)
+        self.target, self._next_timeline = seen.node, seen.timeline
         self.moves.append(Move("promoted by somebody else", self.primary, seen.node, now, promoted_at=now))
         self.phase = Phase.WAITING
         return [Say(f"{seen.node} was promoted by somebody else; {self.primary} is the primary no more")]
@@ -355,7 +370,7 @@ class Machine:
             Say(
                 f"{self.primary}, the primary, {how}, and no standby may be promoted without losing changes; "
                 "`nearshelf failover --accept-loss` promotes one anyway"
-                if self._automatic and self._was_in_charge()
+                if self.candidate(now) is None
                 else f"{self.primary}, the primary, {how}; `nearshelf failover` promotes a standby"
             )
         ]
@@ -372,7 +387,15 @@ class Machine:
         answering = self._answering(now)
         if self._keeps:
             return self.promotable if self.promotable in answering else None
+        if self._is_lost(now) and not self._standbys.are_named:
+            # Where nobody is named, whoever streams counts, one that is none of the servers, too: only the primary
+            # itself could tell that a standby lacks nothing.
+            return None
         return self._standbys.furthest(answering, self.primary, self._timeline, favourite)
+
+    def _is_lost(self, now: float) -> bool:
+        """The primary is: it ended, or is silent."""
+        return self.primary in self.down or self._silence.is_lost(self.primary, now)
 
     def _answering(self, now: float) -> dict[str, Seen]:
         """The standbys that answer, and what they said."""
@@ -426,6 +449,8 @@ class Machine:
         if self.moves[-1].promoted_at is not None:
             return [record, *self._errands.issue(self._opening())]
         self.phase = Phase.PROMOTING
+        # Unknown where the old one's was never seen: that may be higher.
+        self._next_timeline = self._timeline + 1 if self._timeline else 0
         return [record, *self._errands.issue(Promote(self.target))]
 
     def _opening(self) -> Open:

@@ -14,7 +14,7 @@ from infra.local.state import write_atomically
 OURS = "failover.json"
 """Of the servers that we run."""
 OF_OTHERS = "failover-others.json"
-"""Of those that others run. Not the same file: our own may be used again."""
+"""Of those that others run."""
 
 
 def recorded(path: Path) -> Record | None:

@@ -175,6 +175,14 @@ class SqlServers:
             epoch: int = await connection.fetchval(_EPOCH)
             return epoch
 
+    async def identity_of(self, node: str) -> str:
+        """What is kept through promotions and copies of its files: of the cluster, and which database of it."""
+        async with self.connection(node) as connection:
+            identity: str = await connection.fetchval(
+                "SELECT system_identifier || '/' || current_database() FROM pg_control_system()"
+            )
+            return identity
+
     async def open(self, step: Open) -> None:
         """One transaction, the first that this server lets anybody commit since its timeline began: until an epoch has
         begun there, the shop's functions refuse. Before the tables are made there is nothing to open.
@@ -183,12 +191,13 @@ class SqlServers:
         been given out. Doing it again raises nothing.
         """
         async with self.connection(step.node) as connection:
-            if await connection.fetchval("SELECT current_setting('default_transaction_read_only')") == "on":
-                await _take_back(connection)
             async with connection.transaction():
-                # This session may not have heard of that yet.
+                # It may have been turned away when it was a primary before.
                 await connection.execute("SET TRANSACTION READ WRITE")
                 await self._open(connection, step)
+            # Not sooner: another supervisor may have it in charge, and be handing over just now.
+            if await connection.fetchval("SELECT current_setting('default_transaction_read_only')") == "on":
+                await _take_back(connection)
 
     async def _open(self, connection: asyncpg.Connection[Any], step: Open) -> None:
         if not await connection.fetchval("SELECT to_regclass('events.supervisor_lease') IS NOT NULL"):
@@ -208,12 +217,13 @@ class SqlServers:
             await connection.execute(_END_SUPERVISION)
 
     async def promote(self, step: Promote) -> None:
-        """Raises StepFailed when it is still a standby after `PROMOTED_S`."""
+        """Raises StepFailed when it is still a standby after `PROMOTED_S`.
+
+        Whom its commits wait for from then on is left as it is set there.
+        """
         async with self.connection(step.node) as connection:
             if not await connection.fetchval("SELECT pg_is_in_recovery()"):
                 return
-            # Nobody follows it yet: its first transactions would wait for ever.
-            await _wait_for(connection, "")
             await connection.execute("SELECT pg_promote(false)")
             give_up_at = self._clock() + PROMOTED_S
             while await connection.fetchval("SELECT pg_is_in_recovery()"):
@@ -250,7 +260,7 @@ class SqlServers:
             return bool(await fresh.fetchval("SELECT current_setting($1) = $2", setting, value))
 
     async def release(self, step: Release) -> None:
-        """Have no commit wait for a standby."""
+        """Have no commit wait for a standby; of a standby: from when it is the primary."""
         async with self.connection(step.primary) as connection:
             await _wait_for(connection, "")
 

@@ -19,6 +19,10 @@ class Standbys:
         self._received: dict[str, int] = {}
         """Standby -> the timeline that it received when it last received one."""
 
+    @property
+    def are_named(self) -> bool:
+        return bool(self._named)
+
     def said(self, seen: Seen, now: float) -> None:
         self._said[seen.node] = now, seen
         if seen.timeline:
@@ -47,8 +51,11 @@ class Standbys:
             if node != primary and self._may(seen) and self._follows(node, timeline)
         }
         if self._named:
-            known = {node for node, (_, seen) in self._said.items() if node != primary and self._may(seen)}
-            is_everybody_here = known <= able.keys() and self._named <= {seen.name for seen in able.values()}
+            # Of several that have one name, one was enough for what was acknowledged; one that has never been seen may
+            # have it, too.
+            others = self._nodes - {primary}
+            bearers = {node for node in others if node not in self._said or self._may(self._said[node][1])}
+            is_everybody_here = bearers <= able.keys() and self._named <= {seen.name for seen in able.values()}
         else:
             is_everybody_here = able.keys() == self._nodes - {primary}
         if not is_everybody_here:

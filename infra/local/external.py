@@ -53,7 +53,7 @@ class ExternalDatabases:
                 _arguments(url)
             except (ArgumentError, ValueError) as exc:
                 raise LocalError(f"{name} cannot be used: {exc}") from exc
-        return cls(database_url, replica_urls, admin, env.get("NEARSHELF_STANDBYS", ""))
+        return cls(database_url, replica_urls, admin, env.get("NEARSHELF_STANDBYS", "").strip(", "))
 
     def addresses(self) -> dict[str, dict[str, Any]]:
         """Arguments of asyncpg.connect for the administrator of each server, by HOST:PORT."""

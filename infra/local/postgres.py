@@ -44,7 +44,7 @@ END_S = 10.0
 PROMOTION_S = 60
 """How long a promotion is waited for before it is said that it takes so long."""
 READY_S = 60.0
-"""How long a server may take until it answers, recovery after a crash included."""
+"""How long a server may take until it answers; one that says that it recovers may take longer."""
 ROOM_BYTES = 64 << 20
 """A server that starts after a crash may need so much room on its disk: some segments of its log."""
 STREAMING_S = 15.0
@@ -230,7 +230,7 @@ class Databases:
         """
         async with self.connection(self.primary.port) as here:
             try:
-                fork, rows = await self._lost_rows(node, here)
+                epoch, rows = await self._lost_rows(node, here)
             except (LocalError, *TROUBLE) as exc:
                 await here.fetchval("SELECT true")  # it was not the new one that failed
                 if free_bytes(node.data) < ROOM_BYTES:
@@ -240,12 +240,12 @@ class Databases:
         if not rows:
             return
         try:
-            path = write_down(rows, self._lost, f"{node.name}-{fork}")
+            path = write_down(rows, self._lost, f"{node.name}-before-epoch-{epoch}")
         except OSError as exc:
             raise LocalError(f"what only {node.name} had cannot be written down: {exc}") from exc
         self.tell(f"only {node.name} had {len(rows)} rows of changes: they are in {path}")
 
-    async def _lost_rows(self, node: Node, here: asyncpg.Connection[Any]) -> tuple[str, list[dict[str, Any]]]:
+    async def _lost_rows(self, node: Node, here: asyncpg.Connection[Any]) -> tuple[int, list[dict[str, Any]]]:
         """Run an old primary where nobody else can reach it, and compare it with the new one."""
         overrides = {
             "unix_socket_directories": str(self._aside),
@@ -259,20 +259,21 @@ class Databases:
         old = Child(replace(program, name=f"{node.name}, looked at", argv=argv), self._tools, self.tether)
         await old.start()
         try:
-            await until_ready(old, lambda: self._answers(self._aside, node.port))
+            while not await until_ready(old, lambda: self._answers(self._aside, node.port)):
+                self.tell(f"{node.name} still recovers: it is waited for, to see what only it has")
             async with session(self._aside, node.port, DATABASE) as there:
                 return await lost_rows(there, here)
         finally:
             await old.stop()
 
-    async def _run(self, node: Node) -> None:
+    async def _run(self, node: Node, *, can_be_copied: bool = False) -> None:
         await node.child.start()
-        await self.until_postgres_answers(node.child, node.port)
+        await self._until_it_answers(node, can_be_copied=can_be_copied)
 
     async def _run_standby(self, node: Node) -> Child:
         with contextlib.suppress(*TROUBLE):  # no primary: nobody to follow yet
             await self._ensure_slot()
-        await self._run(node)
+        await self._run(node, can_be_copied=True)
         if self.primary.child.is_running and self._line_is_whole():
             await self._until_streaming(node.child)
         await self.delay_replay(0)  # what a killed run may have left
@@ -322,17 +323,28 @@ class Databases:
 
     # --- readiness ---
 
-    async def until_postgres_answers(self, child: Child, port: int) -> None:
-        await until_ready(child, lambda: self._answers(self.sockets, port))
+    async def _until_it_answers(self, node: Node, *, can_be_copied: bool) -> None:
+        """Raises LocalError when it ends first, or does not answer in time.
+
+        One that says that it recovers is waited for, unless a copy of the primary can take its place: ended, it would
+        begin that anew.
+        """
+        while not await until_ready(node.child, lambda: self._answers(self.sockets, node.port)):
+            if can_be_copied:
+                raise LocalError(f"{node.name} has not recovered after {READY_S:.0f} s")
+            self.tell(f"{node.name} still recovers from its log, and is waited for")
 
     @staticmethod
-    async def _answers(sockets: Path, port: int) -> bool:
+    async def _answers(sockets: Path, port: int) -> bool | None:
+        """None: it says that it is not ready yet."""
         import asyncpg
 
         try:
             async with session(sockets, port, "postgres") as connection:
                 return bool(await connection.fetchval("SELECT true"))
-        except (asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError):
+        except asyncpg.CannotConnectNowError:
+            return None
+        except asyncpg.PostgresConnectionError:
             return False
 
     async def _until_streaming(self, standby: Child) -> None:
@@ -468,16 +480,23 @@ class Databases:
         pid_file.unlink(missing_ok=True)
 
 
-async def until_ready(child: Child, check: Any, within_s: float = READY_S) -> None:
-    """Until `check` is true. Raises LocalError when the child ends first, or time runs out."""
+async def until_ready(child: Child, check: Any, within_s: float = READY_S) -> bool:
+    """Until `check` is true; False when time runs out and it says, by None, that it is getting ready.
+
+    Raises LocalError when the child ends first, or time runs out otherwise.
+    """
     deadline = time.monotonic() + within_s
     while True:
+        ready: bool | None = False
         with contextlib.suppress(OSError, TimeoutError):
-            if await check():
-                return
+            ready = await check()
+        if ready:
+            return True
         if not child.is_running:
             raise LocalError(f"{child.name} ended while it was starting; {tail(child.last_words(12), child.log)}")
         if time.monotonic() > deadline:
+            if ready is None:
+                return False
             raise LocalError(
                 f"{child.name} does not answer after {within_s:.0f} s; {tail(child.last_words(12), child.log)}"
             )

@@ -32,9 +32,11 @@ class DataFolders:
         self._tether = tether
 
     def mend(self, data: Path) -> None:
-        """Put back what was put aside by whoever ended in that moment."""
+        """Put back what was put aside by whoever ended in that moment; a whole standby is not one half rewound."""
         if not data.exists() and (former := _former(data)).exists():
             former.rename(data)
+        if (data / "standby.signal").exists():
+            _being_rewound(data).unlink(missing_ok=True)
 
     async def make(self, data: Path, settings: dict[str, str]) -> None:
         """Of a new primary. `settings`: values that initdb would otherwise choose itself. Raises LocalError."""
@@ -69,7 +71,6 @@ class DataFolders:
             self._mark_as_standby(draft)
 
         await self._make(data, basebackup)
-        _being_rewound(data).unlink(missing_ok=True)
 
     @staticmethod
     def can_rewind(data: Path) -> bool:
@@ -101,6 +102,7 @@ class DataFolders:
                 await asyncio.to_thread(shutil.rmtree, each)
         await make(draft)
         _put_in_place(draft, data)
+        _being_rewound(data).unlink(missing_ok=True)
         if former.exists():
             await asyncio.to_thread(shutil.rmtree, former)
 

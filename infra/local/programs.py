@@ -28,6 +28,7 @@ class Programs:
         self._servers = servers
         self._databases = databases
         self.secrets = topology.Secrets(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
+        self._run = secrets.token_urlsafe(9)
         self.origin_log = Log(state.logs / "origin.access.log")
         """What the origin was asked for, a line each, of all its workers."""
         self.redis_of_others = os.environ.get("REDIS_URL", "")
@@ -81,6 +82,7 @@ class Programs:
                     access_log=str(log.path),
                     siblings=str(self._state.runtime / f"edge-{edge.name}"),
                     regional=self.redis_url,
+                    run=self._run,
                 )
                 yield self.python(worker.name, "edge.gateway", environment)
 

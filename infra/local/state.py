@@ -38,6 +38,8 @@ SOCKET_PATH_BYTES = 107
 LONGEST_SOCKET_NAME = len("/wal/.s.PGSQL.5432")
 CHILD_OF = "NEARSHELF_CHILD_OF"
 """In the environment of each Python process of a shop: the state folder it belongs to."""
+OUR_OWN = "our own"
+"""Databases that `up` runs itself."""
 TETHER_S = 10.0
 """How long the tether of a killed run may still be at work."""
 
@@ -194,7 +196,7 @@ class State:
             home.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             write_atomically(record, f"{home}\n")
         home.mkdir(mode=0o755, exist_ok=True)
-        return home
+        return home.resolve()  # its processes are found by where they work
 
     def servers_elsewhere(self) -> Path | None:
         try:
@@ -210,6 +212,25 @@ class State:
             return (self.folder / f"{what}.done").read_text() == value
         except OSError:
             return False
+
+    def belongs_to(self, databases: str) -> None:
+        """What is noted here, and the password of the first member of staff, are of `databases` and of no others.
+
+        Raises LocalError when it belongs to others.
+        """
+        try:
+            known = (self.folder / "databases.done").read_text()
+        except FileNotFoundError:
+            # Of a folder of before this was noted: who was the primary tells, where there are only our own.
+            own = (self.folder / "failover.json").exists() and not (self.folder / "failover-others.json").exists()
+            known = OUR_OWN if own else databases
+        if known != databases:
+            whose = "databases of its own" if known == OUR_OWN else "other databases, by DATABASE_URL"
+            raise LocalError(
+                f"{self.folder} belongs to a shop with {whose}; name another folder with --state for these"
+                + ("" if databases == OUR_OWN else ", or unset DATABASE_URL" if known == OUR_OWN else "")
+            )
+        self.remember("databases", databases)
 
     def remember(self, what: str, value: str) -> None:
         write_atomically(self.folder / f"{what}.done", value)
@@ -294,13 +315,18 @@ def read_env(folder: Path) -> dict[str, Any]:
 
     Raises LocalError when none runs there.
     """
+    path = folder / "env.json"
     try:
-        value: dict[str, Any] = json.loads((folder / "env.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as exc:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict) or not isinstance(value.get("CONTROL"), str):
+            raise ValueError("it does not say how the shop is controlled")
+    except (FileNotFoundError, NotADirectoryError) as exc:
         raise LocalError(
             f"no shop is running with the state folder {folder}; start one with `nearshelf up`, "
             "or name its folder with --state"
         ) from exc
     except PermissionError as exc:
         raise LocalError(f"the shop in {folder} was started by somebody else: {exc.strerror}") from exc
+    except (OSError, ValueError) as exc:
+        raise LocalError(f"{path} cannot be read ({exc}); start the shop again, it is written anew") from exc
     return value

@@ -228,9 +228,10 @@ def origin_environment(
 
 
 def edge_environment(
-    edge: Edge, worker: Worker, secrets: Secrets, *, access_log: str, siblings: str, regional: str
+    edge: Edge, worker: Worker, secrets: Secrets, *, access_log: str, siblings: str, regional: str, run: str
 ) -> dict[str, str]:
-    """`siblings`: the folder in which the edge's workers meet. `regional`: the store that they share."""
+    """`siblings`: the folder in which the edge's workers meet. `regional`: the store that they share. `run`: names this
+    run of the shop, and no other."""
     return {
         "NEARSHELF_EDGE": edge.name,
         "NEARSHELF_LISTEN": f"{HOST}:{edge.port}",
@@ -240,6 +241,9 @@ def edge_environment(
         "NEARSHELF_FEED_URL": f"http://{HOST}:{edge.questions_port}",
         "NEARSHELF_SIBLINGS": siblings,
         "NEARSHELF_REGIONAL": regional,
+        # The store may be one of others, and hold what another shop, or this one before it was made anew, has kept
+        # there: with positions of another purge log, under the same addresses.
+        "NEARSHELF_REGIONAL_SPACE": f"{edge.name}:{run}",
         "NEARSHELF_EDGE_KEY": secrets.edge_key,
         "NEARSHELF_ADMIN_TOKEN": secrets.admin_token,
         "NEARSHELF_ACCESS_LOG": access_log,

@@ -232,7 +232,7 @@ def test_what_only_the_old_primary_had_is_gone_and_its_position_is_not_given_out
     pair.embedded.run(_until_equal(pair, new, old))
     assert (epoch, cv + 1, "hard") not in pair.positions(old)
     # Before it was rewound, it was written down.
-    lost = pair.servers.state.folder / "lost" / f"{old}-{epoch + 1}.{cv + 1}.jsonl"
+    lost = pair.servers.state.folder / "lost" / f"{old}-before-epoch-{epoch + 1}.jsonl"
     (row,) = [json.loads(line) for line in lost.read_text().splitlines()]
     assert (row["table"], row["epoch"], row["cv"], row["cause"]) == ("events.purge_log", epoch, cv + 1, "test")
     assert any(str(lost) in said for said in pair.said)
@@ -413,7 +413,9 @@ def test_going_back_to_the_old_primary_by_hand_gives_up_the_epoch_of_the_new_one
     assert pair.machine.primary == old
     # The same position as that of the change which is given up, and not the same epoch.
     assert pair.positions(old)[-2:] == [(epoch, cv, "hard"), (epoch + 2, cv + 1, "epoch")]
-    assert (pair.servers.state.folder / "lost" / f"{new}-{epoch + 2}.{cv + 1}.jsonl").exists()
+    lost = pair.servers.state.folder / "lost" / f"{new}-before-epoch-{epoch + 2}.jsonl"
+    rows = [json.loads(line) for line in lost.read_text().splitlines()]
+    assert [(row["epoch"], row["cv"]) for row in rows] == [(epoch + 1, cv + 1), (epoch + 1, cv + 2)]
 
 
 def test_without_a_record_of_who_is_the_primary_nobody_is_taken_for_it_by_chance(pair):
@@ -472,11 +474,17 @@ async def _until_changed(pair: Pair, node: str) -> tuple[int, int]:
                 await asyncio.sleep(0.01)
 
 
-def test_servers_of_others_are_put_in_charge_and_handed_over_by_hand(pair, monkeypatch):
+@pytest.fixture
+def folder_of_others(scratch: Path) -> Iterator[State]:
+    """A state folder of a shop on servers of others: one that has servers of its own is refused them."""
+    with State(scratch / "failover-of-others") as state:
+        yield state
+
+
+def test_servers_of_others_are_put_in_charge_and_handed_over_by_hand(pair, folder_of_others, monkeypatch):
     pair.run(pair.kept.stop())
-    servers, state = pair.servers, pair.servers.state
+    servers, state = pair.servers, folder_of_others
     old, new = servers.primary, servers.standby
-    known = recorded(state.folder / OURS)
     kept = KeptDatabases(
         servers,
         others(pair, NEARSHELF_STANDBYS="standby1"),
@@ -506,7 +514,6 @@ def test_servers_of_others_are_put_in_charge_and_handed_over_by_hand(pair, monke
         move = pair.run(kept.runner.move(None))
         assert move.new == f"{servers.sockets}:{new.port}"
         assert pair.positions(new.name)[-2:] == [(*position, "hard"), (position[0] + 1, position[1] + 1, "epoch")]
-        assert recorded(state.folder / OURS) == known  # of our own, which may be used again
         # It still runs, and takes no change.
         with pytest.raises(asyncpg.PostgresError):
             pair.change(old.name, durable=False)
@@ -514,7 +521,7 @@ def test_servers_of_others_are_put_in_charge_and_handed_over_by_hand(pair, monke
         pair.run(kept.stop())
     # Its owner rebuilds the old one.
     pair.run(servers.stop_databases())
-    record(state.folder / OURS, Record(new.name, None, position[0] + 1))
+    record(servers.state.folder / OURS, Record(new.name, None, position[0] + 1))
     pair.keep()
     assert pair.machine.primary == new.name
     # It was told to take no writes when it was handed over, and is told otherwise when it is the primary again.

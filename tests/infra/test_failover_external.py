@@ -31,7 +31,7 @@ def found(tmp_path: Path, seen: dict[str, Seen], known: Record | None, *, accept
     state = State(tmp_path)
     if known is not None:
         record(state.folder / OF_OTHERS, known)
-    driver = ExternalDriver({A: {}, B: {}}, state, "me", moved=lambda _: None)
+    driver = ExternalDriver({A: {}, B: {}} | {node: {} for node in seen}, state, "me", moved=lambda _: None)
 
     async def probe(step: Probe) -> Seen:
         if step.node not in seen:
@@ -78,6 +78,12 @@ def test_who_is_the_primary(tmp_path, seen, known, chosen):
     ("seen", "known", "why"),
     [
         pytest.param({A: standby(A)}, None, "none is a primary that answers", id="none"),
+        pytest.param(
+            {B: standby(B)},
+            Record(B, None, 2),
+            r"b:5433 was to be it: .* `SELECT pg_promote\(\)`",
+            id="not promoted yet",
+        ),
         pytest.param({A: primary(A, 1), B: primary(B, 1)}, None, "more than one is a primary", id="two"),
         pytest.param(
             {A: primary(A, 2), B: primary(B, 1, timeline=2)}, Record(A, None, 2), "more than one", id="neither is newer"
@@ -93,6 +99,14 @@ def test_what_is_not_clear_is_said_in_one_line(tmp_path, seen, known, why):
     with pytest.raises(LocalError, match=why) as caught:
         found(tmp_path, seen, known)
     assert "\n" not in str(caught.value)
+
+
+def test_nobody_is_told_to_promote_a_standby_of_which_there_are_primaries(tmp_path):
+    servers = ["a:1", "b:1", "c:1"]
+    seen = dict(zip(servers, [primary("a:1", 2), primary("b:1", 1, timeline=2), standby("c:1")], strict=True))
+    with pytest.raises(LocalError, match="more than one is a primary") as caught:
+        found(tmp_path, seen, Record("c:1", None, 3))
+    assert "pg_promote" not in str(caught.value)
 
 
 def test_whoever_accepts_the_loss_goes_on_with_the_old_one_in_an_epoch_of_its_own(tmp_path):

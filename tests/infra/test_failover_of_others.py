@@ -10,8 +10,8 @@ from infra.failover.steps import Done, Failed, Open, Phase, Promote, Record, Ste
 from tests.support.failover_machine import OPEN, Shop, opened
 
 
-def others(automatic: bool = False) -> Shop:
-    return opened(promotable=None, keeps=False, automatic=automatic)
+def others(automatic: bool = False, named: tuple[str, ...] = ("standby1",)) -> Shop:
+    return opened(promotable=None, keeps=False, automatic=automatic, named=named)
 
 
 def test_servers_of_others_are_not_replaced_unasked():
@@ -66,6 +66,84 @@ def test_a_server_that_somebody_else_promoted_is_put_in_charge_when_the_lease_of
     assert steps == [Record("pg-2", None, 2), Open("pg-2", above=1, lease=True)]
     shop.tell(Done(Open("pg-2", above=1, lease=True)))
     assert shop.machine.primary == "pg-2"
+
+
+# --- promoted by somebody else while another one was to be promoted ---
+
+
+def promoted_by_somebody_else(shop: Shop, timeline: int) -> None:
+    """`c` was, and is put in charge as soon as whatever the last target got as a lease is over."""
+    epoch = shop.machine.epoch
+    assert shop.seen("c", timeline=timeline) == []
+    assert (shop.machine.phase, shop.machine.target) == (Phase.WAITING, "c")
+    assert shop.tick(LEASE_S - 0.5) == []
+    opening = Open("c", above=epoch, lease=True)
+    assert shop.tick(1.0) == [Record("c", None, epoch + 1), opening]
+    shop.tell(Done(opening))
+    assert shop.role()[:2] == ("c", Phase.STEADY)
+
+
+def test_a_server_that_was_promoted_after_the_one_that_was_adopted_is_adopted_instead():
+    """The first may be gone for good."""
+    shop = three()
+    shop.seen("b", timeline=2)
+    (_, opening) = shop.tick(LEASE_S + 0.5)
+    # While it is being opened, nobody else is.
+    assert shop.seen("c", timeline=3) == []
+    assert shop.machine.target == "b"
+    shop.tell(Failed(opening, "connection refused"))
+    # Nor one whose history is not the newer one.
+    assert shop.seen("c", timeline=2) == []
+    assert (shop.machine.phase, shop.machine.target) == (Phase.OPENING, "b")
+    promoted_by_somebody_else(shop, timeline=3)
+
+
+def test_a_server_that_was_promoted_instead_of_the_one_that_we_wait_to_promote_is_adopted():
+    shop = three(automatic=True)
+    stop = Stop("a", kill=False)
+    assert falls_silent(shop, b=50, c=50) == [stop]
+    assert shop.seen("c", timeline=2) == []  # the old one is still being told to take no more
+    assert shop.machine.target == "b"
+    shop.tell(Done(stop))
+    promoted_by_somebody_else(shop, timeline=2)
+    assert shop.machine.moves[0].given_up == "c was promoted by somebody else"
+
+
+def test_a_server_that_was_promoted_instead_of_one_whose_promotion_fails_is_adopted():
+    shop = three(automatic=True)
+    stop = Stop("a", kill=False)
+    falls_silent(shop, b=50, c=50)
+    shop.tell(Done(stop))
+    until_fenced(shop)
+    stand_by(shop, b=50, c=50)
+    assert shop.tick() == [Record("b", None, 2), Promote("b")]
+    assert shop.seen("c", timeline=3) == []
+    assert shop.machine.target == "b", "it is just being promoted"
+    shop.tell(Failed(Promote("b"), "connection refused"))
+    # That may be what `b` writes as well.
+    assert shop.seen("c", timeline=2) == []
+    assert shop.machine.target == "b"
+    # It is what `b` writes, if somebody was quicker than we were.
+    assert shop.seen("b", timeline=3) == []
+    assert shop.seen("c", timeline=3) == []
+    assert shop.machine.target == "b"
+    promoted_by_somebody_else(shop, timeline=4)
+
+
+def test_an_old_primary_of_which_nothing_was_known_is_not_taken_for_a_newer_one():
+    """Which timeline the new one writes is known only from what the old one was seen to write."""
+    shop = three(automatic=True)
+    shop.machine._timeline = 0  # not one probe came through before it was lost
+    stop = Stop("a", kill=False)
+    falls_silent(shop, b=50, c=50)
+    shop.tell(Done(stop))
+    until_fenced(shop)
+    stand_by(shop, b=50, c=50)
+    assert shop.tick() == [Record("b", None, 2), Promote("b")]
+    shop.tell(Done(Promote("b")))
+    shop.tell(Done(Open("b", above=1, lease=True)))
+    assert shop.seen("a", timeline=4) == []
+    assert shop.role()[:2] == ("b", Phase.STEADY)
 
 
 def test_a_supervisor_that_slept_promotes_no_server_of_others_unasked():
@@ -135,7 +213,7 @@ def test_given_up_changes_are_those_of_the_standby_that_lacks_least():
 # --- several standbys, of which not all are as far ---
 
 
-def three(*, automatic: bool = False, named: tuple[str, ...] = ()) -> Shop:
+def three(*, automatic: bool = False, named: tuple[str, ...] = ("of-b", "of-c")) -> Shop:
     """`a` is in charge."""
     shop = Shop(Machine(["a", "b", "c"], "a", None, 100.0, keeps=False, automatic=automatic, named=named))
     shop.take(shop.machine.start())
@@ -200,10 +278,10 @@ def test_what_a_standby_of_others_said_before_the_old_primary_was_fenced_is_not_
 @pytest.mark.parametrize(
     ("named", "b", "c", "chosen"),
     [
-        pytest.param((), 5, 6, "c", id="whoever follows"),
-        pytest.param((), 5, None, None, id="one is missing"),
+        pytest.param((), 5, 6, None, id="nobody is named, and something else may have got the last change"),
+        pytest.param(("of-b", "of-c"), 5, 6, "c", id="the one that is furthest"),
         pytest.param(("of-b",), 5, 6, "b", id="the one that is named, not the one that is furthest"),
-        pytest.param(("of-b",), 5, None, "b", id="the other is not asked for"),
+        pytest.param(("of-b",), 5, None, None, id="the other was never seen, and may have the same name"),
         pytest.param(("of-b",), None, 6, None, id="the one that is named is missing"),
         pytest.param(("of-b", "of-c"), 5, None, None, id="one of those that are named is missing"),
         pytest.param(("of-b", "of-c"), 6, 6, "b", id="all that are named"),
@@ -218,6 +296,28 @@ def test_of_others_only_who_is_named_is_promoted_and_only_if_all_of_them_answer(
         return
     assert steps == [Stop("a", kill=False)]
     assert shop.machine.target == chosen
+
+
+def test_a_standby_that_is_known_to_be_called_otherwise_is_not_asked_for():
+    shop = three(named=("of-b",))
+    stand_by(shop, b=5, c=6)
+    shop.tick(3.0)
+    stand_by(shop, b=5, c=None)
+    assert shop.machine.candidate(shop.now) == "b"
+
+
+def test_where_nobody_is_named_a_lost_primary_is_replaced_only_by_whoever_accepts_the_loss():
+    """What streamed, and counted for what was acknowledged, may be none of the servers that we know."""
+    shop = three(named=())
+    stand_by(shop, b=5, c=6)
+    assert shop.machine.candidate(shop.now) == "c"  # handed over in good order the old one itself tells what it lacks
+    falls_silent(shop, b=5, c=6)
+    assert "`nearshelf failover --accept-loss` promotes one anyway" in shop.said[-1]
+    # As `status` says.
+    assert shop.machine.candidate(shop.now) is None
+    with pytest.raises(Refused, match="c may lack changes"):
+        shop.machine.ask(None, shop.now)
+    assert shop.take(shop.machine.ask(None, shop.now, accept_loss=True)) == [Stop("a", kill=False)]
 
 
 def test_two_standbys_of_others_may_have_the_same_name():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from infra.local import postgres_data as module
 from infra.local.binaries import Binaries
 from infra.local.errors import LocalError
 from infra.local.postgres_data import DataFolders
+from infra.local.postgres_data import _put_in_place as put_in_place
 
 
 class Folders(DataFolders):
@@ -93,3 +95,46 @@ def test_data_that_was_put_aside_when_everything_ended_is_put_back(folders, data
     data.rename(data.with_name("pg-1.former"))
     folders.mend(data)
     assert (data / "PG_VERSION").read_text() == "old"
+
+
+async def test_a_copy_that_was_whole_when_everything_ended_is_not_taken_for_half_a_rewind(folders, data, monkeypatch):
+    """Else what only this server has, once it has been the primary again, would never be written down."""
+    folders.fails = True
+    assert not await folders.rewind(data, 5432)
+    folders.fails = False
+
+    def put_in_place_and_end(*folders: Path) -> None:
+        put_in_place(*folders)
+        raise InterruptedError
+
+    monkeypatch.setattr(module, "_put_in_place", put_in_place_and_end)
+    with pytest.raises(InterruptedError):
+        await folders.copy(data, 5432)
+    assert (data / "PG_VERSION").read_text() == "copied"
+    assert not folders.can_rewind(data)
+    folders.mend(data)
+    assert folders.can_rewind(data)
+
+
+async def test_a_copy_is_not_taken_for_half_a_rewind_from_when_what_was_there_before_goes(folders, data, monkeypatch):
+    folders.fails = True
+    assert not await folders.rewind(data, 5432)
+    folders.fails = False
+    could = []
+    rmtree = shutil.rmtree
+
+    def seen(path: Path) -> None:
+        could.append(folders.can_rewind(data))
+        rmtree(path)
+
+    monkeypatch.setattr(shutil, "rmtree", seen)
+    await folders.copy(data, 5432)
+    assert could == [True]
+
+
+async def test_half_a_rewind_is_still_one_in_the_next_run(folders, data):
+    folders.fails = True
+    assert not await folders.rewind(data, 5432)
+    data.rename(data.with_name("pg-1.former"))
+    folders.mend(data)
+    assert not folders.can_rewind(data)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from infra.local.errors import LocalError
-from infra.local.state import SOCKET_PATH_BYTES, State, make_runtime_folder, read_env, write_atomically
+from infra.local.state import OUR_OWN, SOCKET_PATH_BYTES, State, make_runtime_folder, read_env, write_atomically
 from infra.local.supervisor import clean
 
 
@@ -100,3 +100,75 @@ def test_clean_removes_everything_unless_somebody_runs_there(folder):
 def test_asking_a_shop_that_does_not_run_says_how_to_start_it(folder):
     with pytest.raises(LocalError, match="nearshelf up"):
         read_env(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(b"", id="cut short"),
+        pytest.param(b"\xff\xfe", id="no text"),
+        pytest.param(b"[]", id="no object"),
+        pytest.param(b"{}", id="of nothing"),
+        pytest.param(b'{"CONTROL": 7}', id="no path"),
+    ],
+)
+def test_an_environment_that_makes_no_sense_is_said_in_one_line(folder, text):
+    folder.mkdir()
+    (folder / "env.json").write_bytes(text)
+    with pytest.raises(LocalError, match=r"env.json cannot be read \(.*start the shop again") as caught:
+        read_env(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_asking_at_an_address_that_is_no_folder_is_said_in_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(LocalError, match="nearshelf up"):
+        read_env(tmp_path / "file")
+    with pytest.raises(LocalError, match="cannot be read"):
+        read_env(tmp_path / ("x" * 300))
+
+
+# --- whose databases it knows of ---
+
+
+@pytest.mark.parametrize("first", [OUR_OWN, "7/shop"])
+def test_a_folder_belongs_to_one_shop_s_databases(folder, first):
+    """Which tables were made, what was seeded, and the first password are true of those alone."""
+    with State(folder) as state:
+        state.belongs_to(first)
+        state.belongs_to(first)
+    for other in {OUR_OWN, "7/shop", "7/other", "8/shop"} - {first}:
+        with State(folder) as state, pytest.raises(LocalError, match="another folder with --state") as caught:
+            state.belongs_to(other)
+        assert "\n" not in str(caught.value)
+    with State(folder) as state:
+        state.belongs_to(first)
+
+
+@pytest.mark.parametrize(
+    ("left", "are_our_own"),
+    [
+        pytest.param((), False, id="a new one"),
+        pytest.param(("migrated.done", "failover.json"), True, id="our own databases"),
+        pytest.param(("migrated.done",), False, id="those of others, never handed over"),
+        pytest.param(("failover.json", "failover-others.json"), False, id="both: which of them is not told"),
+    ],
+)
+def test_a_folder_of_before_that_was_noted_belongs_to_what_it_was_used_with(folder, left, are_our_own):
+    with State(folder) as state:
+        for name in left:
+            (folder / name).touch()
+        if not are_our_own:
+            state.belongs_to("7/shop")
+            return
+        with pytest.raises(LocalError, match="or unset DATABASE_URL"):
+            state.belongs_to("7/shop")
+        state.belongs_to(OUR_OWN)
+
+
+def test_servers_behind_a_link_are_where_their_processes_are_found(scratch):
+    disk = scratch / "disk"
+    disk.mkdir()
+    with State(scratch / "linked") as state:
+        (state.folder / "servers").symlink_to(disk)
+        assert state.servers() == disk.resolve()

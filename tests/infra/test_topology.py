@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import socket
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from infra.local import ports
 from infra.local.errors import LocalError
-from infra.local.topology import Options, Secrets, edge_environment, origin_environment, parse_rtts, plan
+from infra.local.programs import Programs
+from infra.local.state import State
+from infra.local.topology import (
+    Edge,
+    Options,
+    Secrets,
+    Worker,
+    edge_environment,
+    origin_environment,
+    parse_rtts,
+    plan,
+)
 
 pytestmark = pytest.mark.alone
 """Ports that a test lets go must not be another's before it looks at them."""
@@ -77,7 +90,7 @@ def test_no_two_processes_get_one_port(edge_workers):
 def test_an_edge_reaches_the_origin_only_through_the_relay():
     shop = plan(Options(rtt_ms=parse_rtts(["eu=120"])), 8080)
     edge = shop.edges[1]
-    told = {"access_log": "access.log", "siblings": "together", "regional": "unix:///valkey"}
+    told = {"access_log": "access.log", "siblings": "together", "regional": "unix:///valkey", "run": "r1"}
     environment = edge_environment(edge, edge.workers[1], Secrets("key", "token"), **told)
     relayed = {f"http://127.0.0.1:{channel['port']}": channel for channel in shop.relay_plan()}
     fills, questions = relayed[environment["NEARSHELF_ORIGIN_URL"]], relayed[environment["NEARSHELF_FEED_URL"]]
@@ -86,6 +99,29 @@ def test_an_edge_reaches_the_origin_only_through_the_relay():
     assert (fills["target_port"], questions["target_port"]) == (8080, 8084)
     assert environment["NEARSHELF_LISTEN"] == "127.0.0.1:8082"
     assert environment["NEARSHELF_ADMIN_LISTEN"] == "127.0.0.1:8094"
+
+
+def test_what_two_runs_keep_in_one_redis_is_told_apart():
+    """It may be one of others, which outlives the database that the positions in it are of."""
+    told = {"access_log": "access.log", "siblings": "together", "regional": "redis://others:6379/0"}
+    us, eu, _ = plan(Options(), 8080).edges
+
+    def space(edge: Edge, worker: Worker, run: str) -> str:
+        return edge_environment(edge, worker, Secrets("key", "token"), run=run, **told)["NEARSHELF_REGIONAL_SPACE"]
+
+    shared = space(eu, eu.workers[0], "r1")
+    assert shared == space(eu, eu.workers[1], "r1")
+    assert len({shared, space(us, us.workers[0], "r1"), space(eu, eu.workers[0], "r2")}) == 3
+
+
+def test_each_run_is_one_of_its_own(tmp_path):
+    spaces = set()
+    for _ in range(2):
+        with State(tmp_path / "state") as state:
+            servers: Any = SimpleNamespace(redis_url="unix:///valkey")
+            programs = Programs(state, plan(Options(), 8080), servers, databases=servers)
+            spaces |= {program.env["NEARSHELF_REGIONAL_SPACE"] for program in programs.edges()}
+    assert len(spaces) == 2 * 3
 
 
 def test_workers_of_the_origin_know_the_application_s_databases_only():

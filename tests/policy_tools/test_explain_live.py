@@ -210,7 +210,7 @@ def test_an_edge_of_no_shop_and_a_worker_that_is_not_there(tmp_path, capsys, mon
     words = ["policy", "explain", "/", "--state", str(tmp_path)]
     assert cli.run([*words, "--live", "eu"]) == 1
     assert "no shop is running" in capsys.readouterr().err
-    (tmp_path / "env.json").write_text('{"NEARSHELF_ADMIN_TOKEN": "x"}')
+    (tmp_path / "env.json").write_text('{"NEARSHELF_ADMIN_TOKEN": "x", "CONTROL": "/nowhere"}')
     assert cli.run([*words, "--live", "eu"]) == 1
     assert "not ready yet" in capsys.readouterr().err
     (tmp_path / "ready.json").write_text('{"admin": {"us": ["http://127.0.0.1:1"]}}')

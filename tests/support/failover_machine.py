@@ -37,7 +37,14 @@ class Shop:
 
     def seen(self, node: str, **more: object) -> list[Step]:
         """A probe that was sent now is answered now."""
-        values = {"in_recovery": False, "timeline": 1, "followed": True, "synchronous": True, "epoch": 1} | more
+        values: dict[str, object] = {
+            "in_recovery": False,
+            "timeline": 1,
+            "followed": True,
+            "synchronous": True,
+            "epoch": 1,
+        }
+        values |= {"name": "standby1"} | more
         return self.tell(Seen(node, self.now, **values))  # type: ignore[arg-type]
 
     def standing_by(self, node: str = "pg-2") -> None:
