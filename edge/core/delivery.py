@@ -12,11 +12,11 @@ from edge.core.http import Headers, Request, Response
 from edge.core.policy import CachePolicy
 from edge.core.preconditions import precondition_status, range_applies
 from edge.core.ranges import partial, wanted_parts
+from edge.core.reuse import NOTICE_SLOT
 from edge.core.status import CacheStatus
 from edge.core.stored import StoredResponse
 from edge.core.viewer_fields import viewer_headers
 
-NOTICE_SLOT = b"<!--nearshelf:notice-->"
 NOTICE = (
     b'<div role="status" class="notice" lang="en">Prices are being confirmed. '
     b"You always pay the price shown at the checkout.</div>"
@@ -38,9 +38,20 @@ _IN_NOT_MODIFIED = frozenset(
 """What a 304 carries (RFC 9110 §15.4.5), as far as the response has it; Last-Modified where there is no ETag."""
 
 _NOT_IN_MARKED = frozenset(
-    {"accept-ranges", "cache-control", "cdn-cache-control", "etag", "expires", "last-modified", "pragma"}
+    {
+        "accept-ranges",
+        "cache-control",
+        "cdn-cache-control",
+        "content-digest",
+        "etag",
+        "expires",
+        "last-modified",
+        "pragma",
+        "repr-digest",
+    }
 )
-"""Nobody keeps a stale-marked page, nor asks for it again by a validator."""
+"""Nobody keeps a stale-marked page, nor asks for it again by a validator. Digests (RFC 9530) are of the body as it was
+before its slot was filled."""
 _BODILESS = frozenset({204, 304})
 
 
@@ -100,8 +111,9 @@ def deliver_forwarded(request: Request, response: Response, policy: CachePolicy,
         instead = _instead_of(request, response.status, headers, response.headers, added)
         if instead is not None:
             return instead
-    if request.method == "HEAD" and not response.body and "content-length" in response.headers:
-        length = (("content-length", response.headers.get("content-length") or "0"),)
+    if request.method == "HEAD" and not response.body:
+        # Nobody here has read the body: its length is what the origin says, and where it says none, nobody knows.
+        length = [pair for pair in response.headers if pair[0] == "content-length"][:1]
         return Response(response.status, Headers((*headers, *length, *added)))
     if policy.store:
         return _whole_or_part(request, response.status, headers, response.headers, response.body, added)
@@ -113,8 +125,9 @@ def deliver_marked(
 ) -> Response:
     """The stale-marked answer (rule 5): a full 200 without validators that nobody keeps, its notice slot filled.
 
-    For when the lease has run out and the origin does not answer. Preconditions are not evaluated. `now` as in
-    `deliver`. Never coded: its body is made for this moment.
+    For when the lease has run out and the origin does not answer; `reuse.on_error` says whether there is a slot, where
+    there has to be. Preconditions are not evaluated. `now` as in `deliver`. Never coded: its body is made for this
+    moment.
     """
     headers = viewer_headers(stored.headers, policy).without(_NOT_IN_MARKED)
     body = stored.body.replace(NOTICE_SLOT, NOTICE, 1)

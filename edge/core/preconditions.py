@@ -17,7 +17,7 @@ def precondition_status(request: Request, status: int, headers: Headers) -> int 
 
     In the order of the section. A cache may leave If-Match and If-Unmodified-Since to the origin; here they count for
     what is read, because on a stored route the origin never sees them. Only a success is conditional, and only a GET
-    or a HEAD: what any other method did has been done.
+    or a HEAD: what any other method did has been done. A date confirms only where it is a strong validator.
     """
     if request.method not in {"GET", "HEAD"} or not 200 <= status < 300 or status == 206:
         return None
@@ -29,22 +29,28 @@ def precondition_status(request: Request, status: int, headers: Headers) -> int 
         return 412
     if "if-none-match" in asked:
         return 304 if _matches(asked.joined("if-none-match") or "", headers.get("etag"), strongly=False) else None
-    return 304 if _modified_since(asked.get("if-modified-since"), headers) is False else None
+    unmodified = _modified_since(asked.get("if-modified-since"), headers) is False
+    return 304 if unmodified and _has_strong_date(headers) else None
 
 
 def range_applies(request: Request, headers: Headers) -> bool:
     """Whether a part may be sent: there is no If-Range, or it holds (RFC 9110 §13.1.5).
 
-    A strong comparison of entity tags; or the very date of Last-Modified, if that is a strong validator, which it is
-    when the response was made a second later at least (§8.8.2.2).
+    A strong comparison of entity tags; or the very date of Last-Modified, if that is a strong validator.
     """
     held = request.headers.get("if-range")
     if held is None:
         return True
     if held.endswith('"'):
         return is_strong(held) and held == headers.get("etag")
+    return _has_strong_date(headers) and parse_http_date(held) == parse_http_date(headers.get("last-modified") or "")
+
+
+def _has_strong_date(headers: Headers) -> bool:
+    """Whether Last-Modified is a strong validator: the response was made a second later at least (RFC 9110 §8.8.2.2).
+    What was made within the same second may have changed again since, and still say that date."""
     modified, made = parse_http_date(headers.get("last-modified") or ""), parse_http_date(headers.get("date") or "")
-    return modified is not None and made is not None and parse_http_date(held) == modified and made - modified >= 1
+    return modified is not None and made is not None and made - modified >= 1
 
 
 def _matches(wanted: str, etag: str | None, *, strongly: bool) -> bool:

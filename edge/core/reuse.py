@@ -16,6 +16,9 @@ from edge.core.request_directives import RequestDirectives, request_directives
 from edge.core.stored import StoredResponse
 from edge.core.variants import vary_values
 
+NOTICE_SLOT = b"<!--nearshelf:notice-->"
+"""Where a page has its notice, when it is shown stale-marked (rule 5)."""
+
 
 class FwdReason(StrEnum):
     """Why a request was forwarded: the `fwd` values of RFC 9211 §2.2."""
@@ -252,8 +255,9 @@ def on_error(
     With the lease held: within stale-if-error, Why.STALE_IF_ERROR, for a 500, 502, 503 or 504 and for an origin that is
     `unreachable`: refused, reset, too slow, cut short. For the latter also as long as the policy's
     `stale_if_unreachable_s` allows, Why.STALE_IF_UNREACHABLE. With the lease lapsed: only where the policy says
-    stale-marked, Why.STALE_MARKED, and only a whole 200. Hard floors hold in all, and what forbids stale answers
-    forbids those below a soft floor. Ask again after every await: `candidates` are what the store holds now.
+    stale-marked, Why.STALE_MARKED, and only a whole 200, which has to have a notice slot if it shows a price. Hard
+    floors hold in all, and what forbids stale answers forbids those below a soft floor. Ask again after every await:
+    `candidates` are what the store holds now.
     """
     held = lease.held(now)
     if not policy.store or (not held and policy.on_lease_lapse is not OnLeaseLapse.STALE_MARKED):
@@ -269,9 +273,15 @@ def on_error(
             continue
         if held:
             return Stale(stored, Why.STALE_IF_ERROR if by_error else Why.STALE_IF_UNREACHABLE)
-        if stored.status == 200 and by_error:
+        if stored.status == 200 and by_error and (not policy.shows_price or _has_slot(stored)):
             return Stale(stored, Why.STALE_MARKED)
     return None
+
+
+def _has_slot(stored: StoredResponse) -> bool:
+    """Whether there is a place for the notice, without which a price would look like a current one. In a body that came
+    coded there is none that could be filled."""
+    return "content-encoding" not in stored.headers and NOTICE_SLOT in stored.body
 
 
 def _may_be_stale(stored: StoredResponse) -> bool:

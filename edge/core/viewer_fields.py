@@ -15,8 +15,9 @@ BETWEEN_EDGE_AND_ORIGIN = frozenset({VERSION_FIELD, TAGS_FIELD, HARD_END_FIELD, 
 def viewer_headers(headers: Headers, policy: CachePolicy) -> Headers:
     """End-to-end fields as a viewer gets them, without Age, Cache-Status and Content-Length, which the delivery adds.
 
-    What shows a price leaves as the policy's `viewer_cache_control` (rule 10); a response that may not be kept at all
-    stays so. Set-Cookie passes only where cookies do: to the one viewer who asked, because it is never stored.
+    What shows a price leaves as the policy's `viewer_cache_control` (rule 10), which what is private stays beside; a
+    response that may not be kept at all stays as it is. Set-Cookie passes only where cookies do: to the one viewer who
+    asked, because it is never stored.
     """
     cookies = policy.passes_cookies
     kept = [
@@ -32,6 +33,8 @@ def viewer_headers(headers: Headers, policy: CachePolicy) -> Headers:
     if told is None:
         return Headers(kept)
     said = parse_cache_control(headers.lines("cache-control"))
-    if said.no_store or said.private:
+    if said.no_store:
         return Headers(kept)
+    if said.private:
+        told = f"private, {told}"
     return Headers(kept).without(("cache-control", "expires", "pragma")).with_(("cache-control", told))

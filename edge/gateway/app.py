@@ -381,8 +381,9 @@ class Gateway:
             self.siblings.tell_dropped(key)
 
     def _take(self, stored: StoredResponse) -> None:
-        """A sibling stored it: perhaps before it heard of a write that went through this worker or a third."""
-        if not self._writes.overtook(stored):
+        """A sibling stored it: perhaps before it heard of a write that went through this worker or a third. Until the
+        log is applied nobody here knows what of it was purged, and even stale-marked it would be served (rule 5)."""
+        if self.follower.caught_up and not self._writes.overtook(stored):
             self.store.put(stored)
 
     def _forget(self, key: CacheKey) -> None:

@@ -39,7 +39,7 @@ class State(StrEnum):
 
 
 class WorkerFailed(Exception):
-    """A worker ended before it was ready; the text is its own."""
+    """A worker ended before it was ready; the text is its own. Or no process could be made; then it is the system's."""
 
 
 class Worker:
@@ -69,27 +69,33 @@ class Worker:
         return None if self.process is None else self.process.pid
 
     async def start(self) -> None:
-        """Start a process and wait until it has applied the log. Raises WorkerFailed when it ends before that, or
-        takes too long; by then it has ended."""
+        """Start a process and wait until it has applied the log. Raises WorkerFailed when there can be none now, when
+        it ends before that, or takes too long; by then it has ended."""
         key = secrets.token_urlsafe(24)
         self.state, self.member = State.STARTING, self._feed.join(self.name, key)
         self._lines.clear()
-        # -P: the folder in which the command was given is nothing to import from.
-        self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "edge.gateway"),
-            env={
-                **self._environment,
-                "NEARSHELF_ADMIN_LISTEN": f"unix:{self.admin}",
-                "NEARSHELF_ADMIN_TOKEN": self.admin_token,
-                "NEARSHELF_EDGE_KEY": key,
-                "NEARSHELF_LIFELINE": str(self._lifeline),
-            },
-            stdin=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            pass_fds=(self._lifeline,),
-            # Ctrl-C is the parent's to hear: it drains the workers.
-            start_new_session=True,
-        )
+        try:
+            # -P: the folder in which the command was given is nothing to import from.
+            self.process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "edge.gateway"),
+                env={
+                    **self._environment,
+                    "NEARSHELF_ADMIN_LISTEN": f"unix:{self.admin}",
+                    "NEARSHELF_ADMIN_TOKEN": self.admin_token,
+                    "NEARSHELF_EDGE_KEY": key,
+                    "NEARSHELF_LIFELINE": str(self._lifeline),
+                },
+                stdin=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                pass_fds=(self._lifeline,),
+                # Ctrl-C is the parent's to hear: it drains the workers.
+                start_new_session=True,
+            )
+        except OSError as exc:
+            # No memory, process or descriptor to be had at the moment. Nobody has the key that was made for it.
+            self._feed.reaped(self.member)
+            self.state, self.member = State.DOWN, None
+            raise WorkerFailed(f"{self.name}: no process can be made: {exc}") from exc
         self._reading = asyncio.create_task(self._read(self.process))
         ended = asyncio.create_task(self.process.wait())
         applied = asyncio.create_task(self._feed.until_applied(self.member))

@@ -6,7 +6,8 @@ missing. Datagrams over Unix sockets in one folder: a lost one is a miss later o
 Safe by what the rules already say: a response carries its position and tags, its times are of the one clock that all
 processes of this machine share, and every worker holds it against its own floors and its own lease at each serve.
 Past the lease nothing stored is taken for fresh, wherever it came from, so that nobody takes part in another worker's
-fill (docs/freshness.md, rule 5); what its route lets be shown stale-marked is shown.
+fill (docs/freshness.md, rule 5); what its route lets be shown stale-marked is shown, but by a worker that has not
+applied the log yet, which therefore takes nothing.
 """
 
 from __future__ import annotations

@@ -4,18 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from edge.core.delivery import (
-    NOTICE,
-    NOTICE_SLOT,
-    deliver,
-    deliver_forwarded,
-    deliver_marked,
-    form_head,
-    response_head,
-)
+from edge.core.delivery import NOTICE, deliver, deliver_forwarded, deliver_marked, form_head, response_head
 from edge.core.http import Headers, Response
 from edge.core.policy import ALL, OnLeaseLapse
-from edge.core.reuse import FwdReason
+from edge.core.reuse import NOTICE_SLOT, FwdReason
 from edge.core.status import CacheStatus
 from edge.core.viewer_fields import viewer_headers
 from tests.support.builders import DATE, PAGE, request, response, stored
@@ -86,19 +78,23 @@ def test_what_is_for_other_caches_goes_on_to_them_but_where_a_price_shows():
         (None, ["no-cache"]),
         ("public, max-age=600, s-maxage=600", ["no-cache"]),
         ("no-store", ["no-store"]),
-        ("Private, max-age=9", ["Private, max-age=9"]),
+        ("no-store, private, max-age=9", ["no-store, private, max-age=9"]),
+        ("Private, max-age=9", ["private, no-cache"]),
+        ('private="x-shop", max-age=9', ["private, no-cache"]),
     ],
 )
 def test_what_shows_a_price_is_asked_for_every_time(said, expected):
     headers = viewer_headers(response(cache_control=said, expires=DATE, pragma="x").headers, PRICED)
     assert headers.lines("cache-control") == expected
-    assert ("expires" in headers) is (expected != ["no-cache"])
+    assert ("expires" in headers) is ("no-store" in expected[0])
     assert "etag" in headers
 
 
 def test_a_page_with_prices_is_not_even_kept_because_back_does_not_ask():
     page = replace(PRICED, on_lease_lapse=OnLeaseLapse.STALE_MARKED)
     assert viewer_headers(response().headers, page).lines("cache-control") == ["no-cache, no-store"]
+    private = response(cache_control="private, max-age=300").headers
+    assert viewer_headers(private, page).lines("cache-control") == ["private, no-cache, no-store"]
 
 
 def test_other_answers_keep_what_the_origin_says_to_viewers():
@@ -157,6 +153,11 @@ def test_the_length_in_an_origins_answer_to_head_is_kept():
     assert answer.headers.lines("content-length") == ["99"]
 
 
+@pytest.mark.parametrize("policy", [PAGE, replace(PAGE, store=False)])
+def test_head_does_not_say_the_length_of_a_body_that_nobody_read(policy):
+    assert "content-length" not in deliver_forwarded(request("HEAD"), response(body=b""), policy, HIT).headers
+
+
 @pytest.mark.parametrize("status", [204, 304])
 def test_an_answer_without_a_body_has_no_length(status):
     assert "content-length" not in deliver_forwarded(request(), response(status, b""), PAGE, HIT).headers
@@ -168,7 +169,8 @@ def test_an_answer_without_a_body_has_no_length(status):
 def test_a_stale_marked_page_is_whole_without_validators_and_kept_by_nobody(asked):
     body = b"<body>" + NOTICE_SLOT + b"text" + NOTICE_SLOT + b"</body>"
     kept = stored(body=body, headers=response(last_modified=DATE, expires=DATE, cache_control="max-age=9").headers)
-    kept.headers = Headers([*kept.headers, ("cdn-cache-control", "max-age=9")])
+    digests = [("content-digest", "sha-256=:YQ==:"), ("repr-digest", "sha-256=:YQ==:")]
+    kept.headers = Headers([*kept.headers, ("cdn-cache-control", "max-age=9"), *digests])
     status = CacheStatus("nearshelf-eu", hit=True, ttl=-90, detail="stale-marked")
     answer = deliver_marked(asked, kept, replace(PRICED, shows_price=False), 250.0, status)
     assert answer.status == 200
@@ -178,12 +180,13 @@ def test_a_stale_marked_page_is_whole_without_validators_and_kept_by_nobody(aske
     assert answer.headers.lines("content-length") == [str(len(answer.body))]
     assert answer.headers.lines("cache-status") == [status.text()]
     assert not {
-        "accept-ranges", "catalog-version", "cdn-cache-control", "etag", "expires", "last-modified",
+        "accept-ranges", "catalog-version", "cdn-cache-control", "content-digest", "etag", "expires", "last-modified",
+        "repr-digest",
     } & set(names(answer.headers))  # fmt: skip
 
 
-def test_a_page_without_a_slot_is_marked_by_its_fields_only():
-    assert deliver_marked(request(), stored(), PRICED, 250.0, HIT).body == b"body"
+def test_what_shows_no_price_and_has_no_slot_is_marked_by_its_fields_only():
+    assert deliver_marked(request(), stored(), PAGE, 250.0, HIT).body == b"body"
 
 
 def test_the_notice_is_announced_to_everybody():

@@ -11,7 +11,7 @@ LATER = "Sat, 21 Nov 2026 12:00:01 GMT"
 
 
 def status_for(fields, has=None, status=200, method="GET"):
-    has = response(last_modified=DATE).headers if has is None else has
+    has = response(last_modified=DATE, date=LATER).headers if has is None else has
     return precondition_status(request(method, **fields), status, has)
 
 
@@ -50,6 +50,13 @@ def status_for(fields, has=None, status=200, method="GET"):
 def test_in_their_order(fields, expected):
     assert status_for(fields) == expected
     assert status_for(fields, method="HEAD") == expected
+
+
+@pytest.mark.parametrize("since", [DATE, LATER])
+@pytest.mark.parametrize("made", [DATE, EARLIER, "yesterday", None])
+def test_a_date_of_the_same_second_confirms_nothing(since, made):
+    """RFC 9110 §8.8.2.2: the body may have changed once more in that second."""
+    assert status_for({"if_modified_since": since}, response(last_modified=DATE, date=made).headers) is None
 
 
 @pytest.mark.parametrize("fields", [{"if_none_match": '"a"'}, {"if_match": '"b"'}, {"if_modified_since": DATE}])

@@ -9,12 +9,27 @@ from hypothesis import strategies as st
 from cache_policies.positions import ORDERED_KINDS, Position, PurgeKind
 from edge.core.floors import Floors, Lease
 from edge.core.policy import Auth, OnLeaseLapse
-from edge.core.reuse import Absent, Fresh, FwdReason, MustValidate, Stale, Why, decide_reuse, on_error
+from edge.core.reuse import (
+    NOTICE_SLOT,
+    Absent,
+    Fresh,
+    FwdReason,
+    MustValidate,
+    Stale,
+    Why,
+    decide_reuse,
+    on_error,
+)
 from tests.support.builders import PAGE, request, stored
 from tests.support.builders import response as answered
 
 MARKED = replace(PAGE, on_lease_lapse=OnLeaseLapse.STALE_MARKED, shows_price=True)
 LANGUAGES = replace(PAGE, vary=("accept-language",), request_fields=("accept-language",))
+
+
+def page(**more):
+    """A stored page with a place for the notice."""
+    return stored(body=NOTICE_SLOT, **more)
 
 
 def lease_held() -> Lease:
@@ -212,7 +227,7 @@ def test_when_the_origin_fails_a_page_is_served_stale_for_its_time():
 
 
 def test_when_the_lease_has_lapsed_too_it_is_served_marked_or_not_at_all():
-    response = stored()
+    response = page()
     assert failed(response, lease=lease_lapsed()) == Stale(response, Why.STALE_MARKED)
     assert failed(response, lease=lease_lapsed(), policy=PAGE) is None
     assert failed(response, lease=lease_lapsed(), now=1_160.0) is None
@@ -220,14 +235,30 @@ def test_when_the_lease_has_lapsed_too_it_is_served_marked_or_not_at_all():
 
 @pytest.mark.parametrize("status", [301, 308, 404])
 def test_only_a_page_can_be_marked(status):
-    assert failed(stored(status=status), lease=lease_lapsed()) is None
-    assert failed(stored(status=status)) is not None
+    assert failed(page(status=status), lease=lease_lapsed()) is None
+    assert failed(page(status=status)) is not None
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        pytest.param(stored(), id="without a slot"),
+        pytest.param(
+            stored(body=b"10.00" + NOTICE_SLOT, headers=answered(content_encoding="gzip").headers), id="coded"
+        ),
+    ],
+)
+def test_a_price_that_has_no_place_for_the_notice_is_not_shown_without_it(response):
+    assert failed(response, lease=lease_lapsed()) is None
+    assert failed(response) == Stale(response, Why.STALE_IF_ERROR)
+    unpriced = replace(MARKED, shows_price=False)
+    assert failed(response, lease=lease_lapsed(), policy=unpriced) == Stale(response, Why.STALE_MARKED)
 
 
 @pytest.mark.parametrize("lease", [lease_held(), lease_lapsed()])
 def test_hard_floors_hold_when_the_origin_fails_and_soft_ones_do_not_forbid(lease):
-    assert failed(stored(), lease=lease, floors=floors_with((Position(1, 6), "*", PurgeKind.HARD))) is None
-    assert failed(stored(), lease=lease, floors=floors_with((Position(1, 6), "*", PurgeKind.SOFT))) is not None
+    assert failed(page(), lease=lease, floors=floors_with((Position(1, 6), "*", PurgeKind.HARD))) is None
+    assert failed(page(), lease=lease, floors=floors_with((Position(1, 6), "*", PurgeKind.SOFT))) is not None
 
 
 def test_the_right_variant_is_served_stale_or_none():
@@ -240,7 +271,7 @@ def test_the_right_variant_is_served_stale_or_none():
 def test_what_was_stored_under_another_policy_is_absent(held):
     lease = lease_held() if held else lease_lapsed()
     changed = replace(MARKED, fresh_s=61.0)
-    ours, theirs = under(MARKED, [stored()])[0], under(changed, [stored(body=b"theirs")])[0]
+    ours, theirs = under(MARKED, [page()])[0], under(changed, [page(etag='"theirs"')])[0]
     floors = Floors()
     absent = Absent(FwdReason.URI_MISS, Why.COLD, demand_head=not held)
     assert decide_reuse(request(), [theirs], MARKED, floors, lease, 120.0) == absent
@@ -274,7 +305,7 @@ _TAG = st.sampled_from(["p:eu-eur:boot", "h:eu-eur", "*", "else"])
 )
 def test_nothing_below_a_hard_floor_is_ever_shown(purges, labels, now, held):
     floors = Floors(max_floors=2)
-    candidates = under(MARKED, [stored(position=position, tags=tags) for position, tags in labels])
+    candidates = under(MARKED, [page(position=position, tags=tags) for position, tags in labels])
     lease = lease_held() if held else lease_lapsed()
     hard: dict[str, Position] = {}
     for position, tag, kind in purges:
@@ -351,7 +382,7 @@ def test_what_may_never_be_stale_goes_by_a_soft_purge_as_by_a_hard_one():
 
 
 def test_stale_marked_is_for_pages_within_stale_if_error_alone():
-    kept = stored(error_until=160.0, unreachable_until=1_000.0)
+    kept = page(error_until=160.0, unreachable_until=1_000.0)
     under(MARKED, (kept,))
     found = on_error((kept,), request(), MARKED, Floors(), lease_lapsed(), 500.0, unreachable=True)
     assert found is None

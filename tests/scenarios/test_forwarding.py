@@ -286,6 +286,15 @@ async def test_a_large_body_is_streamed_and_waits_for_its_viewer(shop):
     assert len(response.body) == size
 
 
+@pytest.mark.parametrize("path", ["/live", "/eu-eur/products/lamp"])
+async def test_head_says_no_length_where_nobody_knows_it(shop, path):
+    shop.origin.on(path, Reply(b"y" * 400_000, headers={"cache-control": "no-store"}, chunked=True))
+    assert len((await shop.get(path)).body) == 400_000
+    head = await shop.get(path, method="HEAD")
+    assert (head.status, head.body) == (200, b"")
+    assert "content-length" not in head.headers
+
+
 async def test_chunked_stays_chunked_for_a_body_of_unknown_length(shop):
     shop.origin.on("/live", Reply(b"y" * 5_000, chunked=True))
     response = await shop.get("/live")

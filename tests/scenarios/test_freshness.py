@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from dataclasses import replace
+from gzip import compress
 from typing import Any
 
 import pytest
@@ -422,6 +424,22 @@ async def test_a_purged_page_is_not_even_shown_marked(shop):
     assert b"old" not in response.body
 
 
+@pytest.mark.parametrize(
+    "kept",
+    [
+        pytest.param(page(b"10.00"), id="without a slot"),
+        pytest.param(page(compress(b"10.00<!--nearshelf:notice-->"), content_encoding="gzip"), id="coded"),
+    ],
+)
+async def test_a_page_in_which_there_is_no_place_for_the_notice_is_not_shown_without_it(shop, kept):
+    shop.origin.on(PAGE, kept)
+    assert (await shop.get(PAGE)).body == kept.body
+    await shop.origin.stop()
+    shop.later(LEASE_S, lease=False)
+    response = await shop.get(PAGE)
+    assert (response.status, response.detail, response.headers["retry-after"]) == (503, "lease-lapsed", "1")
+
+
 async def test_a_stopping_worker_serves_nothing_more_from_its_store(shop):
     shop.origin.on(PRICE, price("10.00", "1.5"))
     await shop.get(PRICE)
@@ -441,6 +459,20 @@ async def test_a_starting_worker_serves_nothing_from_its_store_before_it_has_app
         # What it stored before is older than the start of the log: purged, for all that is known.
         assert b"12.00" in (await shop.get(PRICE)).body
         assert (await shop.get(PRICE)).is_hit
+
+
+async def test_a_starting_worker_does_not_even_show_marked_what_a_sibling_told_it(shop, tmp_path):
+    shop.origin.on(PAGE, page(b"<!--nearshelf:notice-->recalled"))
+    await shop.get(PAGE)
+    [told] = shop.gateway.store.peek(next(iter(shop.gateway.store.keys())))
+    async with EdgeShop(tmp_path, applied=False) as starting:
+        told = replace(told, key=told.key._replace(authority=starting.host))
+        await starting.origin.stop()
+        starting.gateway._take(told)
+        assert (await starting.get(PAGE)).status == 503
+        starting.start_following()
+        starting.gateway._take(told)
+        assert (await starting.get(PAGE)).is_hit
 
 
 async def test_an_unstored_read_asks_for_everything_this_worker_has_heard_of(shop):
@@ -541,13 +573,14 @@ REFUSED = Reply(b"your key", 403, {"cache-control": "no-store", "nearshelf-refus
 
 
 async def test_an_origin_that_refuses_this_edges_key_counts_as_failing(shop, caplog):
-    shop.origin.on(PAGE, page(b"old", cdn="max-age=10, stale-while-revalidate=0, stale-if-error=100"))
+    body = b"old<!--nearshelf:notice-->"
+    shop.origin.on(PAGE, page(body, cdn="max-age=10, stale-while-revalidate=0, stale-if-error=100"))
     await shop.get(PAGE)
     shop.later(11)
     for path in (PAGE, PRICE, "/elsewhere"):
         shop.origin.on(path, REFUSED)
     shown = await shop.get(PAGE)
-    assert (shown.status, shown.body, shown.detail) == (200, b"old", "stale-if-error")
+    assert (shown.status, shown.body, shown.detail) == (200, body, "stale-if-error")
     shop.later(LEASE_S, lease=False)
     marked = await shop.get(PAGE)
     assert (marked.status, marked.detail) == (200, "stale-marked")

@@ -144,7 +144,7 @@ async def test_past_the_lease_nothing_is_fresh_and_nobody_takes_a_flight_that_wa
 
 
 def personal(seen: Seen, cache_control: str, **fields: str) -> Reply:
-    return answer(b"hello " + seen.headers.get("cookie", "nobody").encode(), cache_control, **fields)
+    return answer(b"hello " + seen.headers.get("cookie", "nobody").encode(), cache_control, 200, **fields)
 
 
 async def test_what_a_refresh_brings_for_the_viewer_who_caused_it_is_for_nobody_else(shop):

@@ -386,7 +386,7 @@ class EdgeWorker:
         self._world.lost_history(self)
 
     def _take(self, stored: StoredResponse) -> None:
-        if not self._writes.overtook(stored):
+        if self.follower.caught_up and not self._writes.overtook(stored):
             self.store.put(stored)
 
     def _forget(self, key: CacheKey) -> None:

@@ -165,7 +165,7 @@ def _broken(landed: NotKept) -> bool:
 
 def _without_a_word(deliver_marked: Any) -> Any:
     def delivered(*args: Any) -> Any:
-        with patch.object(delivery, "NOTICE", delivery.NOTICE_SLOT):
+        with patch.object(delivery, "NOTICE", reuse.NOTICE_SLOT):
             return deliver_marked(*args)
 
     return delivered
