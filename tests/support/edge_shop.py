@@ -84,6 +84,9 @@ class EdgeShop:
             clock=self.clock,
             wall=lambda: WALL + self.clock.time - began,
         )
+        for pool in self.gateway.origins._pools.values():
+            # The origin is this very process: where that stands still for seconds, nobody is out of reach.
+            pool.deadlines = replace(pool.deadlines, connect_s=60.0)
         self.gateway.follower_loop = _Silent()  # type: ignore[assignment]  # all that the gateway calls of it
         self.gateway.reload.run = _Silent().run  # type: ignore[method-assign]  # and when files are looked at
         await self.gateway.start()
