@@ -393,7 +393,8 @@ class Databases:
         """How far the standby is behind, as the primary and the standby see it."""
         async with self.connection(self.primary.port) as primary:
             row = await primary.fetchrow(
-                "SELECT state, pg_wal_lsn_diff(pg_current_wal_lsn(), flush_lsn)::bigint AS unflushed,"
+                "SELECT state, sync_state <> 'async' AS waited_for,"
+                " pg_wal_lsn_diff(pg_current_wal_lsn(), flush_lsn)::bigint AS unflushed,"
                 " pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint AS unreplayed"
                 " FROM pg_stat_replication WHERE application_name = $1",
                 STANDBY,
@@ -403,6 +404,7 @@ class Databases:
             delay = await standby.fetchval("SHOW recovery_min_apply_delay")
         return {
             "state": row["state"] if row is not None else "disconnected",
+            "waited_for": row is not None and bool(row["waited_for"]),
             "unflushed_bytes": row["unflushed"] if row is not None else None,
             "unreplayed_bytes": row["unreplayed"] if row is not None else None,
             "replay_paused": bool(paused),

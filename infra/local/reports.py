@@ -26,7 +26,8 @@ def show_status(status: dict[str, Any], *, as_json: bool) -> None:
     else:
         lag = replication["unreplayed_bytes"]
         paused = ", replay paused" if replication["replay_paused"] else ""
-        print(f"standby: {replication['state']}, {'?' if lag is None else lag} bytes behind{paused}")
+        waited_for = ", commits wait for it" if replication["waited_for"] else ""
+        print(f"standby: {replication['state']}, {'?' if lag is None else lag} bytes behind{paused}{waited_for}")
     if failover := status["failover"]:
         print(
             f"primary: {failover['primary']} (epoch {failover['epoch']}, {failover['phase']}); "

@@ -305,6 +305,19 @@ async def _until_leased(pair: Pair, node: str, leased: bool) -> None:
             await asyncio.sleep(0.01)
 
 
+def test_a_shop_says_whether_commits_wait_for_its_standby(pair):
+    assert pair.run(pair.servers.replication())["waited_for"]
+    pair.run(_call(partial(pair.kept.runner.disarm, Fence.SYNC)))
+
+    async def let_go() -> None:
+        async with asyncio.timeout(WITHIN_S):
+            while (await pair.servers.replication())["waited_for"]:
+                await asyncio.sleep(0.01)
+
+    pair.run(let_go())
+    assert pair.run(pair.servers.replication())["state"] == "streaming"
+
+
 def test_the_primary_is_handed_over_in_good_order(pair):
     old = pair.machine.primary
     position = pair.change(old, durable=False)

@@ -68,11 +68,15 @@ class Shop(Run):
         self.looked_for: list[list[PriceKey]] = []
         self.moves = 0
         self.promotable = ["pg-2"]
+        self.waits_until = 0
+        """How often the status says that commits wait for the standby, once they are to be let go."""
 
     async def _ask(self, command: Mapping[str, Any]) -> dict[str, Any]:
         does = str(command["do"])
         if does != "status":
             self.asked.append(does)
+        elif self.asked[-1:] == ["disarm"]:
+            self.waits_until -= 1
         if does in self.when:
             self.when[does]()
         if does == "kill":
@@ -89,7 +93,7 @@ class Shop(Run):
             },
             "processes": [{"name": "pg-1", "pid": 0, "condition": "running"}],
             "faults": [],
-            "replication": {"state": "streaming"},
+            "replication": {"state": "streaming", "waited_for": self.waits_until > 0},
         }
 
     def change(self, position: str | None, amount: int, within_s: float = TAKEN_S) -> None:
@@ -156,6 +160,15 @@ async def test_a_round_of_a_lost_tail_is_over_when_the_shop_is_whole(shop, shown
     assert (played.tail, played.prices_refused) == (1, 1)
     assert played.whole_s is not None
     assert not shop.merchandisers.giving_up
+
+
+async def test_a_standby_is_cut_off_once_no_commit_waits_for_it(shop):
+    """Cut off before, changes would wait for it, and there would be none to be lost."""
+    shop.waits_until = 3
+    left: list[int] = []
+    shop.when["cut"] = lambda: left.append(shop.waits_until)
+    await shop._lose_a_tail()
+    assert left == [0]
 
 
 async def test_of_a_tail_only_what_has_just_changed_is_read(shop):
