@@ -213,15 +213,19 @@ class Databases:
                 await self._save_what_is_lost(node)
             made = not await self._folders.rewind(node.data, self.primary.port)
         if made:
-            await self._folders.copy(node.data, self.primary.port)
+            await self._copy(node)
         try:
             return await self._run_standby(node)
         except LocalError:
             if made:
                 raise
             await node.child.stop()
-            await self._folders.copy(node.data, self.primary.port)
+            await self._copy(node)
             return await self._run_standby(node)
+
+    async def _copy(self, node: Node) -> None:
+        await self._ensure_slot()
+        await self._folders.copy(node.data, self.primary.port)
 
     async def _save_what_is_lost(self, node: Node) -> None:
         """Write down what only an old primary has. One that cannot be read is given up, and that is said.
@@ -289,6 +293,9 @@ class Databases:
         node = self.nodes[name]
         await self._end_leftovers(node.data)
         await self._run(node)
+        if node is self.primary:
+            with contextlib.suppress(*TROUBLE):  # ended or full: whoever follows it next asks again
+                await self._ensure_slot()  # its standby may have come while it was away
 
     async def end(self, name: str) -> None:
         """Kill every process of a server; none is left when this returns. Raises LocalError when one stays."""

@@ -52,21 +52,14 @@ class DataFolders:
         await self._make(data, initdb)
 
     async def copy(self, data: Path, port: int) -> None:
-        """Of a standby of the primary at `port`. What was there before goes when the copy is whole, and no sooner: the
-        primary may be lost meanwhile, and that be all there is. Raises LocalError."""
+        """Of a standby of the primary at `port`, which has a slot for it. What was there before goes when the copy is
+        whole, and no sooner: the primary may be lost meanwhile, and that be all there is. Raises LocalError."""
 
         async def basebackup(draft: Path) -> None:
-            async with session(self._sockets, port, "postgres") as primary:
-                # A slot kept for a standby that is gone would hold back old write-ahead log for ever.
-                await primary.execute(
-                    "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
-                    " WHERE slot_name = $1 AND NOT active",
-                    STANDBY,
-                )
             await self._tool(
                 "pg_basebackup",
                 *("-D", str(draft), "-h", str(self._sockets), "-p", str(port), "-U", "postgres"),
-                *("-X", "stream", "-C", "-S", STANDBY, "-c", "fast", "--no-sync"),
+                *("-X", "stream", "-S", STANDBY, "-c", "fast", "--no-sync"),
             )
             self._mark_as_standby(draft)
 

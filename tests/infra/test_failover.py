@@ -351,6 +351,35 @@ def test_while_the_standby_is_away_changes_go_on_and_nobody_is_promotable(pair):
     pair.run(pair.kept.wake([standby.name]))
 
 
+def test_a_standby_that_came_while_its_primary_was_away_follows_it_when_it_is_back(pair):
+    primary, standby = pair.servers.primary, pair.servers.standby
+    pair.embedded.run(_call(lambda: pair.kept.hold(standby.name)))
+    pair.run(standby.child.stop())
+    pair.change(primary.name)  # waits until nobody waits for the standby any more
+    pair.sql(primary.name, "SELECT pg_drop_replication_slot($1)", sql.STANDBY)
+    pair.embedded.run(_call(lambda: pair.kept.hold(primary.name)))
+    primary.child.kill()
+    pair.until(lambda: primary.name in pair.machine.down)
+    pair.run(pair.kept.wake([standby.name]))
+    pair.run(pair.kept.wake([primary.name]))
+    pair.until_whole()
+
+
+def test_a_copy_that_fails_leaves_the_standby_its_place_in_the_log(pair, monkeypatch):
+    async def fail(*_: object) -> None:
+        raise LocalError("no room")
+
+    standby = pair.servers.standby
+    pair.embedded.run(_call(lambda: pair.kept.hold(standby.name)))
+    pair.run(standby.child.stop())
+    monkeypatch.setattr(pair.servers._folders, "_tool", fail)
+    with pytest.raises(LocalError, match="no room"):
+        pair.run(pair.servers._copy(standby))
+    slots = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = $1"
+    assert pair.sql(pair.machine.primary, slots, sql.STANDBY) == 1
+    pair.run(pair.kept.wake([standby.name]))
+
+
 def test_an_old_primary_that_cannot_be_rewound_is_copied_anew(pair, monkeypatch):
     old = pair.machine.primary
     node = pair.servers.nodes[old]
