@@ -36,6 +36,8 @@ FILES = 120
 WORKERS = 2
 READY_S = 60.0
 ANSWER_S = 20.0
+AGAIN_S = 0.01
+"""Until a viewer who was turned away tries to connect again."""
 
 
 class Missing(Exception):
@@ -51,6 +53,8 @@ class Load:
         """Answers that were complete and not the file."""
         self.cut = 0
         """Requests that got no complete answer."""
+        self.turned_away = 0
+        """Connections that ended before anything could be asked over them."""
         self.reasons: dict[str, int] = {}
         self.connected: set[int] = set()
         """Viewers that were answered over the connection they have."""
@@ -65,9 +69,13 @@ class Load:
         choose = random.Random(number)
         names = list(self._files)
         while True:
-            writer = None
             try:
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._port, ssl=self._tls)
+            except OSError:
+                self.turned_away += 1
+                await asyncio.sleep(AGAIN_S)
+                continue
+            try:
                 while True:
                     name = choose.choice(names)
                     async with asyncio.timeout(ANSWER_S):
@@ -83,8 +91,7 @@ class Load:
                 self.connected.discard(number)
                 self._note(type(exc).__name__)
             finally:
-                if writer is not None:
-                    writer.transport.abort()
+                writer.transport.abort()
 
     def _note(self, reason: str) -> None:
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
@@ -267,7 +274,7 @@ async def kill_tier(site: Site, tier: Process, files: dict[str, bytes], seconds:
     await asyncio.sleep(seconds / 2)
     await load.until_answered(10 * viewers)
     await load.stop()
-    kept = not load.cut and not load.wrong and stored > 0
+    kept = not load.cut and not load.turned_away and not load.wrong and stored > 0
     print(
         f"tier killed under load: {before:,} requests answered before, {load.answered - before:,} after; "
         f"{load.cut} cut, {load.wrong} wrong {load.reasons or ''}; the tier had kept {stored:,} responses and found "
@@ -293,15 +300,17 @@ async def kill_worker(site: Site, files: dict[str, bytes], seconds: float, viewe
                 break
             await asyncio.sleep(0.05)
     back_s = time.monotonic() - began
-    cut = load.cut
+    # What waits in the dying worker's queue ends with it, and is none that it held.
+    cut = load.cut, load.turned_away
     await asyncio.sleep(seconds / 2)
     await load.until_answered(10 * viewers)
     await load.stop()
-    kept = held > 0 and load.cut <= held and load.cut == cut and not load.wrong
+    kept = held > 0 and load.cut <= held and (load.cut, load.turned_away) == cut and not load.wrong
     print(
-        f"worker killed under load: it held {held} of {viewers} connections; {load.cut} requests cut, {load.wrong} "
-        f"wrong {load.reasons or ''}; {before:,} answered before, {load.answered - before:,} after; another worker in "
-        f"its place after {back_s:.1f} s -> {'kept' if kept else 'BROKEN'}: only the requests it held"
+        f"worker killed under load: it held {held} of {viewers} connections; {load.cut} requests cut, "
+        f"{load.turned_away} turned away, {load.wrong} wrong {load.reasons or ''}; {before:,} answered before, "
+        f"{load.answered - before:,} after; another worker in its place after {back_s:.1f} s "
+        f"-> {'kept' if kept else 'BROKEN'}: only the requests it held"
     )
     return kept
 
