@@ -15,6 +15,8 @@ class Errands:
         self._busy: set[Step] = set()
         self._due: dict[Step, float] = {}
         self._attempts: dict[Step, int] = {}
+        self._failing: set[Step] = set()
+        """Those whose last attempt failed."""
 
     def issue(self, step: Step) -> list[Step]:
         """`step`, unless it is being carried out already, or waits to be tried again."""
@@ -50,12 +52,21 @@ class Errands:
         """It was carried out, or failed."""
         self._busy.discard(step)
 
-    def has_failed_before(self, step: Step) -> bool:
-        return bool(self._attempts.get(step))
+    def succeeded(self, step: Step) -> None:
+        """Its next failure is news; its pauses go on where they were."""
+        self._failing.discard(step)
+
+    def failed(self, step: Step, now: float) -> bool:
+        """It waits to be tried again. Whether that is news: the attempt before did not fail."""
+        self.later(step, now + self.pause(step))
+        is_news = step not in self._failing
+        self._failing.add(step)
+        return is_news
 
     def forget_failures(self, step: Step) -> None:
-        """The next pause is the first again."""
+        """The next failure is news, and the pause after it is the first again."""
         self._attempts.pop(step, None)
+        self._failing.discard(step)
 
     def pause(self, step: Step) -> float:
         """How long to leave it alone; longer each time."""

@@ -206,7 +206,8 @@ class Machine:
                 return self._restart(node, 0.0, now) if node in self.down else []
             case Done(step):
                 self._errands.returned(step)
-                if not isinstance(step, Start | Rejoin):  # of those, how long it lives tells (_ended)
+                self._errands.succeeded(step)
+                if not isinstance(step, Start | Rejoin):  # of those, how long it lives tells (_pause_of)
                     self._errands.forget_failures(step)
                 return self._done(event, now)
             case Failed(step, why):
@@ -540,15 +541,14 @@ class Machine:
         if step == Unleash(self.primary):
             self._loose_since = now  # it may have been let loose all the same
         if not self._is_wanted(step):
+            self._errands.forget_failures(step)
             return []
         if step == Start(self.primary) and self.phase is Phase.STEADY and self._automatic:
             target = self.candidate(now)
             if target is not None:
                 return self._begin(f"cannot be started ({why})", target, now, orderly=False)
-        said = Say(f"{doing(step)} failed, trying again: {why}")
-        first = not self._errands.has_failed_before(step)
-        self._errands.later(step, now + self._errands.pause(step))
-        return [said] if first else []
+        is_news = self._errands.failed(step, now)
+        return [Say(f"{doing(step)} failed, trying again: {why}")] if is_news else []
 
     def _is_wanted(self, step: Step) -> bool:
         match step:

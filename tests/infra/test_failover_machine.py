@@ -289,6 +289,30 @@ def test_a_standby_that_keeps_ending_is_started_with_longer_and_longer_pauses():
     assert shop.tick() == [Rejoin("pg-2", "pg-1")]
 
 
+def test_why_an_ended_standby_cannot_follow_is_said_whenever_it_begins_and_not_at_every_attempt():
+    shop = opened()
+    rejoin = Rejoin("pg-2", "pg-1")
+    words = "failed, trying again: no room"
+    for times in (1, 2):
+        shop.tell(Ended("pg-2"))
+        for _ in range(3):
+            while shop.tick() != [rejoin]:
+                pass
+            shop.tell(Failed(rejoin, "no room"))
+            assert sum(words in said for said in shop.said) == times
+        while shop.tick() != [rejoin]:
+            pass
+        shop.tell(Done(rejoin))
+
+
+def test_why_a_lost_primary_cannot_be_started_is_said():
+    shop = opened(promotable=None)
+    shop.tell(Ended("pg-1"))
+    assert shop.tick(0.5) == [Start("pg-1")]
+    assert shop.tell(Failed(Start("pg-1"), "its disk is gone")) == []
+    assert "its disk is gone" in shop.said[-1]
+
+
 def test_both_end_at_once_the_primary_first():
     shop = opened()
     assert shop.tell(Ended("pg-1")) == [KILL]
